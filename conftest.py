@@ -1,0 +1,23 @@
+"""Options of the benchmark, registered here so that every invocation of pytest in this checkout knows them."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options of `pytest bench`."""
+    group = parser.getgroup("steering-bench", "steering-bench: what `pytest bench` runs")
+    option = group.addoption
+    option("--profile", default="embedded", help="built-in profile or TOML file (default: embedded)")
+    option("--model", help="'embedded', a directory, a GGUF file or a hub id, instead of the profile's")
+    option("--concept", help="built-in concept or a directory with concept.toml, instead of the profile's")
+    option("--toward", choices=["positive", "negative"], help="side of the concept to steer towards")
+    option("--neutral", help="'embedded', 'openwebtext' or a JSON Lines file with a 'text' in each object")
+    option("--layers", metavar="N,N", help="exactly these layers, for instance 8,20; -k layer1 would also run layer10")
+    option("--rollouts", type=int, metavar="N", help="sampled completions of each configuration")
+    option("--multiplier", type=float, metavar="X", help="dose of every method, instead of the profile's")
+    option("--seed", type=int, metavar="N", help="seed of sampling")
+    option("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
+    option("--device", default="auto", help="for instance cpu, cuda or mps (default: the best there is)")
+    option("--results", default="results", metavar="DIR", help="where results.jsonl is appended to (default: results)")

@@ -1,0 +1,40 @@
+"""Construct steering vectors for language models and measure whether they work."""
+
+from steering.activations import ContrastActivations, capture_pairs
+from steering.concepts import Concept, ContrastPair, Keywords, load_concept
+from steering.errors import SteeringError
+from steering.methods import construct
+from steering.model import LanguageModel
+from steering.neutral import NeutralSet, load_neutral
+from steering.profiles import Profile, Setting, load_profile
+from steering.results import Journal, Row, load_rows
+from steering.sweep import Cell, Outcome, Sweep
+from steering.vectors import Intervention, SteeringVector, load_vector
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cell",
+    "Concept",
+    "ContrastActivations",
+    "ContrastPair",
+    "Intervention",
+    "Journal",
+    "Keywords",
+    "LanguageModel",
+    "NeutralSet",
+    "Outcome",
+    "Profile",
+    "Row",
+    "Setting",
+    "SteeringError",
+    "SteeringVector",
+    "Sweep",
+    "capture_pairs",
+    "construct",
+    "load_concept",
+    "load_neutral",
+    "load_profile",
+    "load_rows",
+    "load_vector",
+]

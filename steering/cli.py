@@ -1,0 +1,79 @@
+"""The `steering` command."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering import embedded
+from steering.concepts import builtin_concepts
+from steering.errors import SteeringError
+from steering.export import to_csv, to_markdown
+from steering.families import BLOCK_LISTS
+from steering.methods import methods
+from steering.metrics import metrics
+from steering.profiles import builtin_profiles
+from steering.results import load_rows
+
+app = typer.Typer(
+    help="Measure whether steering vectors work. The benchmark itself is run by `pytest bench`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """Formats of `steering export`."""
+
+    csv = "csv"
+    markdown = "markdown"
+
+
+@app.command()
+def export(
+    results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
+    form: Annotated[
+        Format, typer.Option("--format", help="csv: every value; markdown: the summary table.")
+    ] = Format.markdown,
+) -> None:
+    """Print the metric tables of a results directory."""
+    rows = load_rows(results)
+    typer.echo(to_csv(rows) if form is Format.csv else to_markdown(rows), nl=False)
+
+
+@app.command()
+def fetch() -> None:
+    """Fetch and convert the embedded model, so that later runs need no network."""
+    typer.echo(embedded.ensure_embedded_model())
+
+
+@app.command("list")
+def list_names() -> None:
+    """List the profiles, concepts, methods, metrics and model families."""
+    names = {
+        "profiles": builtin_profiles(),
+        "concepts": builtin_concepts(),
+        "methods": list(methods),
+        "metrics": list(metrics),
+        "model families": sorted(BLOCK_LISTS),
+    }
+    for kind, entries in names.items():
+        typer.echo(f"{kind + ':':<16}{', '.join(entries)}")
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends with one message on standard error and exit status 2."""
+    try:
+        app()
+    except SteeringError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Concepts: contrast pairs, keywords and prompts that say what a vector is meant to steer towards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from steering.errors import DataError, UnknownNameError
+from steering.jsonl import read_records, read_text
+
+Side = Literal["positive", "negative"]
+
+_REQUIRED = ("name", "description", "licence", "source", "rollout_prompts", "one_word_prompts", "keywords")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class ContrastPair:
+    """One prompt with two continuations that differ in the concept.
+
+    Attributes:
+        id: Unique within a concept.
+        prompt: The shared beginning.
+        positive: The continuation on the side to steer towards.
+        negative: The continuation on the other side.
+    """
+
+    id: str
+    prompt: str
+    positive: str
+    negative: str
+
+    def __post_init__(self) -> None:
+        """Refuse blank fields."""
+        for field in ("id", "prompt", "positive", "negative"):
+            if not getattr(self, field).strip():
+                raise DataError(f"pair {self.id!r}: {field!r} is empty")
+
+
+@dataclass(frozen=True)
+class Keywords:
+    """Words whose appearance in a completion counts as success, for each side."""
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty side and a word that stands on both."""
+        for side in ("positive", "negative"):
+            if not getattr(self, side):
+                raise DataError(f"keywords: the {side} side is empty; give at least one word")
+        if both := set(self.positive) & set(self.negative):
+            raise DataError(f"keywords: {sorted(both)} stand on both sides")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What to steer towards: pairs to construct vectors from, and material to measure them with.
+
+    Attributes:
+        name: Lower-case identifier.
+        description: One or two sentences.
+        licence: SPDX identifier or a sentence.
+        source: Where the texts come from.
+        rollout_prompts: Prompts that are completed by sampling; rollout i uses prompt i mod their number.
+        one_word_prompts: Prompts that are completed greedily by one word; may be empty.
+        keywords: Success words for each side.
+        generation: Pairs that vectors are constructed from.
+        test: Pairs that losses are measured on; shares no prompt with `generation`.
+        toward: The side of the files that is "positive" here.
+    """
+
+    name: str
+    description: str
+    licence: str
+    source: str
+    rollout_prompts: tuple[str, ...]
+    one_word_prompts: tuple[str, ...]
+    keywords: Keywords
+    generation: tuple[ContrastPair, ...]
+    test: tuple[ContrastPair, ...]
+    toward: Side = "positive"
+
+    def __post_init__(self) -> None:
+        """Refuse empty splits, repeated ids and prompts shared between the splits."""
+        if not _NAME.fullmatch(self.name):
+            raise DataError(f"concept name {self.name!r}: use lower-case letters, digits, '-' and '_'")
+        if not self.rollout_prompts:
+            raise DataError(f"concept {self.name!r}: rollout_prompts is empty; give at least one prompt")
+        for split in ("generation", "test"):
+            if not getattr(self, split):
+                raise DataError(f"concept {self.name!r}: the {split} split has no pairs")
+        pairs = self.generation + self.test
+        if repeated := _repeated([pair.id for pair in pairs]):
+            raise DataError(f"concept {self.name!r}: pair id {repeated!r} occurs more than once")
+        shared = {pair.prompt for pair in self.generation} & {pair.prompt for pair in self.test}
+        if shared:
+            raise DataError(f"concept {self.name!r}: prompt in both splits: {min(shared)!r}")
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of everything that can influence a result, the orientation included."""
+        content = asdict(self)
+        for text in ("description", "licence", "source"):
+            del content[text]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def reversed(self) -> Concept:
+        """The same concept with the sides swapped: what was negative is steered towards."""
+        return replace(
+            self,
+            keywords=Keywords(self.keywords.negative, self.keywords.positive),
+            generation=tuple(_swapped(pair) for pair in self.generation),
+            test=tuple(_swapped(pair) for pair in self.test),
+            toward="negative" if self.toward == "positive" else "positive",
+        )
+
+
+def load_concept(reference: str, toward: Side = "positive") -> Concept:
+    """Load a concept by the name of a built-in one or by directory.
+
+    The directory holds `concept.toml` beside `generation.jsonl` and `test.jsonl`.
+
+    Args:
+        reference: A built-in name (see `builtin_concepts`) or a path.
+        toward: "negative" swaps the two sides.
+
+    Raises:
+        UnknownNameError: There is neither such a concept nor such a directory.
+        DataError: A file is missing or malformed; the message names file and line.
+    """
+    if reference in builtin_concepts():
+        directory = _builtin_root() / reference
+    elif Path(reference).is_dir():
+        directory = Path(reference)
+    else:
+        raise UnknownNameError("concept", reference, builtin_concepts(), "Or give a directory with a concept.toml.")
+    concept = _read_directory(directory)
+    return concept if toward == "positive" else concept.reversed()
+
+
+def builtin_concepts() -> list[str]:
+    """Names of the concepts that ship with the package."""
+    return sorted(entry.name for entry in _builtin_root().iterdir() if (entry / "concept.toml").is_file())
+
+
+def _builtin_root() -> Path:
+    return Path(str(resources.files("steering"))) / "data" / "concepts"
+
+
+def _read_directory(directory: Path) -> Concept:
+    path = directory / "concept.toml"
+    try:
+        table = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path}: not valid TOML: {error}") from None
+    if missing := [key for key in _REQUIRED if key not in table]:
+        raise DataError(f"{path}: missing {', '.join(missing)}")
+    keywords = table["keywords"]
+    if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
+        raise DataError(f"{path}: [keywords] must be a table with the lists 'positive' and 'negative'")
+    try:
+        return Concept(
+            name=_string(path, table, "name"),
+            description=_string(path, table, "description"),
+            licence=_string(path, table, "licence"),
+            source=_string(path, table, "source"),
+            rollout_prompts=_strings(path, table, "rollout_prompts"),
+            one_word_prompts=_strings(path, table, "one_word_prompts"),
+            keywords=Keywords(_strings(path, keywords, "positive"), _strings(path, keywords, "negative")),
+            generation=_read_pairs(directory / "generation.jsonl"),
+            test=_read_pairs(directory / "test.jsonl"),
+        )
+    except DataError as error:
+        where = str(error)
+        raise error if where.startswith(str(directory)) else DataError(f"{path}: {where}") from None
+
+
+def _string(path: Path, table: dict[str, Any], key: str) -> str:
+    value = table[key]
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{path}: {key!r} must be a non-empty string, found {value!r}")
+    return value
+
+
+def _strings(path: Path, table: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = table[key]
+    if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
+        raise DataError(f"{path}: {key!r} must be a list of non-empty strings, found {value!r}")
+    return tuple(value)
+
+
+def _read_pairs(path: Path) -> tuple[ContrastPair, ...]:
+    fields = ("id", "prompt", "positive", "negative")
+    return tuple(
+        ContrastPair(**{field: record[field].strip() for field in fields}) for _, record in read_records(path, fields)
+    )
+
+
+def _swapped(pair: ContrastPair) -> ContrastPair:
+    return replace(pair, positive=pair.negative, negative=pair.positive)
+
+
+def _repeated(names: list[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,64 @@
+"""Every error that a user can cause, as one tree.
+
+    SteeringError
+    ├── UnknownNameError      a method, metric, profile, concept … that does not exist
+    ├── DataError             a concept, a neutral file or a profile that cannot be used
+    ├── ModelError            a model that cannot be loaded or is of an unknown family
+    │   └── FetchError        the embedded model cannot be downloaded, verified or stored
+    ├── VectorError           a steering vector that does not fit the model or the file it is read from
+    ├── NonFiniteError        NaN or infinity in an activation, a loss or a vector
+    └── ResultsError          a results file that cannot be written or read
+
+Each message says what was wrong, where, and what would be right; front ends print it without a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SteeringError(Exception):
+    """Root of the errors that are reported to a user as one message."""
+
+
+class UnknownNameError(SteeringError):
+    """A name that is not among the known ones.
+
+    Args:
+        kind: What the name stands for, for instance "method".
+        name: The name that was given.
+        options: The names that exist.
+        hint: A further remedy, appended to the message.
+    """
+
+    def __init__(self, kind: str, name: str, options: Iterable[str], hint: str = "") -> None:
+        known = sorted(options)
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        tail = f" {hint}" if hint else ""
+        super().__init__(f"unknown {kind} {name!r}.{meant} Known: {', '.join(known) or 'none'}.{tail}")
+
+
+class DataError(SteeringError):
+    """A concept, neutral set or profile that is malformed; the message names file and line."""
+
+
+class ModelError(SteeringError):
+    """A model that cannot be loaded, or whose blocks cannot be found."""
+
+
+class FetchError(ModelError):
+    """The embedded model could not be downloaded, verified or stored."""
+
+
+class VectorError(SteeringError):
+    """A steering vector of the wrong width or layer, or a damaged vector file."""
+
+
+class NonFiniteError(SteeringError):
+    """NaN or infinity where a finite number is required."""
+
+
+class ResultsError(SteeringError):
+    """A results directory or file that cannot be written or read."""

@@ -1,0 +1,129 @@
+"""Tables of results for people and for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steering.results import UNSTEERED, Row
+
+#: Columns of the summary, each a metric and its heading.
+_COLUMNS = (
+    ("rollout_probability", "P(success) [95 % CI]"),
+    ("loss_change_positive", "Δ loss positive"),
+    ("loss_change_negative", "Δ loss negative"),
+    ("loss_change_neutral", "Δ loss neutral"),
+    ("one_word_changed", "words changed"),
+)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line for each metric value, at full precision; per-item values and texts stay in the journal."""
+    names = [field.name for field in fields(Row) if field.name not in ("items", "texts")]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {key: json.dumps(value) if isinstance(value, dict) else value for key, value in asdict(row).items()}
+        )
+    return buffer.getvalue()
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The summary as a Markdown table."""
+    header, *body = summary(rows)
+    rule = ["---" if index == 0 else "---:" for index in range(len(header))]
+    return "".join("| " + " | ".join(_escaped(cell) for cell in line) + " |\n" for line in (header, rule, *body))
+
+
+def to_text(lines: Sequence[Sequence[str]], width: int) -> str:
+    """Align a table of strings, whose first line holds the headings, for a terminal of `width` columns."""
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for index, heading in enumerate(lines[0]):
+        table.add_column(Text(heading), justify="left" if index == 0 else "right", overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None) -> list[list[str]]:
+    """One line for each configuration, the unsteered one first, under a line of headings.
+
+    Intervals are at 95 %; p is one-sided and paired with the unsteered rollouts. A dash stands for what was not
+    measured.
+
+    Args:
+        rows: Of one or several runs.
+        verdicts: (method, layer) -> what became of the claim; adds a last column.
+    """
+    configurations: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        configurations.setdefault(row.key[:-1], {})[row.metric] = row
+    several = len({(row.model, row.concept, row.toward, row.seed) for row in rows}) > 1
+    header = ["run of", "method"] if several else ["method"]
+    lines = [[*header, "layer", "×", _COLUMNS[0][1], "p", *(heading for _, heading in _COLUMNS[1:])]]
+    if verdicts is not None:
+        lines[0].append("claim")
+    for metrics in sorted(configurations.values(), key=_order):
+        line = _line(metrics, several)
+        if verdicts is not None:
+            row = next(iter(metrics.values()))
+            line.append("" if row.layer is None else verdicts.get((row.method, row.layer), ""))
+        lines.append(line)
+    return lines
+
+
+def _order(metrics: dict[str, Row]) -> tuple[Any, ...]:
+    row = next(iter(metrics.values()))
+    steered = row.method != UNSTEERED
+    return (row.model, row.concept, row.toward, row.seed, steered, row.method, -1 if row.layer is None else row.layer)
+
+
+def _line(metrics: dict[str, Row], several: bool) -> list[str]:
+    row = next(iter(metrics.values()))
+    steered = row.method != UNSTEERED
+    line = [f"{row.model}, {row.concept}, {row.toward}, seed {row.seed}"] if several else []
+    line += [row.method, "" if row.layer is None else str(row.layer), f"{row.multiplier:g}" if steered else ""]
+    success = metrics.get(_COLUMNS[0][0])
+    line += [_proportion(success), _p_value(success) if steered else ""]
+    if not steered:
+        return line + [""] * (len(_COLUMNS) - 1)
+    line += [_change(metrics.get(metric)) for metric, _ in _COLUMNS[1:-1]]
+    return [*line, _count(metrics.get(_COLUMNS[-1][0]))]
+
+
+def _proportion(row: Row | None) -> str:
+    if row is None or row.value is None:
+        return "-"
+    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def _p_value(row: Row | None) -> str:
+    if row is None or row.p_value is None:
+        return "-"
+    return "< 0.0001" if row.p_value < 1e-4 else f"{row.p_value:.4f}"
+
+
+def _change(row: Row | None) -> str:
+    return "-" if row is None or row.value is None else f"{row.value:+.3f}"
+
+
+def _count(row: Row | None) -> str:
+    return "-" if row is None or row.value is None else f"{round(row.value * row.n)}/{row.n}"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")

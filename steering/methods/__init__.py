@@ -1,0 +1,73 @@
+"""Construction methods: from activations to a direction.
+
+To add one, put a module here with a frozen dataclass whose fields are its parameters:
+
+    @methods.register("my_method")
+    @dataclass(frozen=True)
+    class MyMethod:
+        strength: float = 1.0
+
+        def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor: ...
+
+The conformance suite in tests/test_methods.py then runs over it. A method that cannot keep one of its properties says
+so in `exceptions`, by property, with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from steering.activations import ContrastActivations
+from steering.errors import UnknownNameError
+from steering.registry import Registry
+from steering.vectors import SteeringVector
+
+
+class Method(Protocol):
+    """A construction method; its dataclass fields are its parameters."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
+        """Return the direction `[d_model]` at one layer, pointing to the positive side, in the activations' dtype."""
+        ...
+
+
+methods: Registry[type[Method]] = Registry("method", __name__)
+register = methods.register
+
+
+def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
+    """Create a method by name.
+
+    Raises:
+        UnknownNameError: There is no such method, or it has no such parameter.
+    """
+    plugin = methods[name]
+    known = {field.name for field in dataclasses.fields(plugin)}
+    for parameter in parameters:
+        if parameter not in known:
+            raise UnknownNameError(f"parameter of method {name}", parameter, known)
+    return plugin(**parameters)
+
+
+def construct(name: str, parameters: Mapping[str, Any], activations: ContrastActivations, layer: int) -> SteeringVector:
+    """Construct a steering vector with its provenance.
+
+    Args:
+        name: A registered method.
+        parameters: Its parameters; those left out take their defaults.
+        activations: Captured at `layer`, among others.
+        layer: Block whose output the vector is for.
+
+    Raises:
+        UnknownNameError: Unknown method, parameter or layer.
+        NonFiniteError: The direction is not finite.
+    """
+    method = create_method(name, parameters)
+    direction = method.fit(activations, layer).float()
+    return SteeringVector(direction, layer, name, activations.concept, activations.model, dataclasses.asdict(method))

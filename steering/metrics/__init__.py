@@ -1,0 +1,96 @@
+"""Metrics: from a model and an intervention to per-item values.
+
+To add one, put a module here with a class of the shape of `Metric` and a function that builds it from a `Setting`:
+
+    @register("my_metric")
+    def my_metric(setting: Setting) -> MyMetric: ...
+
+A metric observes the steered and the unsteered model by the same call, and scores the one against the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from steering.errors import NonFiniteError, SteeringError
+from steering.model import LanguageModel
+from steering.profiles import Setting
+from steering.progress import Reporter
+from steering.registry import Registry
+from steering.vectors import Intervention
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What a metric saw under one configuration.
+
+    Attributes:
+        items: `[item]`, float64; the same items in the same order whatever the configuration.
+        texts: The completions behind the items, where there are any.
+    """
+
+    items: np.ndarray
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One metric value with its items and its interval.
+
+    Attributes:
+        metric: Name in results.
+        items: `[item]`, float64.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        p_value: Of the one-sided paired test against the unsteered run, where the metric has one.
+        texts: The completions behind the items.
+    """
+
+    metric: str
+    items: np.ndarray
+    low: float
+    high: float
+    p_value: float | None = None
+    texts: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        """Refuse a mean of nothing and NaN."""
+        if len(self.items) == 0:
+            raise SteeringError(f"metric {self.metric!r} has no items; its mean is not defined")
+        if not np.isfinite([*self.items, self.low, self.high]).all():
+            raise NonFiniteError(f"metric {self.metric!r} holds NaN or infinity")
+
+    @property
+    def value(self) -> float:
+        """Mean of the items."""
+        return float(self.items.mean())
+
+
+class Metric(Protocol):
+    """Measures one property of a steered model."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the scores it gives, in their order."""
+        ...
+
+    @property
+    def skip_reason(self) -> str:
+        """Why it cannot be measured in this setting, or an empty string."""
+        ...
+
+    def observe(self, model: LanguageModel, intervention: Intervention | None, progress: Reporter) -> Observation:
+        """Measure one configuration; None is the unsteered model."""
+        ...
+
+    def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
+        """Compare with the unsteered observation; one score for each of `names`."""
+        ...
+
+
+metrics: Registry[Callable[[Setting], Metric]] = Registry("metric", __name__)
+register = metrics.register

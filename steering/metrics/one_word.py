@@ -1,0 +1,70 @@
+"""One-word completions: the first word of the most probable completion, steered against unsteered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from steering import stats
+from steering.metrics import Observation, Score, register
+from steering.metrics.rollouts import keyword_pattern
+from steering.model import LanguageModel
+from steering.profiles import Setting
+from steering.progress import Reporter
+from steering.sampling import Greedy
+from steering.vectors import Intervention
+
+_NEW_TOKENS = 6
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+
+
+def first_word(completion: str) -> str:
+    """Return the first word of a text, or an empty string where it has none."""
+    match = _WORD.search(completion)
+    return match.group() if match else ""
+
+
+@dataclass(frozen=True)
+class OneWordCompletion:
+    """Greedy completions of prompts by one word.
+
+    Attributes:
+        prompts: Each is one item.
+        keywords: Words of the positive side.
+    """
+
+    prompts: tuple[str, ...]
+    keywords: tuple[str, ...]
+
+    names = ("one_word_changed", "one_word_success")
+
+    @property
+    def skip_reason(self) -> str:
+        """A concept need not have such prompts."""
+        return "" if self.prompts else "the concept has no one_word_prompts"
+
+    def observe(self, model: LanguageModel, intervention: Intervention | None, progress: Reporter) -> Observation:
+        """Complete each prompt; an item is 1 where the word is a keyword."""
+        encoded = [model.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+        completions = model.generate(encoded, [intervention] * len(encoded), Greedy(), _NEW_TOKENS, progress)
+        words = tuple(first_word(text) for text in model.tokenizer.batch_decode(completions, skip_special_tokens=True))
+        pattern = keyword_pattern(self.keywords)
+        return Observation(np.array([float(pattern.fullmatch(word) is not None) for word in words]), words)
+
+    def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
+        """Share of prompts whose word changed, and share completed by a keyword, with Wilson intervals."""
+        pairs = zip(observed.texts, unsteered.texts, strict=True)
+        changed = np.array([float(word != before) for word, before in pairs])
+        values = (changed, observed.items)
+        return [
+            Score(name, items, *stats.proportion_interval(items), texts=observed.texts)
+            for name, items in zip(self.names, values, strict=True)
+        ]
+
+
+@register("one_word")
+def one_word_completion(setting: Setting) -> OneWordCompletion:
+    """Build the metric from a concept."""
+    return OneWordCompletion(setting.concept.one_word_prompts, setting.concept.keywords.positive)

@@ -1,0 +1,224 @@
+"""Profiles: what one benchmark runs, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from steering.concepts import Concept, Side, load_concept
+from steering.errors import DataError, UnknownNameError
+from steering.jsonl import read_text
+from steering.neutral import NeutralSet, load_neutral
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """How a profile runs one construction method.
+
+    Attributes:
+        name: A registered method.
+        multiplier: Dose of its vectors.
+        parameters: Of the method.
+        claimed_layers: Layers at which the profile claims that it steers: P(success) above the unsteered run, neutral
+            loss change under the bound. Elsewhere results are recorded without a claim.
+    """
+
+    name: str
+    multiplier: float
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    claimed_layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one benchmark runs.
+
+    Attributes:
+        name: Of the profile.
+        description: One or two sentences.
+        model: As `LanguageModel.load` takes it.
+        concept: As `load_concept` takes it.
+        neutral: As `load_neutral` takes it.
+        methods: The construction methods, in the order in which results show them.
+        toward: Side of the concept to steer towards.
+        layers: Blocks to steer at; None means all.
+        rollouts: Sampled completions of each configuration.
+        new_tokens: Length of a completion.
+        temperature: Of sampling.
+        top_p: Of sampling.
+        neutral_documents: How many neutral documents to use.
+        neutral_prompt_tokens: First tokens of a document, which are steered.
+        neutral_continuation_tokens: Tokens after them, which are scored.
+        seed: Of sampling.
+        alpha: Level of the test of a claim.
+        neutral_bound: Bound of the neutral loss change where a claim is made, nats per token.
+    """
+
+    name: str
+    description: str
+    model: str
+    concept: str
+    neutral: str
+    methods: tuple[MethodPlan, ...]
+    toward: Side = "positive"
+    layers: tuple[int, ...] | None = None
+    rollouts: int = 200
+    new_tokens: int = 40
+    temperature: float = 1.0
+    top_p: float = 0.8
+    neutral_documents: int = 256
+    neutral_prompt_tokens: int = 32
+    neutral_continuation_tokens: int = 64
+    seed: int = 0
+    alpha: float = 0.01
+    neutral_bound: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense; the message names the key."""
+        for key in ("rollouts", "new_tokens", "neutral_documents", "neutral_prompt_tokens"):
+            self._require(key, getattr(self, key) >= 1, "at least 1")
+        self._require("neutral_continuation_tokens", self.neutral_continuation_tokens >= 1, "at least 1")
+        self._require("temperature", self.temperature > 0, "above 0")
+        self._require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
+        self._require("alpha", 0 < self.alpha < 1, "between 0 and 1")
+        self._require("seed", self.seed >= 0, "0 or more")
+        self._require("toward", self.toward in get_args(Side), "'positive' or 'negative'")
+        self._require("methods", bool(self.methods), "at least one method")
+
+    def _require(self, key: str, holds: bool, right: str) -> None:
+        if not holds:
+            raise DataError(f"profile {self.name!r}: {key} is {getattr(self, key)!r}; it must be {right}")
+
+    @property
+    def measurement(self) -> dict[str, Any]:
+        """The settings that decide what a metric value means, for results."""
+        keys = (
+            "rollouts",
+            "new_tokens",
+            "temperature",
+            "top_p",
+            "neutral_prompt_tokens",
+            "neutral_continuation_tokens",
+        )
+        return {key: getattr(self, key) for key in keys} | {
+            "steered_positions": "prompt",
+            "first_continuation_token": "scored",
+        }
+
+    def plan(self, method: str) -> MethodPlan:
+        """Return the plan of one of the profile's methods."""
+        for plan in self.methods:
+            if plan.name == method:
+                return plan
+        raise UnknownNameError("method of this profile", method, (plan.name for plan in self.methods))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A profile with the data that it names, loaded."""
+
+    profile: Profile
+    concept: Concept
+    neutral: NeutralSet
+
+    @classmethod
+    def load(cls, profile: Profile) -> Setting:
+        """Load concept and neutral documents.
+
+        Raises:
+            UnknownNameError: One of them does not exist.
+            DataError: One of them is malformed.
+        """
+        concept = load_concept(profile.concept, profile.toward)
+        return cls(profile, concept, load_neutral(profile.neutral, profile.neutral_documents))
+
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 of all texts that the run uses."""
+        return hashlib.sha256(json.dumps([self.concept.hash, self.neutral.hash]).encode()).hexdigest()
+
+
+def builtin_profiles() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    return sorted(path.stem for path in _builtin_root().glob("*.toml"))
+
+
+def load_profile(reference: str) -> Profile:
+    """Load a profile by the name of a built-in one or by path.
+
+    Raises:
+        UnknownNameError: There is no such profile, or the file has a key that profiles do not have.
+        DataError: The file is malformed or a value makes no sense.
+    """
+    if reference in builtin_profiles():
+        path = _builtin_root() / f"{reference}.toml"
+    elif Path(reference).is_file():
+        path = Path(reference)
+    else:
+        raise UnknownNameError("profile", reference, builtin_profiles(), "Or give the path of a TOML file.")
+    try:
+        table = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path}: not valid TOML: {error}") from None
+    return _profile(path, table)
+
+
+def _builtin_root() -> Path:
+    return Path(str(resources.files("steering"))) / "data" / "profiles"
+
+
+def _profile(path: Path, table: dict[str, Any]) -> Profile:
+    known = {key.name: key for key in dataclasses.fields(Profile)} | {"name": None}
+    for key in table:
+        if key not in known:
+            raise UnknownNameError(f"key in {path}", key, known)
+    required = {"description", "model", "concept", "neutral", "methods"}
+    if missing := sorted(required - set(table)):
+        raise DataError(f"{path}: missing {', '.join(missing)}")
+    values = {"name": path.stem} | table
+    values["layers"] = _layers(path, table.get("layers", "all"))
+    if not isinstance(table["methods"], dict):
+        raise DataError(f"{path}: methods must be tables such as [methods.mean_difference]")
+    values["methods"] = tuple(_method_plan(path, name, entry) for name, entry in table["methods"].items())
+    for key, value in values.items():
+        default = getattr(Profile, key, "")
+        if key not in ("methods", "layers") and not _same_kind(value, default):
+            raise DataError(f"{path}: {key} is {value!r}; it must be a {type(default).__name__}")
+    return Profile(**values)
+
+
+def _layers(path: Path, value: Any) -> tuple[int, ...] | None:
+    if value == "all":
+        return None
+    if isinstance(value, list) and value and all(type(layer) is int and layer >= 0 for layer in value):
+        return tuple(sorted(set(value)))
+    raise DataError(f"{path}: layers is {value!r}; it must be 'all' or a list of block numbers from 0")
+
+
+def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
+    known = {"multiplier", "parameters", "claimed_layers"}
+    if not isinstance(entry, dict) or not _same_kind(entry.get("multiplier"), 1.0):
+        raise DataError(f"{path}: [methods.{name}] must be a table with a number 'multiplier'")
+    for key in entry:
+        if key not in known:
+            raise UnknownNameError(f"key in [methods.{name}] of {path}", key, known)
+    claimed = entry.get("claimed_layers", [])
+    return MethodPlan(
+        name=name,
+        multiplier=float(entry["multiplier"]),
+        parameters=entry.get("parameters", {}),
+        claimed_layers=(_layers(path, claimed) or ()) if claimed else (),
+    )
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)

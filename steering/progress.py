@@ -1,0 +1,62 @@
+"""Progress of long work: a bar on a terminal, nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Advance(Protocol):
+    """Reports that some steps are done."""
+
+    def __call__(self, steps: int = 1) -> None:
+        """Advance the bar by `steps`."""
+        ...
+
+
+class Reporter(Protocol):
+    """Opens a bar for one piece of work and closes it when the work ends."""
+
+    @contextmanager
+    def work(self, description: str, total: int) -> Iterator[Advance]:
+        """Yield the function to call as steps complete."""
+        ...
+
+
+class Silent:
+    """Reports nothing: for programs, logs and pipes."""
+
+    @contextmanager
+    def work(self, description: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's signature
+        """Yield a function that does nothing."""
+
+        def advance(steps: int = 1) -> None:
+            del steps
+
+        yield advance
+
+
+class Bars:
+    """Bars on a terminal's standard error, removed when done."""
+
+    @contextmanager
+    def work(self, description: str, total: int) -> Iterator[Advance]:
+        """Show one bar with the steps done and the time that remains."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(description, total=total)
+
+            def advance(steps: int = 1) -> None:
+                progress.advance(task, steps)
+
+            yield advance
+
+
+def for_terminal() -> Reporter:
+    """Bars where standard error is a terminal, silence elsewhere."""
+    return Bars() if sys.stderr.isatty() else Silent()

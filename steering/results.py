@@ -1,0 +1,181 @@
+"""The canonical record: an append-only JSON Lines journal, one object for each metric value."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from steering.errors import ResultsError
+
+SCHEMA_VERSION = 1
+FILE_NAME = "results.jsonl"
+UNSTEERED = "unsteered"
+
+Status = Literal["ok", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric value of one cell, with everything that decides whether two of them can be compared.
+
+    Attributes:
+        run: Identifies the run that wrote the row.
+        model: Name of the model; `model_hash` is that of its weights as loaded.
+        dtype: Of the weights, for instance "bfloat16".
+        device: "cpu", "cuda" or "mps".
+        concept: Name of the concept.
+        toward: Side of the concept that is steered towards.
+        neutral: Name of the neutral set.
+        data_hash: Of concept and neutral documents.
+        method: Construction method, or "unsteered".
+        parameters: Of the method.
+        layer: Block whose output is steered, from 0; None for the unsteered run.
+        multiplier: Of the vector; 0 for the unsteered run.
+        vector_hash: Of the vector; empty for the unsteered run.
+        vector_norm: Euclidean norm of the vector before the multiplier.
+        seed: Of sampling.
+        measurement: Settings that decide what the value means.
+        metric: Name of the metric.
+        value: Mean of the items; None unless `status` is "ok".
+        n: Number of items.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        p_value: Of the one-sided paired test against the unsteered run, where the metric has one.
+        items: Per-item values.
+        texts: Completions behind the items.
+        status: Whether the value was measured.
+        reason: Why not, where it was not.
+        schema_version: Of this record.
+    """
+
+    run: str
+    model: str
+    model_hash: str
+    dtype: str
+    device: str
+    concept: str
+    toward: str
+    neutral: str
+    data_hash: str
+    method: str
+    parameters: dict[str, Any]
+    layer: int | None
+    multiplier: float
+    vector_hash: str
+    vector_norm: float | None
+    seed: int
+    measurement: dict[str, Any]
+    metric: str
+    value: float | None = None
+    n: int = 0
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    items: tuple[float, ...] = ()
+    texts: tuple[str, ...] = field(default=(), repr=False)
+    status: Status = "ok"
+    reason: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """One line of strict JSON: NaN is refused."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes two rows measurements of the same thing."""
+        identity = (self.model_hash, self.dtype, self.data_hash, self.method, self.layer, self.multiplier, self.seed)
+        details = json.dumps([self.parameters, self.measurement], sort_keys=True)
+        return (*identity, self.vector_hash, details, self.metric)
+
+
+class Journal:
+    """Appends rows to `results.jsonl` in a directory; each append is complete and on disk when it returns.
+
+    Args:
+        directory: Created where it does not exist. Rows of earlier runs stay.
+
+    Raises:
+        ResultsError: The directory cannot be created or written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab"):
+                pass
+            _drop_partial_line(self.path)
+        except OSError as error:
+            raise ResultsError(
+                f"results cannot be written to {directory}: {error.strerror or error}. Choose another with --results."
+            ) from error
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write rows and flush them to the disk; on failure the file is left as it was before.
+
+        Raises:
+            ResultsError: The disk is full or the file cannot be written.
+        """
+        block = "".join(row.to_json() + "\n" for row in rows).encode()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                before = file.tell()
+                try:
+                    if file.write(block) != len(block):
+                        raise OSError(0, "the disk took only a part of the data")
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(before)
+                    raise
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "
+                "make room, or choose another directory with --results."
+            ) from error
+
+
+def load_rows(path: Path) -> list[Row]:
+    """Read a journal; where a value was measured more than once, the last measurement counts.
+
+    Args:
+        path: A results directory or file. A last line that a killed run left unfinished is passed over.
+
+    Raises:
+        ResultsError: There is no such file, or a line is damaged or of another schema; the message names the line.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ResultsError(f"{file}: no such file; give a results directory or its {FILE_NAME}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{file}: cannot be read: {error}") from None
+    complete = text[: text.rfind("\n") + 1]
+    rows = [_row(file, number, line) for number, line in enumerate(complete.split("\n")[:-1], start=1) if line.strip()]
+    return list({row.key: row for row in rows}.values())
+
+
+def _row(file: Path, number: int, line: str) -> Row:
+    try:
+        record = json.loads(line)
+        version = record.pop("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ResultsError(f"{file}:{number}: schema version {version!r}; this release reads {SCHEMA_VERSION}")
+        record["items"] = tuple(record["items"])
+        record["texts"] = tuple(record["texts"])
+        return Row(**record)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{file}:{number}: not a results row: {error}") from None
+
+
+def _drop_partial_line(path: Path) -> None:
+    """Cut off what a killed run left of a line, so that the next row starts on a line of its own."""
+    with path.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,114 @@
+"""Steering vectors with their provenance, and what it means to apply one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from steering.errors import NonFiniteError, VectorError
+
+_TENSOR = "direction"
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """A direction in the residual stream.
+
+    Attributes:
+        direction: `[d_model]`, float32, as constructed: its norm is kept.
+        layer: Block whose output it is added to, counted from 0.
+        method: Name of the construction method.
+        concept: Name of the concept.
+        model: Name of the model.
+        parameters: The method's parameters.
+    """
+
+    direction: torch.Tensor
+    layer: int
+    method: str
+    concept: str
+    model: str
+    parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse anything but one finite float32 direction."""
+        if self.direction.ndim != 1 or self.direction.dtype != torch.float32:
+            shape, dtype = tuple(self.direction.shape), self.direction.dtype
+            raise VectorError(f"{self.label}: a float32 direction [d_model] is required, found {dtype} {shape}")
+        if not bool(torch.isfinite(self.direction).all()):
+            raise NonFiniteError(f"{self.label}: the direction holds NaN or infinity")
+        if self.layer < 0:
+            raise VectorError(f"{self.label}: layers are counted from 0")
+
+    @property
+    def label(self) -> str:
+        """How messages call this vector."""
+        return f"steering vector {self.method}-layer{self.layer}"
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm of the direction."""
+        return float(self.direction.norm())
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the direction's bytes and the layer."""
+        digest = hashlib.sha256(self.direction.cpu().contiguous().numpy().tobytes())
+        digest.update(str(self.layer).encode())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write direction and provenance as one safetensors file."""
+        metadata = {
+            "layer": str(self.layer),
+            "method": self.method,
+            "concept": self.concept,
+            "model": self.model,
+            "parameters": json.dumps(dict(self.parameters), sort_keys=True),
+        }
+        save_file({_TENSOR: self.direction.contiguous()}, str(path), metadata=metadata)
+
+
+def load_vector(path: Path) -> SteeringVector:
+    """Read a vector that `SteeringVector.save` wrote.
+
+    Raises:
+        VectorError: The file is missing, damaged, or holds something else.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            return SteeringVector(
+                direction=file.get_tensor(_TENSOR),
+                layer=int(metadata["layer"]),
+                method=metadata["method"],
+                concept=metadata["concept"],
+                model=metadata["model"],
+                parameters=json.loads(metadata["parameters"]),
+            )
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise VectorError(f"{path}: not a steering vector file: {error}") from None
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A steering vector times a multiplier, added to the residual stream at every prompt position.
+
+    Generated positions are left alone, as in the paper. A multiplier of 0 leaves the model as it is, to the last bit.
+    """
+
+    vector: SteeringVector
+    multiplier: float
+
+    @property
+    def addition(self) -> torch.Tensor:
+        """What is added at each position, `[d_model]`, float32."""
+        return self.vector.direction * self.multiplier
