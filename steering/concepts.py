@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import tomllib
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from steering.errors import DataError, UnknownNameError
-from steering.jsonl import read_records, read_text
+from steering.files import read_records, read_toml
 
 Side = Literal["positive", "negative"]
 
@@ -42,6 +43,8 @@ class ContrastPair:
         for field in ("id", "prompt", "positive", "negative"):
             if not getattr(self, field).strip():
                 raise DataError(f"pair {self.id!r}: {field!r} is empty")
+        if self.positive == self.negative:
+            raise DataError(f"pair {self.id!r}: the two continuations are the same")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Keywords:
         for side in ("positive", "negative"):
             if not getattr(self, side):
                 raise DataError(f"keywords: the {side} side is empty; give at least one word")
-        if both := set(self.positive) & set(self.negative):
+        if both := {word.lower() for word in self.positive} & {word.lower() for word in self.negative}:
             raise DataError(f"keywords: {sorted(both)} stand on both sides")
 
 
@@ -97,9 +100,9 @@ class Concept:
         for split in ("generation", "test"):
             if not getattr(self, split):
                 raise DataError(f"concept {self.name!r}: the {split} split has no pairs")
-        pairs = self.generation + self.test
-        if repeated := _repeated([pair.id for pair in pairs]):
-            raise DataError(f"concept {self.name!r}: pair id {repeated!r} occurs more than once")
+        ids = [pair.id for pair in self.generation + self.test]
+        if repeated := [name for name, count in Counter(ids).items() if count > 1]:
+            raise DataError(f"concept {self.name!r}: pair id {repeated[0]!r} occurs more than once")
         shared = {pair.prompt for pair in self.generation} & {pair.prompt for pair in self.test}
         if shared:
             raise DataError(f"concept {self.name!r}: prompt in both splits: {min(shared)!r}")
@@ -136,9 +139,11 @@ def load_concept(reference: str, toward: Side = "positive") -> Concept:
         UnknownNameError: There is neither such a concept nor such a directory.
         DataError: A file is missing or malformed; the message names file and line.
     """
+    if toward not in get_args(Side):
+        raise UnknownNameError("side of a concept", toward, get_args(Side))
     if reference in builtin_concepts():
         directory = _builtin_root() / reference
-    elif Path(reference).is_dir():
+    elif reference and os.path.isdir(reference):  # noqa: PTH112 - False, not an error, for what cannot be a path
         directory = Path(reference)
     else:
         raise UnknownNameError("concept", reference, builtin_concepts(), "Or give a directory with a concept.toml.")
@@ -157,30 +162,21 @@ def _builtin_root() -> Path:
 
 def _read_directory(directory: Path) -> Concept:
     path = directory / "concept.toml"
-    try:
-        table = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: not valid TOML: {error}") from None
+    table = read_toml(path)
     if missing := [key for key in _REQUIRED if key not in table]:
         raise DataError(f"{path}: missing {', '.join(missing)}")
     keywords = table["keywords"]
     if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
         raise DataError(f"{path}: [keywords] must be a table with the lists 'positive' and 'negative'")
+    generation, test = (_read_pairs(directory / f"{split}.jsonl") for split in ("generation", "test"))
+    name, description, licence, source = (_string(path, table, key) for key in _REQUIRED[:4])
+    rollout_prompts, one_word_prompts = (_strings(path, table, key) for key in _REQUIRED[4:6])
+    sides = (_strings(path, keywords, "positive"), _strings(path, keywords, "negative"))
     try:
-        return Concept(
-            name=_string(path, table, "name"),
-            description=_string(path, table, "description"),
-            licence=_string(path, table, "licence"),
-            source=_string(path, table, "source"),
-            rollout_prompts=_strings(path, table, "rollout_prompts"),
-            one_word_prompts=_strings(path, table, "one_word_prompts"),
-            keywords=Keywords(_strings(path, keywords, "positive"), _strings(path, keywords, "negative")),
-            generation=_read_pairs(directory / "generation.jsonl"),
-            test=_read_pairs(directory / "test.jsonl"),
-        )
+        words = Keywords(*sides)
+        return Concept(name, description, licence, source, rollout_prompts, one_word_prompts, words, generation, test)
     except DataError as error:
-        where = str(error)
-        raise error if where.startswith(str(directory)) else DataError(f"{path}: {where}") from None
+        raise DataError(f"{path}: {error}") from None
 
 
 def _string(path: Path, table: dict[str, Any], key: str) -> str:
@@ -199,19 +195,17 @@ def _strings(path: Path, table: dict[str, Any], key: str) -> tuple[str, ...]:
 
 def _read_pairs(path: Path) -> tuple[ContrastPair, ...]:
     fields = ("id", "prompt", "positive", "negative")
-    return tuple(
-        ContrastPair(**{field: record[field].strip() for field in fields}) for _, record in read_records(path, fields)
-    )
+    pairs: dict[str, ContrastPair] = {}
+    for number, record in read_records(path, fields):
+        try:
+            pair = ContrastPair(**{field: record[field].strip() for field in fields})
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+        if pair.id in pairs:
+            raise DataError(f"{path}:{number}: pair id {pair.id!r} occurs more than once")
+        pairs[pair.id] = pair
+    return tuple(pairs.values())
 
 
 def _swapped(pair: ContrastPair) -> ContrastPair:
     return replace(pair, positive=pair.negative, negative=pair.positive)
-
-
-def _repeated(names: list[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

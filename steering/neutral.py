@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 from steering.errors import DataError, UnknownNameError
-from steering.jsonl import read_records
+from steering.files import read_records
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 # The data set itself is a loading script, which `datasets` no longer runs; the hub keeps this export of it.
@@ -53,12 +54,14 @@ def load_neutral(reference: str, count: int) -> NeutralSet:
         UnknownNameError: Neither a known set nor a file.
         DataError: The file is malformed (file and line are named), or OpenWebText cannot be read.
     """
+    if count < 1:
+        raise DataError(f"neutral set {reference!r}: {count} documents were asked for; at least 1 is needed")
     if reference == "embedded":
         path = Path(str(resources.files("steering"))) / "data" / "neutral" / "web.jsonl"
         return NeutralSet("embedded", _read(path, count))
     if reference == "openwebtext":
         return NeutralSet("openwebtext", _openwebtext(count))
-    if Path(reference).is_file():
+    if os.path.isfile(reference):  # noqa: PTH113 - False, not an error, for what cannot be a path
         return NeutralSet(Path(reference).name, _read(Path(reference), count))
     raise UnknownNameError("neutral set", reference, ["embedded", "openwebtext"], "Or give a JSON Lines file.")
 

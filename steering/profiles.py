@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -14,8 +15,11 @@ from typing import Any, get_args
 
 from steering.concepts import Concept, Side, load_concept
 from steering.errors import DataError, UnknownNameError
-from steering.jsonl import read_text
+from steering.files import read_toml
 from steering.neutral import NeutralSet, load_neutral
+
+_KINDS = {str: "string", int: "whole number", float: "number"}
+_NEUTRAL_TOKENS = ("neutral_prompt_tokens", "neutral_continuation_tokens")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class MethodPlan:
     multiplier: float
     parameters: Mapping[str, Any] = field(default_factory=dict)
     claimed_layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a dose that is not a number."""
+        if not math.isfinite(self.multiplier):
+            raise DataError(f"method {self.name!r}: multiplier is {self.multiplier!r}; it must be finite")
 
 
 @dataclass(frozen=True)
@@ -82,15 +91,18 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense; the message names the key."""
-        for key in ("rollouts", "new_tokens", "neutral_documents", "neutral_prompt_tokens"):
+        for key in ("name", "model", "concept", "neutral"):
+            self._require(key, bool(getattr(self, key).strip()), "a name or a path")
+        for key in ("rollouts", "new_tokens", "neutral_documents", *_NEUTRAL_TOKENS):
             self._require(key, getattr(self, key) >= 1, "at least 1")
-        self._require("neutral_continuation_tokens", self.neutral_continuation_tokens >= 1, "at least 1")
-        self._require("temperature", self.temperature > 0, "above 0")
+        self._require("temperature", 0 < self.temperature < math.inf, "finite and above 0")
         self._require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._require("alpha", 0 < self.alpha < 1, "between 0 and 1")
+        self._require("neutral_bound", 0 < self.neutral_bound < math.inf, "finite and above 0")
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("toward", self.toward in get_args(Side), "'positive' or 'negative'")
         self._require("methods", bool(self.methods), "at least one method")
+        self._require("layers", self.layers != (), "'all' or a list of block numbers from 0")
 
     def _require(self, key: str, holds: bool, right: str) -> None:
         if not holds:
@@ -99,14 +111,7 @@ class Profile:
     @property
     def measurement(self) -> dict[str, Any]:
         """The settings that decide what a metric value means, for results."""
-        keys = (
-            "rollouts",
-            "new_tokens",
-            "temperature",
-            "top_p",
-            "neutral_prompt_tokens",
-            "neutral_continuation_tokens",
-        )
+        keys = ("rollouts", "new_tokens", "temperature", "top_p", *_NEUTRAL_TOKENS)
         return {key: getattr(self, key) for key in keys} | {
             "steered_positions": "prompt",
             "first_continuation_token": "scored",
@@ -159,15 +164,11 @@ def load_profile(reference: str) -> Profile:
     """
     if reference in builtin_profiles():
         path = _builtin_root() / f"{reference}.toml"
-    elif Path(reference).is_file():
+    elif os.path.isfile(reference):  # noqa: PTH113 - False, not an error, for what cannot be a path
         path = Path(reference)
     else:
         raise UnknownNameError("profile", reference, builtin_profiles(), "Or give the path of a TOML file.")
-    try:
-        table = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: not valid TOML: {error}") from None
-    return _profile(path, table)
+    return _profile(path, read_toml(path))
 
 
 def _builtin_root() -> Path:
@@ -183,23 +184,22 @@ def _profile(path: Path, table: dict[str, Any]) -> Profile:
     if missing := sorted(required - set(table)):
         raise DataError(f"{path}: missing {', '.join(missing)}")
     values = {"name": path.stem} | table
-    values["layers"] = _layers(path, table.get("layers", "all"))
+    layers = table.get("layers", "all")
+    values["layers"] = None if layers == "all" else _layers(path, "layers", layers, "'all' or ")
     if not isinstance(table["methods"], dict):
         raise DataError(f"{path}: methods must be tables such as [methods.mean_difference]")
     values["methods"] = tuple(_method_plan(path, name, entry) for name, entry in table["methods"].items())
     for key, value in values.items():
         default = getattr(Profile, key, "")
         if key not in ("methods", "layers") and not _same_kind(value, default):
-            raise DataError(f"{path}: {key} is {value!r}; it must be a {type(default).__name__}")
+            raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
     return Profile(**values)
 
 
-def _layers(path: Path, value: Any) -> tuple[int, ...] | None:
-    if value == "all":
-        return None
-    if isinstance(value, list) and value and all(type(layer) is int and layer >= 0 for layer in value):
+def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, ...]:
+    if isinstance(value, list) and all(type(layer) is int and layer >= 0 for layer in value):
         return tuple(sorted(set(value)))
-    raise DataError(f"{path}: layers is {value!r}; it must be 'all' or a list of block numbers from 0")
+    raise DataError(f"{path}: {key} is {value!r}; it must be {or_else}a list of block numbers from 0")
 
 
 def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
@@ -209,13 +209,11 @@ def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
     for key in entry:
         if key not in known:
             raise UnknownNameError(f"key in [methods.{name}] of {path}", key, known)
-    claimed = entry.get("claimed_layers", [])
-    return MethodPlan(
-        name=name,
-        multiplier=float(entry["multiplier"]),
-        parameters=entry.get("parameters", {}),
-        claimed_layers=(_layers(path, claimed) or ()) if claimed else (),
-    )
+    parameters = entry.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise DataError(f"{path}: parameters of [methods.{name}] is {parameters!r}; it must be a table")
+    claimed = _layers(path, f"[methods.{name}] claimed_layers", entry.get("claimed_layers", []))
+    return MethodPlan(name, float(entry["multiplier"]), parameters, claimed)
 
 
 def _same_kind(value: Any, default: Any) -> bool:

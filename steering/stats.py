@@ -15,8 +15,9 @@ _BOOTSTRAP_SEED = 0
 
 def proportion_interval(successes: np.ndarray) -> tuple[float, float]:
     """Wilson score interval of a proportion, from 0/1 values `[item]`, at 95 % confidence."""
-    low, high = proportion_confint(int(_checked(successes).sum()), len(successes), 1 - CONFIDENCE, method="wilson")
-    return float(low), float(high)
+    share = float(_checked(successes).mean())
+    low, high = proportion_confint(int(successes.sum()), len(successes), 1 - CONFIDENCE, method="wilson")
+    return min(float(low), share), max(float(high), share)  # at shares of 0 and 1 the formula rounds past the share
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,87 @@
+"""Reading files that a user wrote: every fault is one message with file and line number."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from steering.errors import DataError
+
+
+def read_text(path: Path) -> str:
+    """Return the UTF-8 text of a file, without a byte order mark.
+
+    Raises:
+        DataError: The file is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the table of a TOML file.
+
+    Raises:
+        DataError: The file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path))
+    except RecursionError:
+        raise DataError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # besides syntax, a number that is too long
+        raise DataError(f"{path}: not valid TOML: {error}") from None
+
+
+def read_records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each non-blank line of a JSON Lines file.
+
+    Args:
+        path: The file.
+        required: Keys that each object must have, with non-blank strings as values.
+
+    Raises:
+        DataError: A line is not a JSON object or lacks a required string; or the file holds no object at all.
+    """
+    count = 0
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        record = _parse(path, number, line)
+        for key in required:
+            _require_text(path, number, record, key)
+        count += 1
+        yield number, record
+    if count == 0:
+        raise DataError(f"{path}: empty; it must hold one JSON object a line with {', '.join(required)}")
+
+
+def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{number}: not valid JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise DataError(f"{path}:{number}: not valid JSON: nested too deeply") from None
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: not valid JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{path}:{number}: a JSON object is required, found {type(record).__name__}")
+    return record
+
+
+def _require_text(path: Path, number: int, record: dict[str, Any], key: str) -> None:
+    value = record.get(key)
+    if not isinstance(value, str) or not value.strip():
+        found = "is missing" if key not in record else f"is {value!r}"
+        raise DataError(f"{path}:{number}: {key!r} {found}; it must be a non-empty string")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise DataError(f"{path}:{number}: {key!r} holds half of a surrogate pair, which is no character")

@@ -1,0 +1,204 @@
+"""`pytest bench` on a small model, a concept and a neutral file that the project never saw."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from steering.results import load_rows
+from tests.small_models import small_module, small_tokenizer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model on disk."""
+    directory = tmp_path_factory.mktemp("models") / "small"
+    small_module("llama").save_pretrained(directory)
+    small_tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def arguments(model_directory: Path, concept_directory: Path, neutral_file: Path, tmp_path: Path) -> list[str]:
+    """Options for a quick run on the user's own material."""
+    options = {
+        "model": model_directory,
+        "concept": concept_directory,
+        "neutral": neutral_file,
+        "results": tmp_path / "results",
+        "rollouts": 8,
+        "dtype": "float32",
+        "device": "cpu",
+    }
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+@pytest.fixture
+def bench(pytester: pytest.Pytester):
+    """Run `pytest bench` inside this process."""
+
+    def run(*options: str) -> pytest.RunResult:
+        place = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "bench"))
+        return pytester.runpytest_inprocess(*place, "-p", "no:cacheprovider", *options)
+
+    return run
+
+
+def profile_claiming(path: Path, concept: Path, model: Path, neutral: Path, bound: float) -> Path:
+    """A profile that claims mean_difference at layer 0, which no random model keeps."""
+    path.write_text(
+        f'description = "A test."\nmodel = "{model}"\nconcept = "{concept}"\nneutral = "{neutral}"\n'
+        f"rollouts = 8\nneutral_bound = {bound}\n[methods.mean_difference]\nmultiplier = 1\nclaimed_layers = [0]\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_own_concept_model_and_neutral_file_run_to_the_table(bench, arguments, tmp_path):
+    result = bench(*arguments, "-k", "layer1")
+    result.assert_outcomes(passed=2, deselected=2)
+    table = result.stdout.str()
+    assert "mean_difference" in table
+    assert "No claim was tested: the profile's claims are for model as it is written there." in table
+    assert f"Results: {tmp_path}/results/results.jsonl" in table
+    rows = load_rows(tmp_path / "results")
+    assert {(row.method, row.layer) for row in rows} == {
+        ("unsteered", None),
+        ("mean_difference", 1),
+        ("random_direction", 1),
+    }
+    assert {row.concept for row in rows} == {"royalty"}
+    assert {row.n for row in rows if row.metric == "rollout_probability"} == {8}
+
+
+def test_test_ids_end_with_the_layer_and_layers_selects_exactly(bench, arguments):
+    result = bench(*arguments, "--collect-only", "-q", "--layers", "1")
+    ids = [line for line in result.outlines if "::" in line]
+    assert [line.split("::")[1] for line in ids] == [
+        "test_steering[mean_difference-layer1]",
+        "test_steering[random_direction-layer1]",
+    ]
+
+
+def test_marks_select_exactly(bench, arguments):
+    result = bench(*arguments, "--collect-only", "-q", "-m", "layer(index=0) and method(name='random_direction')")
+    assert sum("::" in line for line in result.outlines) == 1
+
+
+def test_broken_claim_fails_with_its_numbers(
+    bench, arguments, model_directory, concept_directory, neutral_file, tmp_path
+):
+    path = profile_claiming(tmp_path / "own.toml", concept_directory, model_directory, neutral_file, 0.1)
+    result = bench("--profile", str(path), "--results", str(tmp_path / "out"), "--layers", "0")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "is not significantly above the unsteered run (p = " in text
+    assert "broken" in text
+    assert "Traceback" not in text
+
+
+def test_benchmark_json_holds_timings_and_metrics(bench, arguments, tmp_path):
+    bench(*arguments, "--layers", "0", "--benchmark-json", str(tmp_path / "timings.json")).assert_outcomes(passed=2)
+    entries = json.loads((tmp_path / "timings.json").read_text())["benchmarks"]
+    for entry in entries:
+        extra = entry["extra_info"]
+        assert extra["evaluation_seconds"] > 0
+        assert 0 <= extra["construction_seconds"] < extra["evaluation_seconds"]
+        assert 0 <= extra["metrics"]["rollout_probability"]["value"] <= 1
+        assert entry["stats"]["rounds"] == 1
+
+
+def test_bench_runs_without_the_benchmark_plugin(bench, arguments):
+    bench(*arguments, "--layers", "0", "-p", "no:benchmark").assert_outcomes(passed=2)
+
+
+def test_two_runs_agree_and_another_seed_differs(bench, arguments, tmp_path):
+    def items(name: str, *options: str) -> list[tuple[float, ...]]:
+        bench(*arguments, "--layers", "0", "--results", str(tmp_path / name), *options).assert_outcomes(passed=2)
+        return [(row.items, row.texts) for row in load_rows(tmp_path / name)]
+
+    first = items("a")
+    assert first == items("b")
+    assert first != items("c", "--seed", "1")
+
+
+def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
+    bench(*arguments, "--layers", "0", "--multiplier", "2.5", "--toward", "negative").assert_outcomes(passed=2)
+    steered = [row for row in load_rows(tmp_path / "results") if row.layer == 0]
+    assert {(row.multiplier, row.toward) for row in steered} == {(2.5, "negative")}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layers", "0,7"], "unknown layer '7'. Known: 0 to 1."),
+        (["--layers", "a"], "--layers 'a': give block numbers with commas, for instance 8,20"),
+        (["--profile", "embeded"], "unknown profile 'embeded'. Did you mean 'embedded'?"),
+        (["--concept", "gendr"], "unknown concept 'gendr'. Did you mean 'gender'?"),
+        (["--neutral", "nothing.jsonl"], "unknown neutral set 'nothing.jsonl'. Known: embedded, openwebtext."),
+        (["--rollouts", "0"], "rollouts is 0; it must be at least 1"),
+        (["--model", "/nowhere"], "model '/nowhere' cannot be loaded"),
+    ],
+)
+def test_mistake_in_an_option_is_one_message_before_anything_runs(bench, arguments, options, message):
+    result = bench(*arguments, *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert message in result.stderr.str()
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+def test_malformed_concept_names_file_and_line(bench, arguments, concept_directory):
+    with (concept_directory / "test.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "x", "prompt": "A", "positive": " ", "negative": "b"}\n')
+    result = bench(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "test.jsonl:4: 'positive' is ' '; it must be a non-empty string" in result.stderr.str()
+
+
+def test_unwritable_results_directory_is_one_message(bench, arguments, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    result = bench(*arguments, "--results", str(tmp_path / "file" / "results"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "results cannot be written to" in result.stderr.str()
+    assert "Choose another with --results." in result.stderr.str()
+
+
+def test_full_disk_ends_the_run_with_one_message_and_keeps_what_was_measured(bench, arguments, tmp_path, monkeypatch):
+    syncs = []
+
+    def fill_up(_descriptor: int) -> None:
+        syncs.append(1)
+        if len(syncs) > 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("steering.results.os.fsync", fill_up)
+    result = bench(*arguments)
+    assert result.ret == 2
+    text = result.stdout.str()
+    assert "results.jsonl: writing failed: No space left on device. Earlier rows are kept" in text
+    assert "Traceback" not in text
+    rows = load_rows(tmp_path / "results")
+    assert {row.method for row in rows} == {"unsteered", "mean_difference"}
+
+
+def test_interrupt_keeps_finished_cells_and_prints_the_table(arguments, tmp_path):
+    command = [sys.executable, "-m", "pytest", "bench", *arguments, "--rollouts=400", "-p", "no:cacheprovider"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    journal = tmp_path / "results" / "results.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("mean_difference") == 0):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "KeyboardInterrupt" in output
+    assert "P(success)" in output
+    assert "mean_difference" in {row.method for row in load_rows(tmp_path / "results")}

@@ -1,0 +1,141 @@
+"""Every registered construction method keeps the same properties, or names the one it cannot keep."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering.activations import ContrastActivations
+from steering.errors import NonFiniteError, UnknownNameError
+from steering.methods import construct, create_method, methods
+
+D_MODEL = 24
+LAYERS = (3, 5)
+
+
+def planted_activations(direction: torch.Tensor, pairs: int = 40, seed: int = 0) -> ContrastActivations:
+    """Pairs that share their content and differ by the direction, plus noise, at layer 5; by noise alone at layer 3."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (pairs, len(LAYERS), D_MODEL)
+    content = torch.randn(shape, generator=generator, dtype=direction.dtype) * 3
+    noise = torch.randn((2, *shape), generator=generator, dtype=direction.dtype) * 0.2
+    signal = torch.zeros(shape, dtype=direction.dtype)
+    signal[:, 1] = direction
+    ids = tuple(f"pair-{index}" for index in range(pairs))
+    return ContrastActivations(content + signal + noise[0], content - signal + noise[1], LAYERS, ids, "planted", "none")
+
+
+def planted_direction(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(D_MODEL, generator=torch.Generator().manual_seed(9), dtype=dtype)
+
+
+def swapped(activations: ContrastActivations) -> ContrastActivations:
+    return dataclasses.replace(activations, positive=activations.negative, negative=activations.positive)
+
+
+def keeps(name: str, claimed_property: str) -> bool:
+    """Whether a method claims a property; one that does not must give its reason."""
+    reason = getattr(methods[name], "exceptions", {}).get(claimed_property)
+    assert reason is None or len(reason) > 10
+    return reason is None
+
+
+@pytest.fixture(params=list(methods))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_method_finds_planted_direction(name):
+    direction = planted_direction()
+    found = create_method(name, {}).fit(planted_activations(direction), 5)
+    cosine = float(torch.nn.functional.cosine_similarity(found, direction, dim=0))
+    assert (cosine > 0.95) is keeps(name, "finds_planted_direction")
+
+
+def test_method_looks_at_its_own_layer(name):
+    activations = planted_activations(planted_direction())
+    at_signal, at_noise = (create_method(name, {}).fit(activations, layer) for layer in (5, 3))
+    assert float(at_signal.norm()) > 5 * float(at_noise.norm())
+
+
+def test_method_swapping_sides_flips_sign(name):
+    activations = planted_activations(planted_direction())
+    method = create_method(name, {})
+    there, back = method.fit(activations, 5), method.fit(swapped(activations), 5)
+    flips = bool(torch.allclose(there, -back, rtol=1e-4, atol=1e-5))
+    assert flips is keeps(name, "swapping_sides_flips_sign")
+
+
+def test_method_does_not_depend_on_pair_order(name):
+    activations = planted_activations(planted_direction())
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    shuffled = dataclasses.replace(
+        activations, positive=activations.positive[order], negative=activations.negative[order]
+    )
+    method = create_method(name, {})
+    torch.testing.assert_close(method.fit(activations, 5), method.fit(shuffled, 5), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_method_keeps_dtype_device_and_width(name, dtype):
+    found = create_method(name, {}).fit(planted_activations(planted_direction(dtype)), 5)
+    assert (found.dtype, found.device.type, found.shape) == (dtype, "cpu", (D_MODEL,))
+
+
+def test_method_is_deterministic_and_leaves_its_input_alone(name):
+    activations = planted_activations(planted_direction())
+    before = activations.positive.clone()
+    first, second = (create_method(name, {}).fit(activations, 5) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(activations.positive, before)
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_mean_difference_equals_numpy(pairs, seed):
+    positive, negative = np.random.default_rng(seed).normal(size=(2, pairs, 1, 7)).astype(np.float32)
+    ids = tuple(map(str, range(pairs)))
+    activations = ContrastActivations(torch.from_numpy(positive), torch.from_numpy(negative), (0,), ids, "x", "y")
+    found = create_method("mean_difference", {}).fit(activations, 0).numpy()
+    expected = positive[:, 0].mean(axis=0, dtype=np.float64) - negative[:, 0].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_random_direction_has_the_norm_of_the_mean_difference_and_its_own_seed():
+    activations = planted_activations(planted_direction())
+    norm = float(create_method("mean_difference", {}).fit(activations, 5).norm())
+    zero, one = (create_method("random_direction", {"seed": seed}).fit(activations, 5) for seed in (0, 1))
+    assert float(zero.norm()) == pytest.approx(norm, rel=1e-5)
+    assert float(one.norm()) == pytest.approx(norm, rel=1e-5)
+    assert not torch.allclose(zero, one)
+    other_layer = create_method("random_direction", {}).fit(activations, 3)
+    assert abs(float(torch.nn.functional.cosine_similarity(zero, other_layer, dim=0))) < 0.9
+
+
+def test_construct_records_provenance():
+    activations = planted_activations(planted_direction())
+    vector = construct("random_direction", {"seed": 4}, activations, 5)
+    found = (vector.layer, vector.method, vector.concept, vector.model, dict(vector.parameters))
+    assert found == (5, "random_direction", "planted", "none", {"seed": 4})
+
+
+def test_unknown_methods_parameters_and_layers_are_refused():
+    activations = planted_activations(planted_direction())
+    with pytest.raises(UnknownNameError, match="unknown method 'mean_diference'. Did you mean 'mean_difference'"):
+        construct("mean_diference", {}, activations, 5)
+    with pytest.raises(UnknownNameError, match="parameter of method random_direction 'sed'. Did you mean 'seed'"):
+        construct("random_direction", {"sed": 1}, activations, 5)
+    with pytest.raises(UnknownNameError, match="unknown captured layer '4'. Known: 3, 5"):
+        construct("mean_difference", {}, activations, 4)
+
+
+def test_activations_that_are_not_finite_name_pair_and_layer():
+    activations = planted_activations(planted_direction())
+    damaged = activations.positive.clone()
+    damaged[7, 1, 0] = float("inf")
+    with pytest.raises(NonFiniteError, match="pair 'pair-7', layer 5"):
+        dataclasses.replace(activations, positive=damaged)

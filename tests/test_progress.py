@@ -1,0 +1,71 @@
+"""Progress goes to a terminal's standard error and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from steering.progress import Bars, Silent, for_terminal
+
+
+def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+
+def test_silent_reports_nothing(capfd):
+    with Silent().work("reading", 3) as advance:
+        assert advance() is None
+        assert advance(2) is None
+        assert advance(steps=100) is None
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("capsys")
+def test_bars_are_for_terminals_alone(monkeypatch):
+    pretend_terminal(monkeypatch)
+    assert isinstance(for_terminal(), Bars)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert isinstance(for_terminal(), Silent)
+
+
+def test_a_terminal_on_standard_output_alone_is_left_in_peace(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert isinstance(for_terminal(), Silent)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bars_show_the_work_on_standard_error_and_leave_standard_output_empty(capsys, monkeypatch):
+    pretend_terminal(monkeypatch)
+    with Bars().work("measuring losses", 4) as advance:
+        advance()
+        advance(3)
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert "measuring losses" in error
+    assert "4/4" in error
+
+
+def test_bars_are_removed_when_the_work_ends(capsys, monkeypatch):
+    pretend_terminal(monkeypatch)
+    with Bars().work("generating", 2) as advance:
+        advance(2)
+    _, error = capsys.readouterr()
+    assert error.index("\x1b[?25l") < error.rindex("generating") < error.rindex("\x1b[?25h")
+    assert "\x1b[2K" in error[error.rindex("generating") :]
+
+
+def test_bars_end_when_the_work_fails(capsys, monkeypatch):
+    pretend_terminal(monkeypatch)
+    with pytest.raises(ZeroDivisionError), Bars().work("generating", 2) as advance:
+        advance(1 // 0)
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.rindex("\x1b[?25h") > error.rindex("generating")
+    with Bars().work("again", 1) as advance:
+        advance()
+    assert "1/1" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""Measuring cells end to end on small models."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from steering.concepts import load_concept
+from steering.errors import NonFiniteError
+from steering.metrics.losses import NeutralLoss
+from steering.model import LanguageModel
+from steering.neutral import load_neutral
+from steering.profiles import MethodPlan, Profile, Setting
+from steering.results import Journal, load_rows
+from steering.sweep import Cell, Sweep
+from tests.small_models import small_model
+
+PLANS = (MethodPlan("mean_difference", 2.0), MethodPlan("random_direction", 2.0, {"seed": 3}))
+PROFILE = Profile("test", "", "m", "c", "n", PLANS, rollouts=6, new_tokens=5, neutral_prompt_tokens=4)
+NAMES = {
+    "rollout_probability", "loss_positive", "loss_change_positive", "loss_negative", "loss_change_negative",
+    "loss_neutral", "loss_change_neutral", "one_word_changed", "one_word_success",
+}  # fmt: skip
+
+
+@pytest.fixture
+def setting(concept_directory: Path, neutral_file: Path) -> Setting:
+    return Setting(PROFILE, load_concept(str(concept_directory)), load_neutral(str(neutral_file), 4))
+
+
+def sweep_of(setting: Setting, model: LanguageModel, directory: Path, layers: tuple[int, ...] = (0, 1)) -> Sweep:
+    return Sweep(setting, model, Journal(directory), layers, run="test")
+
+
+def test_cell_id_ends_with_the_layer():
+    assert Cell("mean_difference", 8, 3.0).id == "mean_difference-layer8"
+
+
+def test_measured_cell_is_in_the_journal_with_the_unsteered_run_before_it(any_model, setting, tmp_path):
+    sweep = sweep_of(setting, any_model, tmp_path / "results")
+    outcome = sweep.measure(Cell("mean_difference", 1, 2.0))
+    rows = load_rows(tmp_path / "results")
+    assert {row.metric for row in rows} == NAMES == set(outcome.scores)
+    assert [row.method for row in rows] == ["unsteered"] * len(NAMES) + ["mean_difference"] * len(NAMES)
+    for row in rows:
+        assert row.status == "ok"
+        assert row.n == len(row.items)
+        assert row.value == pytest.approx(np.mean(row.items))
+        assert row.low <= row.value <= row.high
+        assert row.model_hash == any_model.hash
+        assert row.data_hash == setting.data_hash
+    steered = rows[-1]
+    assert (steered.layer, steered.multiplier, steered.dtype) == (1, 2.0, "float32")
+    assert steered.vector_norm > 0
+    assert len(steered.vector_hash) == 64
+    unsteered = rows[0]
+    assert (unsteered.layer, unsteered.multiplier, unsteered.vector_hash) == (None, 0.0, "")
+
+
+def test_unsteered_run_changes_nothing_against_itself(llama, setting, tmp_path):
+    scores = sweep_of(setting, llama, tmp_path).unsteered.scores
+    for name in ("loss_change_positive", "loss_change_negative", "loss_change_neutral", "one_word_changed"):
+        assert scores[name].items.tolist() == [0.0] * len(scores[name].items)
+
+
+def test_zero_multiplier_equals_the_unsteered_run_in_every_item(any_model, setting, tmp_path):
+    sweep = sweep_of(setting, any_model, tmp_path)
+    zero = sweep.measure(Cell("mean_difference", 0, 0.0)).scores
+    for name, score in sweep.unsteered.scores.items():
+        assert zero[name].items.tolist() == score.items.tolist()
+        assert zero[name].texts == score.texts
+
+
+def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(llama, setting, tmp_path):
+    cell = Cell("mean_difference", 0, 2.0)
+
+    def items(chosen: Setting, name: str, layers: tuple[int, ...]) -> dict[str, tuple[list[float], tuple[str, ...]]]:
+        scores = sweep_of(chosen, llama, tmp_path / name, layers).measure(cell).scores
+        return {metric: (score.items.tolist(), score.texts) for metric, score in scores.items()}
+
+    first = items(setting, "a", (0, 1))
+    assert first == items(setting, "b", (0,)), "which other layers are measured must not matter"
+    other = dataclasses.replace(setting, profile=dataclasses.replace(PROFILE, seed=1))
+    assert first["rollout_probability"] != items(other, "c", (0,))["rollout_probability"]
+
+
+def test_method_parameters_reach_the_vector_and_the_rows(llama, setting, tmp_path):
+    sweep_of(setting, llama, tmp_path).measure(Cell("random_direction", 0, 2.0))
+    assert load_rows(tmp_path)[-1].parameters == {"seed": 3}
+
+
+def test_direction_is_reversed_with_the_sides(llama, setting, tmp_path):
+    reverse = dataclasses.replace(setting, concept=setting.concept.reversed())
+    vectors = []
+    for index, chosen in enumerate((setting, reverse)):
+        sweep = sweep_of(chosen, llama, tmp_path / str(index))
+        positive, negative = sweep.activations.at(0)
+        vectors.append((positive - negative).mean(dim=0))
+        assert sweep.measure(Cell("mean_difference", 0, 1.0)).rows[0].toward == chosen.concept.toward
+    torch.testing.assert_close(vectors[0], -vectors[1])
+
+
+def test_concept_without_one_word_prompts_skips_that_metric_with_the_reason(llama, setting, tmp_path):
+    bare = dataclasses.replace(setting, concept=dataclasses.replace(setting.concept, one_word_prompts=()))
+    outcome = sweep_of(bare, llama, tmp_path).measure(Cell("mean_difference", 0, 1.0))
+    skipped = [row for row in load_rows(tmp_path) if row.status == "skipped"]
+    assert {row.metric for row in skipped} == {"one_word_changed", "one_word_success"}
+    assert {row.reason for row in skipped} == {"the concept has no one_word_prompts"}
+    assert outcome.failures == []
+
+
+def test_metric_that_fails_leaves_the_others_measured(llama, setting, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise NonFiniteError("the loss of text 2 is nan")
+
+    sweep = sweep_of(setting, llama, tmp_path)
+    assert sweep.unsteered.failures == []
+    monkeypatch.setattr(NeutralLoss, "observe", fail)
+    outcome = sweep.measure(Cell("mean_difference", 0, 1.0))
+    assert outcome.failures == ["the loss of text 2 is nan"]
+    failed = [row for row in load_rows(tmp_path) if row.status == "failed"]
+    assert [(row.metric, row.value, row.n) for row in failed] == [
+        ("loss_neutral", None, 0),
+        ("loss_change_neutral", None, 0),
+    ]
+    assert set(outcome.scores) == NAMES - {"loss_neutral", "loss_change_neutral"}
+
+
+def test_broken_model_is_reported_before_anything_is_measured(setting, tmp_path):
+    model = small_model("gpt2")
+    with torch.no_grad():
+        model.module.transformer.h[0].mlp.c_proj.bias[0] = float("nan")
+    with pytest.raises(NonFiniteError, match="output of block 0"):
+        sweep_of(setting, model, tmp_path).measure(Cell("mean_difference", 0, 1.0))
