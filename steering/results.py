@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError
 
@@ -82,6 +85,9 @@ class Row:
     reason: str = ""
     schema_version: int = SCHEMA_VERSION
 
+    # Rows that are read back are checked: no unknown key, no string for a number, no NaN.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
     def to_json(self) -> str:
         """One line of strict JSON: NaN is refused."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False)
@@ -92,6 +98,16 @@ class Row:
         identity = (self.model_hash, self.dtype, self.data_hash, self.method, self.layer, self.multiplier, self.seed)
         details = json.dumps([self.parameters, self.measurement], sort_keys=True)
         return (*identity, self.vector_hash, details, self.metric)
+
+
+@dataclass(frozen=True)
+class _Versioned:
+    """What a row of any schema has."""
+
+    schema_version: int
+
+
+_ROW, _VERSIONED = TypeAdapter(Row), TypeAdapter(_Versioned)
 
 
 class Journal:
@@ -131,7 +147,8 @@ class Journal:
                         raise OSError(0, "the disk took only a part of the data")
                     os.fsync(file.fileno())
                 except OSError:
-                    file.truncate(before)
+                    with contextlib.suppress(OSError):
+                        file.truncate(before)
                     raise
         except OSError as error:
             raise ResultsError(
@@ -151,27 +168,27 @@ def load_rows(path: Path) -> list[Row]:
     """
     file = path / FILE_NAME if path.is_dir() else path
     try:
-        text = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
     except FileNotFoundError:
         raise ResultsError(f"{file}: no such file; give a results directory or its {FILE_NAME}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{file}: cannot be read: {error}") from None
-    complete = text[: text.rfind("\n") + 1]
-    rows = [_row(file, number, line) for number, line in enumerate(complete.split("\n")[:-1], start=1) if line.strip()]
+    except OSError as error:
+        raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
+    lines = content.split(b"\n")[:-1]
+    rows = [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     return list({row.key: row for row in rows}.values())
 
 
-def _row(file: Path, number: int, line: str) -> Row:
+def _row(file: Path, number: int, line: bytes) -> Row:
     try:
-        record = json.loads(line)
-        version = record.pop("schema_version")
+        version = _VERSIONED.validate_json(line).schema_version
         if version != SCHEMA_VERSION:
-            raise ResultsError(f"{file}:{number}: schema version {version!r}; this release reads {SCHEMA_VERSION}")
-        record["items"] = tuple(record["items"])
-        record["texts"] = tuple(record["texts"])
-        return Row(**record)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ResultsError(f"{file}:{number}: not a results row: {error}") from None
+            raise ResultsError(f"{file}:{number}: schema version {version}; this release reads {SCHEMA_VERSION}")
+        return _ROW.validate_json(line)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        message = f"{where}: {fault['msg']}" if where else fault["msg"]
+        raise ResultsError(f"{file}:{number}: not a results row: {message}") from None
 
 
 def _drop_partial_line(path: Path) -> None:

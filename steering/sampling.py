@@ -69,7 +69,7 @@ def sample_nucleus(logits: torch.Tensor, uniforms: torch.Tensor, top_p: float) -
     Returns:
         Token ids `[row]`.
     """
-    log_total = torch.logsumexp(logits, dim=-1, keepdim=True).double()
+    log_total = torch.logsumexp(logits.double(), dim=-1, keepdim=True)
     count = min(_CANDIDATES, logits.shape[-1])
     values, tokens = _descending(*torch.topk(logits, count, dim=-1))
     cumulative = torch.exp(values.double() - log_total).cumsum(dim=-1)

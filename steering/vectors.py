@@ -13,9 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from steering.errors import NonFiniteError, VectorError
+from steering.errors import NonFiniteError, SteeringError, VectorError
 
 _TENSOR = "direction"
+_METADATA = ("layer", "method", "concept", "model", "parameters")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class SteeringVector:
         if self.direction.ndim != 1 or self.direction.dtype != torch.float32:
             shape, dtype = tuple(self.direction.shape), self.direction.dtype
             raise VectorError(f"{self.label}: a float32 direction [d_model] is required, found {dtype} {shape}")
+        if self.direction.numel() == 0:
+            raise VectorError(f"{self.label}: the direction is empty")
         if not bool(torch.isfinite(self.direction).all()):
             raise NonFiniteError(f"{self.label}: the direction holds NaN or infinity")
         if self.layer < 0:
@@ -61,12 +64,16 @@ class SteeringVector:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the direction's bytes and the layer."""
-        digest = hashlib.sha256(self.direction.cpu().contiguous().numpy().tobytes())
+        digest = hashlib.sha256(self.direction.detach().cpu().contiguous().numpy().tobytes())
         digest.update(str(self.layer).encode())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write direction and provenance as one safetensors file."""
+        """Write direction and provenance as one safetensors file.
+
+        Raises:
+            VectorError: The file cannot be written.
+        """
         metadata = {
             "layer": str(self.layer),
             "method": self.method,
@@ -74,7 +81,10 @@ class SteeringVector:
             "model": self.model,
             "parameters": json.dumps(dict(self.parameters), sort_keys=True),
         }
-        save_file({_TENSOR: self.direction.contiguous()}, str(path), metadata=metadata)
+        try:
+            save_file({_TENSOR: self.direction.detach().contiguous()}, str(path), metadata=metadata)
+        except (OSError, SafetensorError) as error:
+            raise VectorError(f"{path}: {self.label} cannot be written: {error}") from None
 
 
 def load_vector(path: Path) -> SteeringVector:
@@ -83,18 +93,25 @@ def load_vector(path: Path) -> SteeringVector:
     Raises:
         VectorError: The file is missing, damaged, or holds something else.
     """
+    if not path.is_file():
+        raise VectorError(f"{path}: no such file")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
+            if missing := [key for key in _METADATA if key not in metadata]:
+                raise VectorError(f"its metadata lack {', '.join(missing)}")
+            parameters = json.loads(metadata["parameters"])
+            if not isinstance(parameters, dict):
+                raise VectorError(f"its parameters are {parameters!r}; an object is required")
             return SteeringVector(
                 direction=file.get_tensor(_TENSOR),
                 layer=int(metadata["layer"]),
                 method=metadata["method"],
                 concept=metadata["concept"],
                 model=metadata["model"],
-                parameters=json.loads(metadata["parameters"]),
+                parameters=parameters,
             )
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError, SteeringError) as error:
         raise VectorError(f"{path}: not a steering vector file: {error}") from None
 
 

@@ -16,8 +16,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LAYERS = [
     {"errors"},
     {"files", "families", "registry", "progress"},
-    {"concepts", "neutral", "vectors", "results", "stats", "embedded", "tokens", "sampling"},
-    {"loading", "profiles", "export"},
+    {"concepts", "neutral", "vectors", "results", "stats", "tokens", "batching", "sampling", "pretrained"},
+    {"embedded", "loading", "profiles", "export"},
     {"model"},
     {"activations"},
     {"methods", "metrics"},
@@ -26,11 +26,6 @@ LAYERS = [
     {"cli", "__init__", "__main__"},
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
-
-# Imports against the order, with the reason; each stands inside a function.
-EXCEPTIONS = {
-    ("embedded", "loading"): "converting the model reads a GGUF file as `loading` does, and `loading` knows embedded",
-}
 
 CONFINED = {"nnsight": "steering/model.py", "sae_lens": "steering/sae.py"}
 MAX_LINES = 300
@@ -98,16 +93,8 @@ def test_every_module_has_one_layer():
 @pytest.mark.parametrize("path", PACKAGE, ids=name)
 def test_modules_import_from_their_own_layer_and_those_before(path):
     module = module_of(path)
-    allowed = {other for other in LAYER if LAYER[other] <= LAYER[module] or (module, other) in EXCEPTIONS}
+    allowed = {other for other in LAYER if LAYER[other] <= LAYER[module]}
     assert modules_among(imports_of(path)) - allowed == set()
-
-
-@pytest.mark.parametrize(("module", "other"), EXCEPTIONS)
-def test_exceptions_are_needed_and_inside_functions(module, other):
-    path = ROOT / "steering" / f"{module}.py"
-    assert other in modules_among(imports_of(path))
-    top = ast.parse(path.read_text(encoding="utf-8")).body
-    assert other not in modules_among(imported(top, "steering"))
 
 
 @pytest.mark.parametrize("path", [*PACKAGE, *BENCH], ids=name)

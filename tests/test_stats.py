@@ -50,7 +50,9 @@ def test_proportion_interval_is_wilson_s(count, share):
     centre = (p + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
     expected = (centre - half, centre + half)
-    assert stats.proportion_interval(ones(successes, count)) == pytest.approx(expected, abs=1e-9)
+    found = stats.proportion_interval(ones(successes, count))
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert found[0] <= p <= found[1]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_negative_layer_is_refused():
 
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.safetensors"
-    with pytest.raises(VectorError, match=r"none\.safetensors.*No such file"):
+    with pytest.raises(VectorError, match=r"none\.safetensors: no such file"):
         load_vector(path)
     with pytest.raises(VectorError, match="not a steering vector file") as caught:
         load_vector(tmp_path)
@@ -173,7 +173,6 @@ def test_a_file_with_a_vector_that_cannot_be_used_is_refused(tmp_path, direction
         load_vector(path)
 
 
-@pytest.mark.xfail(strict=True, reason="the refusals of SteeringVector pass through load_vector without the path")
 @pytest.mark.parametrize("direction", [torch.ones(3).half(), torch.tensor([math.nan])])
 def test_a_file_with_a_vector_that_cannot_be_used_is_named(tmp_path, direction):
     path = write_foreign(tmp_path / "unusable.safetensors", {"direction": direction}, METADATA)
@@ -181,7 +180,6 @@ def test_a_file_with_a_vector_that_cannot_be_used_is_named(tmp_path, direction):
         load_vector(path)
 
 
-@pytest.mark.xfail(strict=True, reason="parameters of any JSON type are accepted")
 def test_a_file_whose_parameters_are_no_object_is_refused(tmp_path):
     path = write_foreign(tmp_path / "v.safetensors", {"direction": torch.ones(3)}, {**METADATA, "parameters": "[1]"})
     with pytest.raises(VectorError, match=r"v\.safetensors.*parameters"):

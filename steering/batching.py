@@ -1,0 +1,62 @@
+"""Batches of token rows: grouping by length, padding, and rows that need to be computed only once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import torch
+
+
+def length_sorted_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Group indices into batches of similar length, longest first.
+
+    Args:
+        lengths: Tokens of each text.
+        token_budget: Upper bound of rows × longest row in a batch; a longer text gets a batch of its own.
+
+    Returns:
+        Batches of indices into `lengths`; each index occurs once. Equal lengths keep their order.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= token_budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack rows, padded on the right.
+
+    Returns:
+        ids `[row, pos]` and attention mask `[row, pos]`, both int64.
+    """
+    return _pad(rows, pad_id, left=False)
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack rows, padded on the left, so that all end at the same position; as `pad_right` otherwise."""
+    return _pad(rows, pad_id, left=True)
+
+
+def _pad(rows: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        filled = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[index, filled] = torch.tensor(row, dtype=torch.int64)
+        mask[index, filled] = 1
+    return ids, mask
+
+
+def distinct_rows(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Find rows that are alike.
+
+    Returns:
+        The index of the first row of each kind, in their order; and for each row, which kind it is.
+    """
+    kinds: dict[Hashable, int] = {}
+    source = [kinds.setdefault(key, len(kinds)) for key in keys]
+    return [source.index(kind) for kind in range(len(kinds))], source

@@ -1,0 +1,69 @@
+"""The embedded model itself: marked `real`, and run by `pytest -m real`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from steering.activations import capture_pairs
+from steering.concepts import load_concept
+from steering.methods import construct
+from steering.model import LanguageModel
+from steering.neutral import load_neutral
+from steering.sampling import Greedy, NucleusSampler, uniform_streams
+from steering.tokens import tokenize_document
+from steering.vectors import Intervention
+from tests.documents import ROOT, code_blocks
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return LanguageModel.load("embedded")
+
+
+@pytest.fixture(scope="module")
+def steered(model) -> Intervention:
+    concept = load_concept("gender")
+    activations = capture_pairs(model, concept.generation[:60], [20], concept.name)
+    return Intervention(construct("mean_difference", {}, activations, 20), 12.0)
+
+
+def test_embedded_model_is_the_one_that_is_described(model):
+    assert (model.name, model.layer_count, model.d_model) == ("SmolLM2-135M-Instruct", 30, 576)
+
+
+def test_embedded_model_knows_english(model):
+    prompt = model.tokenizer("The capital of France is")["input_ids"]
+    [completion] = model.generate([prompt], [None], Greedy(), 3)
+    assert "Paris" in model.tokenizer.decode(completion)
+
+
+def test_zero_multiplier_reproduces_the_unsteered_run_to_the_last_bit(model, steered):
+    zero = Intervention(steered.vector, 0.0)
+    texts = [tokenize_document(model.tokenizer, text, 32, 64) for text in load_neutral("embedded", 8).documents]
+    assert (model.losses(texts, [zero] * 8) == model.losses(texts, [None] * 8)).all()
+    prompt = model.tokenizer("My favorite doll is a little")["input_ids"]
+    sampler = NucleusSampler(uniform_streams(0, 16, 20), 0.8, 1.0)
+    assert model.generate([prompt] * 16, [zero] * 16, sampler, 20) == model.generate(
+        [prompt] * 16, [None] * 16, sampler, 20
+    )
+
+
+def test_steering_raises_the_loss_of_feminine_stories_more_than_that_of_neutral_text(model, steered):
+    pairs = load_concept("gender").test[:16]
+    stories = [tokenize_document(model.tokenizer, f"{pair.prompt} {pair.negative}", 20, 40) for pair in pairs]
+    neutral = [tokenize_document(model.tokenizer, text, 20, 40) for text in load_neutral("embedded", 16).documents]
+    changes = [
+        float(np.mean(model.losses(texts, [steered] * 16) - model.losses(texts, [None] * 16)))
+        for texts in (stories, neutral)
+    ]
+    assert changes[0] > changes[1] + 0.05
+
+
+def test_example_of_the_readme_steers(capsys):
+    [code] = code_blocks(ROOT / "README.md", "python")
+    exec(compile(code, "README.md", "exec"), {"__name__": "example"})
+    unsteered, steered = capsys.readouterr().out.splitlines()
+    assert unsteered != steered
