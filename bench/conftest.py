@@ -45,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Resolve the options before anything is collected, so that a mistake costs no time."""
     config.addinivalue_line("markers", "layer(index): the block that a benchmark test steers; -m 'layer(index=8)'")
     config.addinivalue_line("markers", "method(name): the construction method of a benchmark test")
+    if config.pluginmanager.has_plugin("benchmark") and "--benchmark-columns" not in " ".join(
+        config.invocation_params.args
+    ):
+        config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
     try:
         config.stash[_RUN] = _resolve(config)
     except SteeringError as error:
