@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["pytester"]
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the options of `pytest bench`."""

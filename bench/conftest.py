@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from steering import progress
-from steering.claims import judge, waiver, without_claims
-from steering.errors import SteeringError, UnknownNameError
+from steering.checks import check_layers
+from steering.claims import Verdict, judge, waiver, without_claims
+from steering.errors import SteeringError
 from steering.export import summary, to_text
 from steering.loading import layer_count
 from steering.methods import create_method
 from steering.model import LanguageModel
 from steering.profiles import Profile, Setting, load_profile
-from steering.results import Journal
+from steering.results import FILE_NAME, Journal
 from steering.sweep import Cell, Outcome, Sweep
 
 
@@ -30,10 +32,11 @@ class Run:
 
     setting: Setting
     layers: tuple[int, ...]
-    journal: Journal
+    results: Path
     waiver: str
     cells: list[Cell] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    verdicts: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
 _RUN = pytest.StashKey[Run]()
@@ -45,9 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Resolve the options before anything is collected, so that a mistake costs no time."""
     config.addinivalue_line("markers", "layer(index): the block that a benchmark test steers; -m 'layer(index=8)'")
     config.addinivalue_line("markers", "method(name): the construction method of a benchmark test")
-    if config.pluginmanager.has_plugin("benchmark") and "--benchmark-columns" not in " ".join(
-        config.invocation_params.args
-    ):
+    if any(getattr(config.option, name, False) for name in ("help", "version", "markers", "showfixtures")):
+        return
+    if _timing(config) and "--benchmark-columns" not in " ".join(config.invocation_params.args):
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
     try:
         config.stash[_RUN] = _resolve(config)
@@ -63,11 +66,14 @@ def _resolve(config: pytest.Config) -> Run:
     reason = waiver(profile, declared)
     setting = Setting.load(without_claims(profile) if reason else profile)
     blocks = layer_count(profile.model)
-    layers = range(blocks) if profile.layers is None else profile.layers
-    for layer in layers:
-        if layer >= blocks:
-            raise UnknownNameError("layer", str(layer), [f"0 to {blocks - 1}"], f"Model: {profile.model}.")
-    return Run(setting, tuple(layers), Journal(Path(config.getoption("results"))), reason)
+    layers = tuple(range(blocks)) if profile.layers is None else profile.layers
+    claimed = {layer for plan in setting.profile.methods for layer in plan.claimed_layers}
+    check_layers([*layers, *sorted(claimed)], blocks, profile.model)
+    return Run(setting, layers, Path(config.getoption("results")), reason)
+
+
+def _timing(config: pytest.Config) -> bool:
+    return config.pluginmanager.has_plugin("benchmark")
 
 
 def _overridden(profile: Profile, config: pytest.Config) -> Profile:
@@ -97,10 +103,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("cell", marked, ids=[cell.id for cell in cells])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Show pytest-benchmark that cells are benchmarks: --benchmark-only and --benchmark-skip look at the fixtures."""
+    if _timing(config):
+        for item in filter(_is_cell, items):
+            item.fixturenames.append("benchmark")
+
+
+def _is_cell(item: pytest.Item) -> bool:
+    return "cell" in getattr(item, "fixturenames", ())
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which cells were selected: only their layers are captured."""
+    """Note which cells were selected: only their layers are captured. Check that results can be written."""
     run = session.config.stash[_RUN]
-    run.cells = [item.callspec.params["cell"] for item in session.items if "cell" in getattr(item, "fixturenames", ())]
+    run.cells = [item.callspec.params["cell"] for item in session.items if _is_cell(item)]
+    if run.cells and not session.config.option.collectonly:
+        try:
+            Journal(run.results)
+        except SteeringError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 @pytest.fixture(scope="session")
@@ -108,42 +131,57 @@ def sweep(request: pytest.FixtureRequest) -> Sweep:
     """The model, loaded, and the measurements that all cells share, made."""
     config = request.config
     run = config.stash[_RUN]
-    name = time.strftime("%Y%m%dT%H%M%S")
-    with _fatal_errors(), _uncaptured(config):
+    name = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    with _ending_cleanly(), _uncaptured(config):
         reporter = progress.for_terminal()
-        with reporter.work("loading the model", 1):
-            model = LanguageModel.load(run.setting.profile.model, config.getoption("dtype"), config.getoption("device"))
+        reporter.note(f"loading model {run.setting.profile.model} …")
+        model = LanguageModel.load(run.setting.profile.model, config.getoption("dtype"), config.getoption("device"))
         layers = [cell.layer for cell in run.cells]
-        sweep = Sweep(run.setting, model, run.journal, layers, run=name, progress=reporter)
+        sweep = Sweep(run.setting, model, Journal(run.results), layers, run=name, progress=reporter)
         run.outcomes.append(sweep.unsteered)
         _ = sweep.activations
     return sweep
 
 
 @pytest.fixture
+def verdict_on(request: pytest.FixtureRequest) -> Callable[[Cell, Outcome], Verdict]:
+    """Hold a cell against its profile's claim, and remember the verdict for the table."""
+    run = request.config.stash[_RUN]
+
+    def decide(cell: Cell, outcome: Outcome) -> Verdict:
+        verdict = judge(run.setting.profile, cell, outcome)
+        run.verdicts[cell.method, cell.layer] = verdict.state
+        return verdict
+
+    return decide
+
+
+@pytest.fixture
 def timed(request: pytest.FixtureRequest) -> Callable[[Sweep, Cell], Outcome]:
     """Measure a cell, timed by pytest-benchmark where that plugin is on."""
     config = request.config
-    benchmark = request.getfixturevalue("benchmark") if config.pluginmanager.has_plugin("benchmark") else None
+    run = config.stash[_RUN]
+    benchmark = request.getfixturevalue("benchmark") if _timing(config) else None
 
     def measure(sweep: Sweep, cell: Cell) -> Outcome:
-        with _fatal_errors(), _uncaptured(config):
+        with _ending_cleanly(), _uncaptured(config):
             if benchmark is None:
                 outcome = sweep.measure(cell)
             else:
                 outcome = benchmark.pedantic(sweep.measure, args=(cell,), rounds=1, iterations=1)
                 benchmark.group = f"layer {cell.layer}"
-                benchmark.extra_info.update(_extra_info(outcome))
-        config.stash[_RUN].outcomes.append(outcome)
+                benchmark.extra_info.update(_extra_info(sweep, outcome))
+        run.outcomes.append(outcome)
         return outcome
 
     return measure
 
 
-def _extra_info(outcome: Outcome) -> dict[str, object]:
+def _extra_info(sweep: Sweep, outcome: Outcome) -> dict[str, object]:
     """Metrics beside the timings in pytest-benchmark's JSON."""
     values = {row.metric: {"value": row.value, "low": row.low, "high": row.high, "n": row.n} for row in outcome.rows}
     return {
+        "capture_seconds": sweep.capture_seconds,
         "construction_seconds": outcome.construction_seconds,
         "evaluation_seconds": outcome.evaluation_seconds,
         "metrics": values,
@@ -151,7 +189,7 @@ def _extra_info(outcome: Outcome) -> dict[str, object]:
 
 
 @contextmanager
-def _fatal_errors() -> Iterator[None]:
+def _ending_cleanly() -> Iterator[None]:
     """End the run with one message where going on makes no sense; rows written so far stay."""
     try:
         yield
@@ -170,31 +208,24 @@ def _uncaptured(config: pytest.Config) -> Iterator[None]:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what was measured, what the profile claims of it, and where it is kept."""
-    run = config.stash[_RUN]
-    if not run.outcomes:
+    run = config.stash.get(_RUN, None)
+    if run is None or not run.outcomes:
         return
-    verdicts = {
-        (cell.method, cell.layer): _state(run, cell, outcome)
-        for outcome in run.outcomes
-        if (cell := outcome.cell) is not None
-    }
     rows = [row for outcome in run.outcomes for row in outcome.rows]
     terminalreporter.section("steering")
     width = shutil.get_terminal_size().columns if terminalreporter.isatty else _WIDTH
-    terminalreporter.write(to_text(summary(rows, verdicts), width))
+    terminalreporter.write(to_text(summary(rows, run.verdicts), width))
     profile = run.setting.profile
     terminalreporter.write_line(
-        "P(success): share of rollouts with a keyword; p: one-sided, paired with the unsteered rollouts. "
-        "Δ loss: steered minus unsteered, nats per token."
+        "P(success): share of rollouts with a keyword. p: one-sided, paired with the unsteered rollouts, not adjusted "
+        "for the number of cells. Δ loss: steered minus unsteered, nats per token."
     )
     if run.waiver:
         terminalreporter.write_line(f"No claim was tested: {run.waiver}.")
-    elif "no claim" in verdicts.values():
+    elif "no claim" in run.verdicts.values():
         terminalreporter.write_line(
             f"no claim: profile {profile.name!r} claims nothing there; the values are recorded."
         )
-    terminalreporter.write_line(f"Results: {run.journal.path}")
-
-
-def _state(run: Run, cell: Cell, outcome: Outcome) -> str:
-    return judge(run.setting.profile, cell, outcome).state
+    if len(run.verdicts) < len(run.cells):
+        terminalreporter.write_line(f"Not finished: {len(run.verdicts)} of {len(run.cells)} cells were measured.")
+    terminalreporter.write_line(f"Results: {run.results / FILE_NAME}")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from steering.claims import judge
 
-
-def test_steering(cell, sweep, timed):
+def test_steering(cell, sweep, timed, verdict_on):
     """Measure a cell, write it down, and hold it against what its profile claims."""
-    outcome = timed(sweep, cell)
-    verdict = judge(sweep.setting.profile, cell, outcome)
+    verdict = verdict_on(cell, timed(sweep, cell))
     if verdict.state == "broken":
         pytest.fail(verdict.message, pytrace=False)

@@ -57,6 +57,8 @@ def distinct_rows(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
     Returns:
         The index of the first row of each kind, in their order; and for each row, which kind it is.
     """
-    kinds: dict[Hashable, int] = {}
-    source = [kinds.setdefault(key, len(kinds)) for key in keys]
-    return [source.index(kind) for kind in range(len(kinds))], source
+    first: dict[Hashable, int] = {}
+    for index, key in enumerate(keys):
+        first.setdefault(key, index)
+    kinds = {key: kind for kind, key in enumerate(first)}
+    return list(first.values()), [kinds[key] for key in keys]

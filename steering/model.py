@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.batching import distinct_rows, length_sorted_batches, pad_left, pad_right
-from steering.errors import NonFiniteError, UnknownNameError, VectorError
+from steering.checks import check_interventions, check_layers, check_lengths
+from steering.errors import NonFiniteError
 from steering.families import block_list
 from steering.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.progress import Reporter, Silent
@@ -29,6 +31,7 @@ from steering.tokens import TokenizedText
 from steering.vectors import Intervention
 
 _TOKEN_BUDGET = 1024
+_REMEDY = "try a smaller multiplier or --dtype float32"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class LanguageModel:
         self._blocks: Any = self._traced.get(block_list(module.config.model_type))
         self._parameters = inspect.signature(module.forward).parameters
         self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._end_ids = _end_ids(module, tokenizer)
+        self._length_limit = getattr(module.config, "max_position_embeddings", None)
 
     @classmethod
     def load(cls, reference: str, dtype: DtypeName = "auto", device: str = "auto") -> LanguageModel:
@@ -110,7 +115,8 @@ class LanguageModel:
             NonFiniteError: An activation is NaN or infinite.
         """
         wanted = sorted(set(layers))
-        self._check_layers(wanted)
+        check_layers(wanted, self.layer_count, self.name)
+        check_lengths([len(row) for row in rows], self._length_limit, self.name)
         with (progress or Silent()).work("capturing activations", len(rows)) as advance:
             for batch in length_sorted_batches([len(row) for row in rows], _TOKEN_BUDGET):
                 residuals = self._capture_batch([rows[index] for index in batch], wanted)
@@ -127,7 +133,7 @@ class LanguageModel:
             tracer.stop()
         for layer, residual in residuals.items():
             if not bool(torch.isfinite(residual[mask.bool()]).all()):
-                raise NonFiniteError(f"model {self.name}: the output of block {layer} holds NaN or infinity")
+                raise NonFiniteError(f"model {self.name}: the output of block {layer} holds NaN or infinity; {_REMEDY}")
         return residuals
 
     def losses(
@@ -153,7 +159,8 @@ class LanguageModel:
             VectorError: A vector does not fit the model.
             NonFiniteError: A loss is NaN or infinite.
         """
-        self._check_interventions(interventions)
+        check_interventions(interventions, self.layer_count, self.d_model, self.name)
+        check_lengths([len(text.ids) for text in texts], self._length_limit, self.name)
         losses = np.empty(len(texts))
         with (progress or Silent()).work("measuring losses", len(texts)) as advance:
             for batch in length_sorted_batches([len(text.ids) for text in texts], _TOKEN_BUDGET):
@@ -161,7 +168,7 @@ class LanguageModel:
                 advance(len(batch))
         if not np.isfinite(losses).all():
             index = int(np.flatnonzero(~np.isfinite(losses))[0])
-            raise NonFiniteError(f"model {self.name}: the loss of text {index} is {losses[index]}")
+            raise NonFiniteError(f"model {self.name}: the loss of text {index} is {losses[index]}; {_REMEDY}")
         return losses
 
     @torch.inference_mode()
@@ -172,10 +179,9 @@ class LanguageModel:
         output = self._forward(ids, mask, positions < prompt_lengths, interventions, use_cache=False)
         scored = (mask.bool() & (positions >= prompt_lengths))[:, 1:]
         logits = output.logits[:, :-1][scored].float()
-        token_losses = functional.cross_entropy(logits, ids[:, 1:][scored], reduction="none").double()
-        sums = torch.zeros(len(texts), dtype=torch.float64, device=self.device)
-        sums.index_add_(0, scored.nonzero()[:, 0], token_losses)
-        return (sums / scored.sum(dim=1)).cpu().numpy()
+        token_losses = functional.cross_entropy(logits, ids[:, 1:][scored], reduction="none")
+        rows = scored.nonzero()[:, 0].cpu().numpy()
+        return np.bincount(rows, token_losses.cpu().double().numpy()) / np.bincount(rows)
 
     @torch.inference_mode()
     def generate(
@@ -205,9 +211,10 @@ class LanguageModel:
             VectorError: A vector does not fit the model.
             NonFiniteError: A logit is NaN or infinite.
         """
-        self._check_interventions(interventions)
-        pairs = zip(prompts, interventions, strict=True)
-        distinct, source = distinct_rows([(tuple(prompt), id(intervention)) for prompt, intervention in pairs])
+        check_interventions(interventions, self.layer_count, self.d_model, self.name)
+        check_lengths([len(prompt) + new_tokens for prompt in prompts], self._length_limit, self.name)
+        pairs = zip(map(tuple, prompts), interventions, strict=True)
+        distinct, source = distinct_rows(list(pairs))
         ids, mask = self._to_device(*pad_left([prompts[row] for row in distinct], self._pad_id))
         output = self._forward(ids, mask, mask.bool(), [interventions[row] for row in distinct], use_cache=True)
         rows = torch.tensor(source, device=self.device)
@@ -269,29 +276,15 @@ class LanguageModel:
 
     def _finite(self, logits: torch.Tensor) -> torch.Tensor:
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):  # the maximum of a row that holds NaN is NaN
-            raise NonFiniteError(f"model {self.name}: the logits hold NaN or infinity; try a smaller multiplier")
-        return logits
+            raise NonFiniteError(f"model {self.name}: the logits hold NaN or infinity; {_REMEDY}")
+        return logits.cpu() if logits.device.type == "mps" else logits  # samplers compute in float64, MPS does not
 
     def _until_end(self, row: list[int]) -> list[int]:
-        end = self.tokenizer.eos_token_id
-        return row[: row.index(end)] if end in row else row
+        return list(itertools.takewhile(lambda token: token not in self._end_ids, row))
 
-    def _check_layers(self, layers: Sequence[int]) -> None:
-        for layer in layers:
-            if not 0 <= layer < self.layer_count:
-                options = f"0 to {self.layer_count - 1}"
-                raise UnknownNameError("layer", str(layer), [options], f"Model: {self.name}.")
 
-    def _check_interventions(self, interventions: Sequence[Intervention | None]) -> None:
-        for intervention in interventions:
-            if intervention is None:
-                continue
-            vector = intervention.vector
-            self._check_layers([vector.layer])
-            if vector.direction.shape[0] != self.d_model:
-                raise VectorError(
-                    f"{vector.label}: its width is {vector.direction.shape[0]}, "
-                    f"but model {self.name} has d_model {self.d_model}"
-                )
-            if not np.isfinite(intervention.multiplier):
-                raise NonFiniteError(f"{vector.label}: multiplier {intervention.multiplier} is not finite")
+def _end_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Every token that ends a text: the tokenizer's, and those of the model's generation settings."""
+    configured = module.generation_config.eos_token_id if module.generation_config else None
+    listed = configured if isinstance(configured, list) else [configured]
+    return {token for token in (tokenizer.eos_token_id, *listed) if token is not None}

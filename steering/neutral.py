@@ -75,7 +75,9 @@ def _openwebtext(count: int) -> tuple[str, ...]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise DataError("neutral set 'openwebtext' needs the package `datasets`: pip install datasets") from None
+        raise DataError(
+            "neutral set 'openwebtext' needs the package `datasets`: pip install 'steering-bench[hub]'"
+        ) from None
     try:
         stream = load_dataset(OPENWEBTEXT, revision=PARQUET_EXPORT, split="train", streaming=True)
         return tuple(record["text"] for record in itertools.islice(stream, count))

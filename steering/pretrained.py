@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub.utils.tqdm import enable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.errors import ModelError
+from steering.families import block_list
 
 
 def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -24,8 +27,8 @@ def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, P
     if directory.is_dir() and not any(directory.glob("*.safetensors")):
         raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
     with quiet(), _explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
     return model, tokenizer
 
 
@@ -47,13 +50,16 @@ def read_layer_count(source: str) -> int:
     """Number of blocks of a model, from its configuration alone.
 
     Raises:
-        ModelError: The configuration cannot be read.
+        ModelError: The configuration cannot be read, or the model is of an unknown family.
     """
     with quiet(), _explained(source):
         if source.endswith(".gguf"):
             path = Path(source)
-            return int(AutoConfig.from_pretrained(path.parent, gguf_file=path.name).num_hidden_layers)
-        return int(AutoConfig.from_pretrained(source).num_hidden_layers)
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        else:
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    block_list(config.model_type)
+    return int(config.num_hidden_layers)
 
 
 @contextlib.contextmanager
@@ -77,6 +83,8 @@ def quiet() -> Iterator[None]:
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if sys.stderr.isatty():  # a download can take long
+        enable_progress_bars()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         yield

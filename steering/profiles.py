@@ -176,7 +176,7 @@ def _builtin_root() -> Path:
 
 
 def _profile(path: Path, table: dict[str, Any]) -> Profile:
-    known = {key.name: key for key in dataclasses.fields(Profile)} | {"name": None}
+    known = {key.name for key in dataclasses.fields(Profile)}
     for key in table:
         if key not in known:
             raise UnknownNameError(f"key in {path}", key, known)
@@ -193,7 +193,13 @@ def _profile(path: Path, table: dict[str, Any]) -> Profile:
         default = getattr(Profile, key, "")
         if key not in ("methods", "layers") and not _same_kind(value, default):
             raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
-    return Profile(**values)
+    profile = Profile(**values)
+    for plan in profile.methods:
+        if profile.layers is not None and (idle := set(plan.claimed_layers) - set(profile.layers)):
+            raise DataError(
+                f"{path}: [methods.{plan.name}] claims layers {sorted(idle)}, which the profile does not run"
+            )
+    return profile
 
 
 def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, ...]:

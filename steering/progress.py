@@ -27,6 +27,10 @@ class Reporter(Protocol):
         """Yield the function to call as steps complete."""
         ...
 
+    def note(self, message: str) -> None:
+        """Say what begins, where its steps cannot be counted."""
+        ...
+
 
 class Silent:
     """Reports nothing: for programs, logs and pipes."""
@@ -39,6 +43,9 @@ class Silent:
             del steps
 
         yield advance
+
+    def note(self, message: str) -> None:
+        """Say nothing."""
 
 
 class Bars:
@@ -55,6 +62,10 @@ class Bars:
                 progress.advance(task, steps)
 
             yield advance
+
+    def note(self, message: str) -> None:
+        """Print one line."""
+        Console(stderr=True).print(message, style="dim", highlight=False)
 
 
 def for_terminal() -> Reporter:

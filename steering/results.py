@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError
@@ -95,7 +96,16 @@ class Row:
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes two rows measurements of the same thing."""
-        identity = (self.model_hash, self.dtype, self.data_hash, self.method, self.layer, self.multiplier, self.seed)
+        identity = (
+            self.model_hash,
+            self.dtype,
+            self.device,
+            self.data_hash,
+            self.method,
+            self.layer,
+            self.multiplier,
+            self.seed,
+        )
         details = json.dumps([self.parameters, self.measurement], sort_keys=True)
         return (*identity, self.vector_hash, details, self.metric)
 
@@ -113,6 +123,8 @@ _ROW, _VERSIONED = TypeAdapter(Row), TypeAdapter(_Versioned)
 class Journal:
     """Appends rows to `results.jsonl` in a directory; each append is complete and on disk when it returns.
 
+    Several processes may append to one journal: a lock file beside it lets them take turns.
+
     Args:
         directory: Created where it does not exist. Rows of earlier runs stay.
 
@@ -124,9 +136,9 @@ class Journal:
         self.path = directory / FILE_NAME
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab"):
-                pass
-            _drop_partial_line(self.path)
+            self._lock = FileLock(directory / f".{FILE_NAME}.lock")
+            with self._lock, self.path.open("ab"):
+                _drop_partial_line(self.path)
         except OSError as error:
             raise ResultsError(
                 f"results cannot be written to {directory}: {error.strerror or error}. Choose another with --results."
@@ -140,7 +152,7 @@ class Journal:
         """
         block = "".join(row.to_json() + "\n" for row in rows).encode()
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with self._lock, self.path.open("ab", buffering=0) as file:
                 before = file.tell()
                 try:
                     if file.write(block) != len(block):
@@ -193,6 +205,6 @@ def _row(file: Path, number: int, line: bytes) -> Row:
 
 def _drop_partial_line(path: Path) -> None:
     """Cut off what a killed run left of a line, so that the next row starts on a line of its own."""
-    with path.open("r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

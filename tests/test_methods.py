@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.activations import ContrastActivations
-from steering.errors import NonFiniteError, UnknownNameError
+from steering.errors import DataError, NonFiniteError, UnknownNameError
 from steering.methods import construct, create_method, methods
 
 D_MODEL = 24
@@ -131,6 +131,12 @@ def test_unknown_methods_parameters_and_layers_are_refused():
         construct("random_direction", {"sed": 1}, activations, 5)
     with pytest.raises(UnknownNameError, match="unknown captured layer '4'. Known: 3, 5"):
         construct("mean_difference", {}, activations, 4)
+
+
+@pytest.mark.parametrize("value", ["a", 1.5, -1])
+def test_parameter_that_a_method_cannot_take_is_refused(value):
+    with pytest.raises(DataError, match=f"method 'random_direction': .*{value}"):
+        create_method("random_direction", {"seed": value})
 
 
 def test_activations_that_are_not_finite_name_pair_and_layer():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from steering.errors import ModelError, NonFiniteError, UnknownNameError, VectorError
+from steering.errors import DataError, ModelError, NonFiniteError, UnknownNameError, VectorError
 from steering.families import BLOCK_LISTS, block_list
 from steering.model import LanguageModel
 from steering.sampling import Greedy, NucleusSampler, uniform_streams
@@ -87,6 +87,22 @@ def test_block_lists_hold_the_blocks_of_each_family(architecture):
     blocks = module.get_submodule(block_list(module.config.model_type))
     assert len(blocks) == 2
     assert isinstance(blocks, torch.nn.ModuleList)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_losses_and_generation_of_each_family_equal_the_reference(architecture):
+    model = small_model(architecture)
+    texts = tokenized(model)
+    prompts = [model.tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
+    intervention = Intervention(steering_vector(model, 0), 3.0)
+    expected = [reference_loss(model, text, intervention) for text in texts]
+    np.testing.assert_allclose(model.losses(texts, [intervention] * 3), expected, rtol=1e-4)
+    found = model.generate(prompts, [intervention] * 3, Greedy(), 8)
+    assert found == [reference_greedy(model, prompt, intervention, 8) for prompt in prompts]
+
+
+def test_every_family_is_exercised():
+    assert set(CONFIGS) == set(BLOCK_LISTS)
 
 
 def test_unknown_family_says_what_to_add():
@@ -199,9 +215,23 @@ def test_mixed_interventions_can_share_a_generated_batch(any_model):
     assert together == [any_model.generate([prompt], [choice], Greedy(), 8)[0] for choice in choices]
 
 
-def test_generation_ends_at_the_end_of_text_token(llama):
-    assert llama._until_end([5, 6, 0, 7]) == [5, 6]
-    assert llama._until_end([5, 6]) == [5, 6]
+def test_generation_ends_at_any_end_token_of_the_model():
+    module = small_module("llama")
+    module.generation_config.eos_token_id = [9, 11]
+    model = LanguageModel(module, small_tokenizer(), "several ends")
+    assert [model._until_end(row) for row in ([5, 6, 0, 7], [5, 9, 6], [11], [5, 6])] == [[5, 6], [5], [], [5, 6]]
+
+
+def test_text_longer_than_the_context_is_refused():
+    model = small_model("gpt2")
+    limit = model.module.config.max_position_embeddings
+    for ask in (
+        lambda: list(model.capture([[1] * (limit + 1)], [0])),
+        lambda: model.losses([TokenizedText((1,) * (limit + 1), 4)], [None]),
+        lambda: model.generate([[1] * limit], [None], Greedy(), 1),
+    ):
+        with pytest.raises(DataError, match=f"{limit + 1} tokens is longer than the {limit} that model small-gpt2"):
+            ask()
 
 
 @pytest.mark.parametrize("layer", [2, -1])
@@ -231,7 +261,9 @@ def test_non_finite_activations_losses_and_logits_are_reported():
         list(model.capture([[1, 2, 3]], [0]))
     with pytest.raises(NonFiniteError, match="loss of text 0 is nan"):
         model.losses(tokenized(model), [None] * 3)
-    with pytest.raises(NonFiniteError, match="logits hold NaN"):
+    with pytest.raises(
+        NonFiniteError, match="logits hold NaN or infinity; try a smaller multiplier or --dtype float32"
+    ):
         model.generate([[1, 2, 3]], [None], Greedy(), 2)
 
 

@@ -165,6 +165,11 @@ def test_method_without_a_multiplier_is_refused(path, methods):
     assert refusal(path, methods) == "mine.toml: [methods.m] must be a table with a number 'multiplier'"
 
 
+def test_claim_at_a_layer_that_is_not_run_is_refused(path):
+    message = refusal(path, METHODS + "claimed_layers = [3, 20]\n", layers="[3]")
+    assert message == "mine.toml: [methods.mean_difference] claims layers [20], which the profile does not run"
+
+
 def test_method_with_parameters_that_are_no_table_is_refused(path):
     message = refusal(path, METHODS + "parameters = 3\n")
     assert message.startswith("mine.toml: ")

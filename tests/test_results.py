@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import resource
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -234,3 +236,17 @@ def test_a_disk_that_takes_a_part_leaves_the_file_as_it_was(tmp_path, room, faul
     with disk_of(len(before) + room), pytest.raises(ResultsError, match=rf"results\.jsonl: .*{fault}.*--results"):
         journal.append([small_row(metric=f"metric {index}") for index in range(10)])
     assert journal.path.read_bytes() == before
+
+
+def test_processes_that_append_together_lose_nothing(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from steering.results import Journal; from tests.small_rows import small_row\n"
+        "for layer in range(40): Journal(Path(sys.argv[1])).append([small_row(run=sys.argv[2], layer=layer)] * 2)"
+    )
+    commands = [[sys.executable, "-c", code, str(tmp_path), name] for name in ("a", "b")]
+    processes = [subprocess.Popen(command, cwd=Path(__file__).parents[1]) for command in commands]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    lines = (tmp_path / FILE_NAME).read_text(encoding="utf-8").splitlines()
+    found = [(row["run"], row["layer"]) for row in map(json.loads, lines)]
+    assert sorted(found) == sorted((name, layer) for name in "ab" for layer in range(40) for _ in range(2))

@@ -103,7 +103,7 @@ def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.safetensors"
     with pytest.raises(VectorError, match=r"none\.safetensors: no such file"):
         load_vector(path)
-    with pytest.raises(VectorError, match="not a steering vector file") as caught:
+    with pytest.raises(VectorError, match="no such file") as caught:
         load_vector(tmp_path)
     assert str(tmp_path) in str(caught.value)
 

@@ -2,7 +2,7 @@
 
 To add one, put a module here with a frozen dataclass whose fields are its parameters:
 
-    @methods.register("my_method")
+    @register("my_method")
     @dataclass(frozen=True)
     class MyMethod:
         strength: float = 1.0
@@ -16,13 +16,15 @@ so in `exceptions`, by property, with the reason.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from steering.activations import ContrastActivations
-from steering.errors import UnknownNameError
+from steering.errors import DataError, UnknownNameError
 from steering.registry import Registry
 from steering.vectors import SteeringVector
 
@@ -46,13 +48,19 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
 
     Raises:
         UnknownNameError: There is no such method, or it has no such parameter.
+        DataError: A parameter has a value that it cannot take.
     """
     plugin = methods[name]
     known = {field.name for field in dataclasses.fields(plugin)}
     for parameter in parameters:
         if parameter not in known:
             raise UnknownNameError(f"parameter of method {name}", parameter, known)
-    return plugin(**parameters)
+    try:
+        return TypeAdapter(plugin).validate_json(json.dumps(dict(parameters)), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "parameters"
+        raise DataError(f"method {name!r}: {where} is {fault['input']!r}: {fault['msg']}") from None
 
 
 def construct(name: str, parameters: Mapping[str, Any], activations: ContrastActivations, layer: int) -> SteeringVector:

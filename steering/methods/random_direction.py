@@ -32,6 +32,11 @@ class RandomDirection:
         "swapping_sides_flips_sign": "it depends on the sides through the norm alone",
     }
 
+    def __post_init__(self) -> None:
+        """Refuse a negative seed."""
+        if self.seed < 0:
+            raise ValueError("a seed must be 0 or more")
+
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Return the random direction `[d_model]`."""
         reference = MeanDifference().fit(activations, layer)

@@ -14,6 +14,7 @@ from steering.model import LanguageModel
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.sampling import Greedy
+from steering.tokens import tokenize_prompt
 from steering.vectors import Intervention
 
 _NEW_TOKENS = 6
@@ -47,7 +48,7 @@ class OneWordCompletion:
 
     def observe(self, model: LanguageModel, intervention: Intervention | None, progress: Reporter) -> Observation:
         """Complete each prompt; an item is 1 where the word is a keyword."""
-        encoded = [model.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+        encoded = [tokenize_prompt(model.tokenizer, prompt) for prompt in self.prompts]
         completions = model.generate(encoded, [intervention] * len(encoded), Greedy(), _NEW_TOKENS, progress)
         words = tuple(first_word(text) for text in model.tokenizer.batch_decode(completions, skip_special_tokens=True))
         pattern = keyword_pattern(self.keywords)

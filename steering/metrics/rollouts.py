@@ -14,9 +14,10 @@ from steering.model import LanguageModel
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.sampling import NucleusSampler, uniform_streams
+from steering.tokens import tokenize_prompt
 from steering.vectors import Intervention
 
-# Rows decoded together. Fixed, so that rollout i does not depend on how many rollouts are asked for.
+# Rows decoded together, as many for 2,000 rollouts as for 200: in bfloat16 a row can depend on its batch.
 _BATCH = 200
 
 
@@ -56,7 +57,7 @@ class RolloutProbability:
 
     def observe(self, model: LanguageModel, intervention: Intervention | None, progress: Reporter) -> Observation:
         """Sample the completions and look for keywords in each."""
-        encoded = [model.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+        encoded = [tokenize_prompt(model.tokenizer, prompt) for prompt in self.prompts]
         prompts = [encoded[index % len(encoded)] for index in range(self.rollouts)]
         uniforms = uniform_streams(self.seed, self.rollouts, self.new_tokens)
         completions: list[list[int]] = []

@@ -1,0 +1,53 @@
+"""What is asked of a model, held against what the model can do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from steering.errors import DataError, NonFiniteError, UnknownNameError, VectorError
+from steering.vectors import Intervention
+
+
+def check_layers(layers: Sequence[int], layer_count: int, model: str) -> None:
+    """Refuse a layer that the model does not have.
+
+    Raises:
+        UnknownNameError: The message names the layers there are.
+    """
+    for layer in layers:
+        if not 0 <= layer < layer_count:
+            raise UnknownNameError("layer", str(layer), [f"0 to {layer_count - 1}"], f"Model: {model}.")
+
+
+def check_lengths(lengths: Sequence[int], limit: int | None, model: str) -> None:
+    """Refuse texts that are longer than the model's context.
+
+    Raises:
+        DataError: The message names the longest text's length and the limit.
+    """
+    longest = max(lengths, default=0)
+    if limit is not None and longest > limit:
+        raise DataError(f"a text of {longest} tokens is longer than the {limit} that model {model} can read")
+
+
+def check_interventions(
+    interventions: Sequence[Intervention | None], layer_count: int, d_model: int, model: str
+) -> None:
+    """Refuse vectors of another width or layer than the model has, and multipliers that are no number.
+
+    Raises:
+        UnknownNameError: The model has no such layer.
+        VectorError: The width is another.
+        NonFiniteError: The multiplier is NaN or infinite.
+    """
+    for intervention in interventions:
+        if intervention is None:
+            continue
+        vector = intervention.vector
+        check_layers([vector.layer], layer_count, model)
+        if vector.direction.shape[0] != d_model:
+            width = vector.direction.shape[0]
+            raise VectorError(f"{vector.label}: its width is {width}, but model {model} has d_model {d_model}")
+        if not math.isfinite(intervention.multiplier):
+            raise NonFiniteError(f"{vector.label}: multiplier {intervention.multiplier} is not finite")
