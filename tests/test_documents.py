@@ -65,8 +65,18 @@ def test_documented_tox_environments_exist():
 def test_readme_shows_two_commands_first():
     first = code_blocks(README, "console")[0].splitlines()
     assert len(first) == 2
-    assert first[0].startswith("python -m pip install tox && tox -e bench -- -k layer20")
-    assert first[1].startswith("tox -e py311")
+    assert first[0].startswith("python -m pip install tox && python -m tox -e bench -- -k layer20")
+    assert first[1].startswith("python -m tox -e py311")
+
+
+def test_readme_shows_the_output_of_its_commands():
+    table, example = code_blocks(README, "text")
+    rows = {line.split()[0]: line.split() for line in table.splitlines() if line.strip()}
+    unsteered, steered, control = (rows[name] for name in ("unsteered", "mean_difference", "random_direction"))
+    assert float(steered[3]) > 3 * float(unsteered[1])
+    assert steered[-1] == "holds"
+    assert control[-2:] == ["no", "claim"]
+    assert len(example.splitlines()) == 2
 
 
 def test_results_document_names_every_key_and_metric():
