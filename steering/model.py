@@ -224,7 +224,7 @@ class LanguageModel:
         chosen: list[torch.Tensor] = []
         with (progress or Silent()).work("generating", new_tokens) as advance:
             for step in range(new_tokens):
-                chosen.append(sampler.choose(self._finite(logits.float()), step))
+                chosen.append(sampler.choose(self._finite(logits.float()), step).to(self.device))
                 advance()
                 if step + 1 == new_tokens:
                     break

@@ -123,9 +123,9 @@ class Sweep:
             SteeringError: The vector cannot be constructed, or the journal cannot be written.
         """
         _ = self.unsteered
-        plan = self.setting.profile.plan(cell.method)
+        plan, activations = self.setting.profile.plan(cell.method), self.activations
         started = time.perf_counter()
-        vector = construct(cell.method, plan.parameters, self.activations, cell.layer)
+        vector = construct(cell.method, plan.parameters, activations, cell.layer)
         constructed = time.perf_counter()
         observed = self._observe(Intervention(vector, cell.multiplier))
         scored = self._score(observed)
