@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from steering.concepts import ContrastPair
-from steering.errors import NonFiniteError, SteeringError, UnknownNameError
-from steering.model import LanguageModel
+from steering.contrast_features import ContrastFeatures, FeatureReduction
+from steering.errors import NonFiniteError, SaeError, SteeringError, UnknownNameError
+from steering.features import Descriptions
+from steering.model import CapturedBatch, LanguageModel
 from steering.progress import Reporter
-from steering.tokens import tokenize_continuation
+from steering.sae import SparseAutoencoder
+from steering.tokens import TokenizedText, tokenize_continuation
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,7 @@ class ContrastActivations:
         pair_ids: What the first axis stands for.
         concept: Name of the concept.
         model: Name of the model.
+        features: Layer -> feature activations, of the layers that have an SAE.
     """
 
     positive: torch.Tensor
@@ -33,6 +37,7 @@ class ContrastActivations:
     pair_ids: tuple[str, ...]
     concept: str
     model: str
+    features: Mapping[int, ContrastFeatures] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse shapes that disagree, no pairs at all, and non-finite values."""
@@ -60,34 +65,91 @@ class ContrastActivations:
         index = self.layers.index(layer)
         return self.positive[:, index], self.negative[:, index]
 
+    def features_at(self, layer: int) -> ContrastFeatures:
+        """Return the feature activations at one layer.
+
+        Raises:
+            SaeError: The layer has no SAE.
+        """
+        if layer not in self.features:
+            known = ", ".join(map(str, sorted(self.features))) or "none"
+            raise SaeError(f"layer {layer} has no SAE here; layers that have one: {known}")
+        return self.features[layer]
+
+    def decode_at(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
+        """Sum of decoder rows `[d_model]` with the weights `[d_sae]`, in these activations' dtype, on their device."""
+        direction = self.features_at(layer).sae.decode_difference(weights)
+        return direction.to(self.positive.device, self.positive.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureReader:
+    """What turns residual streams into feature activations while they are captured.
+
+    Attributes:
+        saes: One for each layer that has one, with its descriptions.
+        keywords: Words by which features of the concept are found.
+    """
+
+    saes: Sequence[tuple[SparseAutoencoder, Descriptions]] = ()
+    keywords: tuple[str, ...] = ()
+
 
 def capture_pairs(
     model: LanguageModel,
     pairs: Sequence[ContrastPair],
     layers: Sequence[int],
     concept: str,
+    *,
+    reader: FeatureReader | None = None,
     progress: Reporter | None = None,
 ) -> ContrastActivations:
-    """Run the model over both sides of each pair and keep the last token's residual stream.
+    """Run the model once over both sides of each pair, and keep what the construction methods need.
 
-    A text is prompt + " " + continuation, so its last token is never at position 0, whose residual stream is an
-    attention sink that says nothing of the text.
+    That is the last token's residual stream at each layer, and the feature activations over the continuation's tokens
+    where there is an SAE. A text is prompt + " " + continuation, so none of these tokens is at position 0, whose
+    residual stream is an attention sink that says nothing of the text.
 
     Raises:
         UnknownNameError: The model has no such layer.
         NonFiniteError: An activation is NaN or infinite.
+        SaeError: An SAE does not fit the model.
     """
+    reader = reader or FeatureReader()
+    for sae, _ in reader.saes:
+        sae.check_fits(model.name, model.d_model, model.layer_count)
     texts = [
         tokenize_continuation(model.tokenizer, pair.prompt, continuation)
         for pair in pairs
         for continuation in (pair.positive, pair.negative)
     ]
-    wanted = sorted(set(layers))
+    wanted = sorted({*layers, *(sae.layer for sae, _ in reader.saes)})
     last = torch.empty(len(texts), len(wanted), model.d_model)
+    reductions = {sae.layer: FeatureReduction(sae, len(texts)) for sae, _ in reader.saes}
     for batch in model.capture([text.ids for text in texts], wanted, progress):
         rows, ends = torch.tensor(batch.rows), torch.tensor(batch.lengths) - 1
         for index, layer in enumerate(wanted):
             residual = batch.residuals[layer]
             last[rows, index] = residual[torch.arange(len(ends)), ends.to(residual.device)].float().cpu()
+        for layer, reduction in reductions.items():
+            reduction.add(batch.rows, _continuations(batch, layer, texts))
+    features = {
+        sae.layer: ContrastFeatures(
+            reductions[sae.layer].matrices(slice(0, None, 2)),
+            reductions[sae.layer].matrices(slice(1, None, 2)),
+            sae,
+            descriptions,
+            reader.keywords,
+        )
+        for sae, descriptions in reader.saes
+    }
     ids = tuple(pair.id for pair in pairs)
-    return ContrastActivations(last[0::2], last[1::2], tuple(wanted), ids, concept, model.name)
+    return ContrastActivations(last[0::2], last[1::2], tuple(wanted), ids, concept, model.name, features)
+
+
+def _continuations(batch: CapturedBatch, layer: int, texts: Sequence[TokenizedText]) -> list[torch.Tensor]:
+    """Residual streams of the continuations in a batch, each `[token, d_model]`."""
+    return [
+        batch.residuals[layer][row, texts[text].prompt_length : length]
+        for row, (text, length) in enumerate(zip(batch.rows, batch.lengths, strict=True))
+    ]

@@ -7,8 +7,9 @@ from typing import Literal
 
 from steering import stats
 from steering.metrics import Score
-from steering.profiles import Profile
-from steering.sweep import Cell, Outcome
+from steering.profiles import Profile, SaeBounds
+from steering.sae_quality import SaeOutcome
+from steering.sweep import Outcome
 
 State = Literal["holds", "broken", "no claim"]
 
@@ -33,7 +34,18 @@ def waiver(profile: Profile, declared: Profile) -> str:
         profile: What is run.
         declared: The profile as written, before options changed it.
     """
-    for key in ("model", "concept", "toward", "neutral", "methods", "new_tokens", "temperature", "top_p"):
+    for key in (
+        "model",
+        "concept",
+        "toward",
+        "neutral",
+        "methods",
+        "saes",
+        "descriptions",
+        "new_tokens",
+        "temperature",
+        "top_p",
+    ):
         if getattr(profile, key) != getattr(declared, key):
             return f"the profile's claims are for {key} as it is written there"
     if profile.rollouts < declared.rollouts:
@@ -43,29 +55,71 @@ def waiver(profile: Profile, declared: Profile) -> str:
 
 def without_claims(profile: Profile) -> Profile:
     """The same profile, claiming nothing."""
-    return replace(profile, methods=tuple(replace(plan, claimed_layers=()) for plan in profile.methods))
+    methods = tuple(replace(plan, claimed_layers=()) for plan in profile.methods)
+    return replace(profile, methods=methods, sae_bounds=SaeBounds())
 
 
-def judge(profile: Profile, cell: Cell, outcome: Outcome) -> Verdict:
-    """Hold a cell against the claim of its profile: steers at level alpha, and damages neutral text within the bound.
+def judge(profile: Profile, outcome: Outcome) -> Verdict:
+    """Hold a steered cell against the claim of its profile.
 
-    A metric that failed breaks any cell, claimed or not.
+    It steers at level alpha, more than the unsteered run and more than its control where it has one, and the neutral
+    loss change is under the bound. A metric that failed breaks any cell, claimed or not.
     """
+    cell = outcome.cell
+    if cell is None:
+        raise ValueError("the unsteered run has no claim")
     if outcome.failures:
         return Verdict("broken", f"{cell.id}: not measured: " + "; ".join(outcome.failures))
     if cell.layer not in profile.plan(cell.method).claimed_layers:
         return Verdict("no claim", f"{cell.id}: recorded; the profile makes no claim here")
-    success, success_message = _steers(profile, outcome.scores["rollout_probability"])
-    bounded, bound_message = _bounded(profile, outcome.scores["loss_change_neutral"])
-    return Verdict("holds" if success and bounded else "broken", f"{cell.id}: {success_message}; {bound_message}")
+    rollouts = outcome.scores["rollout_probability"]
+    parts = [_above(profile, rollouts, "the unsteered run", rollouts.p_value)]
+    if control := profile.plan(cell.method).control:
+        parts.append(_above(profile, rollouts, f"its control {control}", rollouts.p_control))
+    parts.append(_bounded(profile, outcome.scores["loss_change_neutral"]))
+    return _verdict(cell.id, parts)
 
 
-def _steers(profile: Profile, score: Score) -> tuple[bool, str]:
-    p_value = 1.0 if score.p_value is None else score.p_value
+def judge_sae(profile: Profile, outcome: SaeOutcome) -> Verdict:
+    """Hold an SAE's quality against the bounds of its profile: the whole 95 % interval must keep them.
+
+    A failed measurement breaks the claim.
+    """
+    label, bounds = f"SAE of layer {outcome.layer}", profile.sae_bounds
+    if not outcome.scores:
+        return Verdict("broken", f"{label}: not measured: {outcome.rows[0].reason}")
+    scores = outcome.scores
+    parts = []
+    if bounds.variance_explained is not None:
+        parts.append(_at_least(scores["sae_variance_explained"], "variance explained", bounds.variance_explained))
+    if bounds.loss_recovered is not None:
+        parts.append(_at_least(scores["sae_loss_recovered"], "loss recovered", bounds.loss_recovered))
+    if bounds.l0 is not None:
+        score = scores["sae_l0"]
+        holds = score.high <= bounds.l0
+        relation = "<=" if holds else ">"
+        parts.append((holds, f"L0 {score.value:.1f}, upper end {score.high:.1f} {relation} {bounds.l0:g}"))
+    if not parts:
+        return Verdict("no claim", f"{label}: recorded; the profile makes no claim")
+    return _verdict(label, parts)
+
+
+def _verdict(label: str, parts: list[tuple[bool, str]]) -> Verdict:
+    state: State = "holds" if all(holds for holds, _ in parts) else "broken"
+    return Verdict(state, f"{label}: " + "; ".join(message for _, message in parts))
+
+
+def _at_least(score: Score, name: str, bound: float) -> tuple[bool, str]:
+    holds = score.low >= bound
+    return holds, f"{name} {score.value:.3f}, lower end {score.low:.3f} {'>=' if holds else '<'} {bound:g}"
+
+
+def _above(profile: Profile, score: Score, other: str, p_value: float | None) -> tuple[bool, str]:
+    p_value = 1.0 if p_value is None else p_value
     holds = p_value < profile.alpha
     relation = "<" if holds else ">="
     return holds, (
-        f"rollout probability {score.value:.3f} {'is' if holds else 'is not'} significantly above the unsteered run "
+        f"rollout probability {score.value:.3f} {'is' if holds else 'is not'} significantly above {other} "
         f"(p = {p_value:.2g} {relation} alpha = {profile.alpha:g}, n = {len(score.items)})"
     )
 

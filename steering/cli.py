@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from steering import embedded
+from steering import cli_features, cli_sae, embedded
 from steering.concepts import builtin_concepts
 from steering.errors import ResultsError, SteeringError
 from steering.export import to_csv, to_markdown
-from steering.families import BLOCK_LISTS
+from steering.families import FAMILIES
 from steering.methods import methods
 from steering.metrics import metrics
 from steering.profiles import builtin_profiles
@@ -26,6 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_sae.app, name="sae")
+app.add_typer(cli_features.app, name="features")
 
 
 class Format(StrEnum):
@@ -63,7 +65,7 @@ def list_names() -> None:
         "concepts": builtin_concepts(),
         "methods": list(methods),
         "metrics": list(metrics),
-        "model families": sorted(BLOCK_LISTS),
+        "model families": sorted(FAMILIES),
     }
     for kind, entries in names.items():
         typer.echo(f"{kind + ':':<16}{', '.join(entries)}")

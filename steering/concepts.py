@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -63,6 +64,15 @@ class Keywords:
             raise DataError(f"keywords: {sorted(both)} stand on both sides")
 
 
+def keyword_pattern(keywords: Sequence[str]) -> re.Pattern[str]:
+    """Match any keyword as a whole word, in any case, with a plural or possessive s allowed.
+
+    "men" does not match in "moment", and "king" matches in "the king's".
+    """
+    words = "|".join(re.escape(word) for word in sorted(keywords, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{words})(?:['’]s|s['’]?)?(?!\w)", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Concept:
     """What to steer towards: pairs to construct vectors from, and material to measure them with.
@@ -78,6 +88,8 @@ class Concept:
         generation: Pairs that vectors are constructed from.
         test: Pairs that losses are measured on; shares no prompt with `generation`.
         toward: The side of the files that is "positive" here.
+        feature_keywords: Words, of both sides, by which features of a sparse autoencoder are found in their
+            descriptions; the success words where none are given.
     """
 
     name: str
@@ -90,9 +102,12 @@ class Concept:
     generation: tuple[ContrastPair, ...]
     test: tuple[ContrastPair, ...]
     toward: Side = "positive"
+    feature_keywords: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse empty splits, repeated ids and prompts shared between the splits."""
+        if not self.feature_keywords:
+            object.__setattr__(self, "feature_keywords", tuple(sorted(self.keywords.positive + self.keywords.negative)))
         if not _NAME.fullmatch(self.name):
             raise DataError(f"concept name {self.name!r}: use lower-case letters, digits, '-' and '_'")
         if not self.rollout_prompts:
@@ -172,9 +187,11 @@ def _read_directory(directory: Path) -> Concept:
     name, description, licence, source = (_string(path, table, key) for key in _REQUIRED[:4])
     rollout_prompts, one_word_prompts = (_strings(path, table, key) for key in _REQUIRED[4:6])
     sides = (_strings(path, keywords, "positive"), _strings(path, keywords, "negative"))
+    features = _strings(path, table, "feature_keywords") if "feature_keywords" in table else ()
+    texts = (name, description, licence, source)
     try:
-        words = Keywords(*sides)
-        return Concept(name, description, licence, source, rollout_prompts, one_word_prompts, words, generation, test)
+        prompts = (rollout_prompts, one_word_prompts)
+        return Concept(*texts, *prompts, Keywords(*sides), generation, test, feature_keywords=features)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -5,6 +5,7 @@
     ├── DataError             a concept, a neutral file or a profile that cannot be used
     ├── ModelError            a model that cannot be loaded or is of an unknown family
     │   └── FetchError        the embedded model cannot be downloaded, verified or stored
+    ├── SaeError              a sparse autoencoder that is missing, damaged, or does not fit the model
     ├── VectorError           a steering vector that does not fit the model or the file it is read from
     ├── NonFiniteError        NaN or infinity in an activation, a loss or a vector
     └── ResultsError          a results file that cannot be written or read
@@ -50,6 +51,10 @@ class ModelError(SteeringError):
 
 class FetchError(ModelError):
     """The embedded model could not be downloaded, verified or stored."""
+
+
+class SaeError(SteeringError):
+    """A sparse autoencoder that is missing, damaged, or of another width or layer than asked for."""
 
 
 class VectorError(SteeringError):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steering.results import UNSTEERED, Row
+from steering.results import SAE, UNSTEERED, Row
 
 #: Columns of the summary, each a metric and its heading.
 _COLUMNS = (
@@ -24,13 +24,20 @@ _COLUMNS = (
     ("loss_change_neutral", "Δ loss neutral"),
     ("one_word_changed", "words changed"),
 )
+_SAE_COLUMNS = (
+    ("sae_variance_explained", "variance explained [95 % CI]"),
+    ("sae_l0", "L0"),
+    ("sae_spliced_loss", "loss, spliced in"),
+    ("sae_loss_recovered", "loss recovered"),
+    ("sae_silent_features", "silent features"),
+)
 #: Columns that hold words, aligned to the left.
-_NAMES = ("run", "method", "claim")
+_NAMES = ("run", "method", "claim", "SAE", "description", "context")
 
 
 def to_csv(rows: Sequence[Row]) -> str:
     """One line for each metric value, at full precision; per-item values and texts stay in the journal."""
-    names = [field.name for field in fields(Row) if field.name not in ("items", "texts")]
+    names = [field.name for field in fields(Row) if field.name not in ("items", "texts", "features")]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
@@ -42,8 +49,13 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The summary as a Markdown table."""
-    header, *body = summary(rows)
+    """The summary as a Markdown table, and that of the SAEs where they were measured."""
+    tables = [table for table in (summary(rows), sae_summary(rows)) if len(table) > 1]
+    return "\n".join(map(_markdown, tables))
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    header, *body = table
     rule = ["---" if name in _NAMES else "---:" for name in header]
     return "".join("| " + " | ".join(_escaped(cell) for cell in line) + " |\n" for line in (header, rule, *body))
 
@@ -64,22 +76,22 @@ def to_text(lines: Sequence[Sequence[str]], width: int) -> str:
 def summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None) -> list[list[str]]:
     """One line for each configuration, the unsteered one first, under a line of headings.
 
-    Intervals are at 95 %; p is one-sided and paired with the unsteered rollouts. A dash stands for what was not
+    Intervals are at 95 %; p is one-sided and paired with the unsteered rollouts, "p control" with those of the plan's
+    control. "norm" is that of what is added: the vector's times the multiplier. A dash stands for what was not
     measured.
 
     Args:
         rows: Of one or several runs.
         verdicts: (method, layer) -> what became of the claim; adds a last column.
     """
-    configurations: dict[tuple[Any, ...], dict[str, Row]] = {}
-    for row in rows:
-        configurations.setdefault(row.key[:-1], {})[row.metric] = row
+    rows = [row for row in rows if row.method != SAE]
     differing = _differing(rows)
     header = ["run", "method"] if differing else ["method"]
-    lines = [[*header, "layer", "×", _COLUMNS[0][1], "p", *(heading for _, heading in _COLUMNS[1:])]]
+    header += ["layer", "×", "norm", _COLUMNS[0][1], "p", "p control"]
+    lines = [[*header, *(heading for _, heading in _COLUMNS[1:])]]
     if verdicts is not None:
         lines[0].append("claim")
-    for metrics in sorted(configurations.values(), key=_order):
+    for metrics in _configurations(rows):
         row = next(iter(metrics.values()))
         line = _line(row, metrics)
         if differing:
@@ -88,6 +100,26 @@ def summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None 
             line.append("" if row.layer is None else verdicts.get((row.method, row.layer), ""))
         lines.append(line)
     return lines
+
+
+def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None) -> list[list[str]]:
+    """One line for each SAE whose quality was measured, under a line of headings; arguments as in `summary`."""
+    lines = [["SAE", "layer", *(heading for _, heading in _SAE_COLUMNS), *([] if verdicts is None else ["claim"])]]
+    for metrics in _configurations([row for row in rows if row.method == SAE]):
+        row = next(iter(metrics.values()))
+        name = str(row.parameters.get("sae", ""))
+        values = [_number(metrics.get(metric)) for metric, _ in _SAE_COLUMNS[1:]]
+        claim = [] if verdicts is None else [verdicts.get((SAE, row.layer or 0), "")]
+        lines.append([name, str(row.layer), _proportion(metrics.get(_SAE_COLUMNS[0][0])), *values, *claim])
+    return lines
+
+
+def _configurations(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """Metric -> row, for each configuration in its order."""
+    configurations: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        configurations.setdefault(row.key[:-1], {})[row.metric] = row
+    return sorted(configurations.values(), key=_order)
 
 
 def _circumstances(row: Row) -> dict[str, Any]:
@@ -112,11 +144,12 @@ def _order(metrics: dict[str, Row]) -> tuple[Any, ...]:
 
 def _line(row: Row, metrics: dict[str, Row]) -> list[str]:
     steered = row.method != UNSTEERED
-    line = [row.method, "" if row.layer is None else str(row.layer), f"{row.multiplier:g}" if steered else ""]
     success = metrics.get(_COLUMNS[0][0])
-    line += [_proportion(success), _p_value(success) if steered else ""]
     if not steered:
-        return line + [""] * (len(_COLUMNS) - 1)
+        return [row.method, "", "", "", _proportion(success), "", "", *[""] * (len(_COLUMNS) - 1)]
+    norm = "-" if row.vector_norm is None else f"{abs(row.multiplier) * row.vector_norm:.0f}"
+    line = [row.method, str(row.layer), f"{row.multiplier:.3g}", norm, _proportion(success)]
+    line += ["-", "-"] if success is None else [_p_value(success.p_value), _p_value(success.p_control)]
     line += [_change(metrics.get(metric)) for metric, _ in _COLUMNS[1:-1]]
     return [*line, _count(metrics.get(_COLUMNS[-1][0]))]
 
@@ -127,10 +160,14 @@ def _proportion(row: Row | None) -> str:
     return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
 
 
-def _p_value(row: Row | None) -> str:
-    if row is None or row.p_value is None:
+def _p_value(value: float | None) -> str:
+    if value is None:
         return "-"
-    return "< 0.0001" if row.p_value < 1e-4 else f"{row.p_value:.4f}"
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _number(row: Row | None) -> str:
+    return "-" if row is None or row.value is None else f"{row.value:.3f}"
 
 
 def _change(row: Row | None) -> str:

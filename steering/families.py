@@ -1,37 +1,55 @@
-"""Where a model family keeps its blocks: the one record that a new family needs."""
+"""Where a model family keeps its parts: the one record that a new family needs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from steering.errors import ModelError
 
-#: `model_type` of a Hugging Face config -> path of the list of blocks inside the causal language model.
-BLOCK_LISTS: dict[str, str] = {
-    "gemma": "model.layers",
-    "gemma2": "model.layers",
-    "gemma3_text": "model.layers",
-    "gpt2": "transformer.h",
-    "gpt_neox": "gpt_neox.layers",
-    "llama": "model.layers",
-    "mistral": "model.layers",
-    "opt": "model.decoder.layers",
-    "phi": "model.layers",
-    "phi3": "model.layers",
-    "qwen2": "model.layers",
-    "qwen3": "model.layers",
+
+@dataclass(frozen=True)
+class Family:
+    """Paths of modules inside a causal language model.
+
+    Attributes:
+        blocks: List of the blocks.
+        final_norm: Normalisation between the last block and the unembedding.
+    """
+
+    blocks: str
+    final_norm: str
+
+
+_LLAMA_LIKE = Family("model.layers", "model.norm")
+
+#: `model_type` of a Hugging Face config -> its family.
+FAMILIES: dict[str, Family] = {
+    "gemma": _LLAMA_LIKE,
+    "gemma2": _LLAMA_LIKE,
+    "gemma3_text": _LLAMA_LIKE,
+    "gpt2": Family("transformer.h", "transformer.ln_f"),
+    "gpt_neox": Family("gpt_neox.layers", "gpt_neox.final_layer_norm"),
+    "llama": _LLAMA_LIKE,
+    "mistral": _LLAMA_LIKE,
+    "opt": Family("model.decoder.layers", "model.decoder.final_layer_norm"),
+    "phi": Family("model.layers", "model.final_layernorm"),
+    "phi3": _LLAMA_LIKE,
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": _LLAMA_LIKE,
 }
 
 
-def block_list(model_type: str) -> str:
-    """Return the path of a family's block list.
+def family(model_type: str) -> Family:
+    """Return where a family keeps its parts.
 
     Raises:
         ModelError: The family is unknown; the message says what to add.
     """
     try:
-        return BLOCK_LISTS[model_type]
+        return FAMILIES[model_type]
     except KeyError:
         raise ModelError(
-            f"unknown model family {model_type!r}. Known: {', '.join(BLOCK_LISTS)}. "
-            f"To add it, put one line into BLOCK_LISTS in steering/families.py: {model_type!r}: the path of the "
-            "module list that holds the model's blocks, as `print(model)` shows it."
+            f"unknown model family {model_type!r}. Known: {', '.join(FAMILIES)}. "
+            f"To add it, put one line into FAMILIES in steering/families.py: {model_type!r}: the paths of the module "
+            "list that holds the model's blocks and of its final norm, as `print(model)` shows them."
         ) from None

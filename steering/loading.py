@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steering import embedded
 from steering.errors import ModelError
-from steering.families import block_list
+from steering.families import family
 from steering.pretrained import read_gguf, read_layer_count, read_pretrained
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -77,7 +77,7 @@ def load_model(
         model, tokenizer = read_gguf(Path(source))
     else:
         model, tokenizer = read_pretrained(source, dtype)
-    block_list(model.config.model_type)
+    family(model.config.model_type)
     if not tokenizer.is_fast:
         raise ModelError(f"model {reference!r}: its tokenizer gives no character offsets; a fast tokenizer is required")
     torch.nn.Module.to(model, device=device, dtype=dtype)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.batching import distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.checks import check_interventions, check_layers, check_lengths
+from steering.edits import Edit, additions, but_first
 from steering.errors import NonFiniteError
-from steering.families import block_list
+from steering.families import family
 from steering.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.progress import Reporter, Silent
 from steering.sampling import Sampler
-from steering.tokens import TokenizedText
+from steering.tokens import TokenizedText, end_of_text_ids
 from steering.vectors import Intervention
 
 _TOKEN_BUDGET = 1024
@@ -65,10 +66,10 @@ class LanguageModel:
         self.dtype = module.dtype
         self.device = module.device
         self._traced: Any = TransformersModel(module, tokenizer=tokenizer, task="text-generation")
-        self._blocks: Any = self._traced.get(block_list(module.config.model_type))
+        self._blocks: Any = self._traced.get(family(module.config.model_type).blocks)
         self._parameters = inspect.signature(module.forward).parameters
         self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self._end_ids = _end_ids(module, tokenizer)
+        self._end_ids = end_of_text_ids(module, tokenizer)
         self._length_limit = getattr(module.config, "max_position_embeddings", None)
 
     @classmethod
@@ -160,11 +161,48 @@ class LanguageModel:
             NonFiniteError: A loss is NaN or infinite.
         """
         check_interventions(interventions, self.layer_count, self.d_model, self.name)
-        check_lengths([len(text.ids) for text in texts], self._length_limit, self.name)
+
+        def edits(batch: Sequence[int], prompt: torch.Tensor) -> list[Edit]:
+            return additions([interventions[row] for row in batch], prompt, self.d_model, self.dtype)
+
+        return self._losses(texts, edits, progress)
+
+    def replaced_losses(
+        self,
+        texts: Sequence[TokenizedText],
+        layer: int,
+        replace: Callable[[torch.Tensor], torch.Tensor],
+        progress: Reporter | None = None,
+    ) -> np.ndarray:
+        """Mean cross-entropy as in `losses`, with the output of one block replaced at all positions but the first.
+
+        Args:
+            texts: Texts with their prompt boundary.
+            layer: The block.
+            replace: From `[row, pos, d_model]` to the same shape; the first position keeps what it had, because it is
+                an attention sink that nothing trained on activations has seen.
+            progress: Where to report.
+
+        Raises:
+            UnknownNameError: The model has no such layer.
+            NonFiniteError: A loss is NaN or infinite.
+        """
+        check_layers([layer], self.layer_count, self.name)
+        edits = [(layer, but_first(replace))]
+        return self._losses(texts, lambda *_: edits, progress)
+
+    def _losses(
+        self,
+        texts: Sequence[TokenizedText],
+        edits: Callable[[Sequence[int], torch.Tensor], list[Edit]],
+        progress: Reporter | None,
+    ) -> np.ndarray:
+        lengths = [len(text.ids) for text in texts]
+        check_lengths(lengths, self._length_limit, self.name)
         losses = np.empty(len(texts))
         with (progress or Silent()).work("measuring losses", len(texts)) as advance:
-            for batch in length_sorted_batches([len(text.ids) for text in texts], _TOKEN_BUDGET):
-                losses[batch] = self._loss_batch([texts[i] for i in batch], [interventions[i] for i in batch])
+            for batch in length_sorted_batches(lengths, _TOKEN_BUDGET):
+                losses[batch] = self._loss_batch([texts[index] for index in batch], partial(edits, batch))
                 advance(len(batch))
         if not np.isfinite(losses).all():
             index = int(np.flatnonzero(~np.isfinite(losses))[0])
@@ -172,11 +210,11 @@ class LanguageModel:
         return losses
 
     @torch.inference_mode()
-    def _loss_batch(self, texts: Sequence[TokenizedText], interventions: Sequence[Intervention | None]) -> np.ndarray:
+    def _loss_batch(self, texts: Sequence[TokenizedText], edits: Callable[[torch.Tensor], list[Edit]]) -> np.ndarray:
         ids, mask = self._to_device(*pad_right([text.ids for text in texts], self._pad_id))
         positions = torch.arange(ids.shape[1], device=self.device)
         prompt_lengths = torch.tensor([text.prompt_length for text in texts], device=self.device).unsqueeze(1)
-        output = self._forward(ids, mask, positions < prompt_lengths, interventions, use_cache=False)
+        output = self._forward(ids, mask, edits(positions < prompt_lengths), use_cache=False)
         scored = (mask.bool() & (positions >= prompt_lengths))[:, 1:]
         logits = output.logits[:, :-1][scored].float()
         token_losses = functional.cross_entropy(logits, ids[:, 1:][scored], reduction="none")
@@ -216,7 +254,8 @@ class LanguageModel:
         pairs = zip(map(tuple, prompts), interventions, strict=True)
         distinct, source = distinct_rows(list(pairs))
         ids, mask = self._to_device(*pad_left([prompts[row] for row in distinct], self._pad_id))
-        output = self._forward(ids, mask, mask.bool(), [interventions[row] for row in distinct], use_cache=True)
+        edits = additions([interventions[row] for row in distinct], mask.bool(), self.d_model, self.dtype)
+        output = self._forward(ids, mask, edits, use_cache=True)
         rows = torch.tensor(source, device=self.device)
         cache = output.past_key_values
         cache.batch_select_indices(rows)
@@ -234,36 +273,14 @@ class LanguageModel:
                 logits = output.logits[:, -1]
         return [self._until_end(row) for row in torch.stack(chosen, dim=1).tolist()]
 
-    def _forward(
-        self,
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        steered: torch.Tensor,
-        interventions: Sequence[Intervention | None],
-        *,
-        use_cache: bool,
-    ) -> Any:
-        """Run the model with each row's addition at the positions where `steered` `[row, pos]` is true."""
-        additions = self._additions(interventions)
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, edits: Sequence[Edit], *, use_cache: bool) -> Any:
+        """Run the model with the outputs of some blocks edited, lowest first."""
         inputs = self._inputs(ids, mask)
-        positions = steered.unsqueeze(2)
         with self._traced.trace(**inputs, use_cache=use_cache):
-            for layer, addition in additions:
-                self._blocks[layer].output = self._blocks[layer].output + addition * positions
+            for layer, edit in edits:
+                self._blocks[layer].output = edit(self._blocks[layer].output)
             output = self._traced.output.save()
         return output  # noqa: RET504 - bound inside the traced block
-
-    def _additions(self, interventions: Sequence[Intervention | None]) -> list[tuple[int, torch.Tensor]]:
-        """What is added to each row `[row, 1, d_model]`, for each layer in use, lowest first."""
-        additions: dict[int, torch.Tensor] = {}
-        for row, intervention in enumerate(interventions):
-            if intervention is not None:
-                layer = intervention.vector.layer
-                if layer not in additions:
-                    shape = (len(interventions), 1, self.d_model)
-                    additions[layer] = torch.zeros(shape, dtype=self.dtype, device=self.device)
-                additions[layer][row, 0] = intervention.addition.to(self.device, self.dtype)
-        return sorted(additions.items())
 
     def _inputs(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         inputs = {"input_ids": ids, "attention_mask": mask}
@@ -281,10 +298,3 @@ class LanguageModel:
 
     def _until_end(self, row: list[int]) -> list[int]:
         return list(itertools.takewhile(lambda token: token not in self._end_ids, row))
-
-
-def _end_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Every token that ends a text: the tokenizer's, and those of the model's generation settings."""
-    configured = module.generation_config.eos_token_id if module.generation_config else None
-    listed = configured if isinstance(configured, list) else [configured]
-    return {token for token in (tokenizer.eos_token_id, *listed) if token is not None}

@@ -14,7 +14,7 @@ from huggingface_hub.utils.tqdm import enable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.errors import ModelError
-from steering.families import block_list
+from steering.families import family
 
 
 def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -58,7 +58,7 @@ def read_layer_count(source: str) -> int:
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
         else:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    block_list(config.model_type)
+    family(config.model_type)
     return int(config.num_hidden_layers)
 
 

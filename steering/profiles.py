@@ -18,7 +18,7 @@ from steering.errors import DataError, UnknownNameError
 from steering.files import read_toml
 from steering.neutral import NeutralSet, load_neutral
 
-_KINDS = {str: "string", int: "whole number", float: "number"}
+_KINDS = {str: "string", int: "whole number", float: "number", dict: "table"}
 _NEUTRAL_TOKENS = ("neutral_prompt_tokens", "neutral_continuation_tokens")
 
 
@@ -27,22 +27,45 @@ class MethodPlan:
     """How a profile runs one construction method.
 
     Attributes:
-        name: A registered method.
+        name: What the profile and its results call this plan.
         multiplier: Dose of its vectors.
+        method: A registered method; by default the one of the plan's name.
         parameters: Of the method.
-        claimed_layers: Layers at which the profile claims that it steers: P(success) above the unsteered run, neutral
-            loss change under the bound. Elsewhere results are recorded without a claim.
+        control: Another plan of the profile, which shows what its vectors do without their meaning.
+        claimed_layers: Layers at which the profile claims that it steers: P(success) above the unsteered run and above
+            the control, neutral loss change under the bound. Elsewhere results are recorded without a claim.
+        norm_of: Another plan, to the norm of whose vector each vector is scaled before the multiplier.
     """
 
     name: str
     multiplier: float
+    method: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    control: str = ""
     claimed_layers: tuple[int, ...] = ()
+    norm_of: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a dose that is not a number."""
+        """Fill in the method; refuse a dose that is not a number."""
+        if not self.method:
+            object.__setattr__(self, "method", self.name)
         if not math.isfinite(self.multiplier):
             raise DataError(f"method {self.name!r}: multiplier is {self.multiplier!r}; it must be finite")
+
+
+@dataclass(frozen=True)
+class SaeBounds:
+    """What a profile claims of its sparse autoencoders; None claims nothing.
+
+    Attributes:
+        variance_explained: At least.
+        loss_recovered: At least.
+        l0: At most, features per token.
+    """
+
+    variance_explained: float | None = None
+    loss_recovered: float | None = None
+    l0: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +79,9 @@ class Profile:
         concept: As `load_concept` takes it.
         neutral: As `load_neutral` takes it.
         methods: The construction methods, in the order in which results show them.
+        saes: As `open_library` takes it; empty where no method needs any.
+        descriptions: A file that describes the SAEs' features, instead of the one beside each.
+        sae_bounds: What is claimed of the SAEs' quality.
         toward: Side of the concept to steer towards.
         layers: Blocks to steer at; None means all.
         rollouts: Sampled completions of each configuration.
@@ -76,6 +102,9 @@ class Profile:
     concept: str
     neutral: str
     methods: tuple[MethodPlan, ...]
+    saes: str = ""
+    descriptions: str = ""
+    sae_bounds: SaeBounds = field(default_factory=SaeBounds)
     toward: Side = "positive"
     layers: tuple[int, ...] | None = None
     rollouts: int = 200
@@ -103,6 +132,9 @@ class Profile:
         self._require("toward", self.toward in get_args(Side), "'positive' or 'negative'")
         self._require("methods", bool(self.methods), "at least one method")
         self._require("layers", self.layers != (), "'all' or a list of block numbers from 0")
+        for plan in self.methods:
+            for other in filter(None, (plan.control, plan.norm_of)):
+                self.plan(other)
 
     def _require(self, key: str, holds: bool, right: str) -> None:
         if not holds:
@@ -188,10 +220,12 @@ def _profile(path: Path, table: dict[str, Any]) -> Profile:
     values["layers"] = None if layers == "all" else _layers(path, "layers", layers, "'all' or ")
     if not isinstance(table["methods"], dict):
         raise DataError(f"{path}: methods must be tables such as [methods.mean_difference]")
+    if "sae_bounds" in table:
+        values["sae_bounds"] = _sae_bounds(path, table["sae_bounds"])
     values["methods"] = tuple(_method_plan(path, name, entry) for name, entry in table["methods"].items())
     for key, value in values.items():
         default = getattr(Profile, key, "")
-        if key not in ("methods", "layers") and not _same_kind(value, default):
+        if key not in ("methods", "layers", "sae_bounds") and not _same_kind(value, default):
             raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
     profile = Profile(**values)
     for plan in profile.methods:
@@ -208,18 +242,32 @@ def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, .
     raise DataError(f"{path}: {key} is {value!r}; it must be {or_else}a list of block numbers from 0")
 
 
+def _sae_bounds(path: Path, entry: Any) -> SaeBounds:
+    known = {key.name for key in dataclasses.fields(SaeBounds)}
+    if not isinstance(entry, dict):
+        raise DataError(f"{path}: sae_bounds is {entry!r}; it must be a table")
+    for key, value in entry.items():
+        if key not in known:
+            raise UnknownNameError(f"key in [sae_bounds] of {path}", key, known)
+        if not _same_kind(value, 1.0):
+            raise DataError(f"{path}: {key} in [sae_bounds] is {value!r}; it must be a number")
+    return SaeBounds(**entry)
+
+
 def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
-    known = {"multiplier", "parameters", "claimed_layers"}
+    known = {key.name for key in dataclasses.fields(MethodPlan)} - {"name"}
     if not isinstance(entry, dict) or not _same_kind(entry.get("multiplier"), 1.0):
         raise DataError(f"{path}: [methods.{name}] must be a table with a number 'multiplier'")
     for key in entry:
         if key not in known:
             raise UnknownNameError(f"key in [methods.{name}] of {path}", key, known)
-    parameters = entry.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise DataError(f"{path}: parameters of [methods.{name}] is {parameters!r}; it must be a table")
+    for key, default in (("parameters", {}), ("method", ""), ("control", ""), ("norm_of", "")):
+        if key in entry and not _same_kind(entry[key], default):
+            raise DataError(
+                f"{path}: {key} of [methods.{name}] is {entry[key]!r}; it must be a {_KINDS[type(default)]}"
+            )
     claimed = _layers(path, f"[methods.{name}] claimed_layers", entry.get("claimed_layers", []))
-    return MethodPlan(name, float(entry["multiplier"]), parameters, claimed)
+    return MethodPlan(name, **entry | {"multiplier": float(entry["multiplier"]), "claimed_layers": claimed})
 
 
 def _same_kind(value: Any, default: Any) -> bool:

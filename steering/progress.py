@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -66,6 +67,38 @@ class Bars:
     def note(self, message: str) -> None:
         """Print one line."""
         Console(stderr=True).print(message, style="dim", highlight=False)
+
+
+class Lines:
+    """A line on standard error now and then: for long work whose output goes to a log."""
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self._seconds = seconds
+
+    @contextmanager
+    def work(self, description: str, total: int) -> Iterator[Advance]:
+        """Print how much is done, at most once in a while, and when it is all done."""
+        started = spoken = time.monotonic()
+        done = 0
+
+        def advance(steps: int = 1) -> None:
+            nonlocal done, spoken
+            done += steps
+            if time.monotonic() - spoken >= self._seconds:
+                spoken = time.monotonic()
+                self.note(f"{description}: {done} of {total}, {spoken - started:.0f} s")
+
+        yield advance
+        self.note(f"{description}: done, {time.monotonic() - started:.0f} s")
+
+    def note(self, message: str) -> None:
+        """Print one line."""
+        print(message, file=sys.stderr, flush=True)
+
+
+def for_log() -> Reporter:
+    """Bars where standard error is a terminal, lines elsewhere."""
+    return Bars() if sys.stderr.isatty() else Lines()
 
 
 def for_terminal() -> Reporter:

@@ -15,10 +15,12 @@ from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError
+from steering.vectors import FeatureWeight
 
 SCHEMA_VERSION = 1
 FILE_NAME = "results.jsonl"
 UNSTEERED = "unsteered"
+SAE = "sae"
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -36,7 +38,7 @@ class Row:
         toward: Side of the concept that is steered towards.
         neutral: Name of the neutral set.
         data_hash: Of concept and neutral documents.
-        method: Construction method, or "unsteered".
+        method: The profile's name of the method, by default the construction method's; "unsteered"; or "sae".
         parameters: Of the method.
         layer: Block whose output is steered, from 0; None for the unsteered run.
         multiplier: Of the vector; 0 for the unsteered run.
@@ -50,8 +52,10 @@ class Row:
         low: Lower end of the 95 % interval.
         high: Upper end.
         p_value: Of the one-sided paired test against the unsteered run, where the metric has one.
+        p_control: Of the one-sided paired test against the plan's control, where it has one.
         items: Per-item values.
         texts: Completions behind the items.
+        features: The heaviest SAE features of the vector, where it is a sum of features.
         status: Whether the value was measured.
         reason: Why not, where it was not.
         schema_version: Of this record.
@@ -80,8 +84,10 @@ class Row:
     low: float | None = None
     high: float | None = None
     p_value: float | None = None
+    p_control: float | None = None
     items: tuple[float, ...] = ()
     texts: tuple[str, ...] = field(default=(), repr=False)
+    features: tuple[FeatureWeight, ...] = field(default=(), repr=False)
     status: Status = "ok"
     reason: str = ""
     schema_version: int = SCHEMA_VERSION

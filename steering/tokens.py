@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.errors import DataError
 
@@ -82,3 +82,10 @@ def _tokens_of_text(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list
         ends.pop()
         ids.pop()
     return ids, ends
+
+
+def end_of_text_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Every token that ends a text: the tokenizer's, and those of the model's generation settings."""
+    configured = module.generation_config.eos_token_id if module.generation_config else None
+    listed = configured if isinstance(configured, list) else [configured]
+    return {token for token in (tokenizer.eos_token_id, *listed) if token is not None}

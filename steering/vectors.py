@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from steering.errors import NonFiniteError, SteeringError, VectorError
 
 _TENSOR = "direction"
+_FEATURES = "features"
 _METADATA = ("layer", "method", "concept", "model", "parameters")
+
+
+@dataclass(frozen=True)
+class FeatureWeight:
+    """A feature of a sparse autoencoder in a vector.
+
+    Attributes:
+        feature: Its number.
+        weight: What its decoder row is multiplied by.
+        description: What it is about, where that is known.
+    """
+
+    feature: int
+    weight: float
+    description: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +49,7 @@ class SteeringVector:
         concept: Name of the concept.
         model: Name of the model.
         parameters: The method's parameters.
+        features: The heaviest features that it is a sum of, where it is one.
     """
 
     direction: torch.Tensor
@@ -37,7 +57,8 @@ class SteeringVector:
     method: str
     concept: str
     model: str
-    parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[FeatureWeight, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse anything but one finite float32 direction."""
@@ -80,6 +101,7 @@ class SteeringVector:
             "concept": self.concept,
             "model": self.model,
             "parameters": json.dumps(dict(self.parameters), sort_keys=True),
+            _FEATURES: json.dumps([dataclasses.asdict(feature) for feature in self.features]),
         }
         try:
             save_file({_TENSOR: self.direction.detach().contiguous()}, str(path), metadata=metadata)
@@ -103,6 +125,7 @@ def load_vector(path: Path) -> SteeringVector:
             parameters = json.loads(metadata["parameters"])
             if not isinstance(parameters, dict):
                 raise VectorError(f"its parameters are {parameters!r}; an object is required")
+            features = TypeAdapter(tuple[FeatureWeight, ...]).validate_json(metadata.get(_FEATURES, "[]"), strict=True)
             return SteeringVector(
                 direction=file.get_tensor(_TENSOR),
                 layer=int(metadata["layer"]),
@@ -110,6 +133,7 @@ def load_vector(path: Path) -> SteeringVector:
                 concept=metadata["concept"],
                 model=metadata["model"],
                 parameters=parameters,
+                features=features,
             )
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError, SteeringError) as error:
         raise VectorError(f"{path}: not a steering vector file: {error}") from None

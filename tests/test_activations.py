@@ -8,7 +8,7 @@ import torch
 from steering.activations import ContrastActivations, capture_pairs
 from steering.concepts import ContrastPair
 from steering.errors import SteeringError, UnknownNameError
-from steering.families import block_list
+from steering.families import family
 
 PAIRS = (
     ContrastPair("a", "The ruler", "was a king.", "was a queen of the story."),
@@ -19,7 +19,7 @@ PAIRS = (
 def reference(model, text: str, layer: int) -> torch.Tensor:
     ids = torch.tensor([model.tokenizer(text)["input_ids"]])
     seen = {}
-    blocks = model.module.get_submodule(block_list(model.module.config.model_type))
+    blocks = model.module.get_submodule(family(model.module.config.model_type).blocks)
     handle = blocks[layer].register_forward_hook(lambda _module, _inputs, output: seen.update(output=output))
     with torch.no_grad():
         model.module(ids)

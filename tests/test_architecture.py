@@ -15,15 +15,18 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A module imports from its own layer and from those above it in this list. A plug-in belongs to its package.
 LAYERS = [
     {"errors"},
-    {"files", "families", "registry", "progress"},
-    {"concepts", "neutral", "vectors", "results", "stats", "tokens", "batching", "sampling", "pretrained"},
-    {"embedded", "loading", "profiles", "export", "checks"},
+    {"files", "families", "hooks", "registry", "progress"},
+    {"concepts", "neutral", "corpus", "vectors", "results", "stats", "tokens", "batching", "sampling", "pretrained"},
+    {"embedded", "loading", "profiles", "export", "checks", "edits", "sae"},
     {"model"},
+    {"features", "feature_activity", "activation_store"},
+    {"sae_library", "sae_description", "sae_training", "contrast_features"},
     {"activations"},
     {"methods", "metrics"},
-    {"sweep"},
+    {"records", "plans"},
+    {"sae_quality", "sweep"},
     {"claims"},
-    {"cli", "__init__", "__main__"},
+    {"cli", "cli_sae", "cli_features", "__init__", "__main__"},
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
@@ -103,8 +106,9 @@ def test_confined_libraries_are_imported_in_one_module_only(path):
     assert [library for library, home in CONFINED.items() if library in roots and name(path) != home] == []
 
 
-def test_the_model_module_is_where_nnsight_is_imported():
-    assert any(dotted.startswith("nnsight.") for dotted in imports_of(ROOT / CONFINED["nnsight"]))
+@pytest.mark.parametrize("library", list(CONFINED))
+def test_confined_libraries_are_imported_where_they_belong(library):
+    assert any(dotted.startswith(f"{library}.") for dotted in imports_of(ROOT / CONFINED[library]))
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=name)

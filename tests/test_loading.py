@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from steering.errors import ModelError
+from steering.families import FAMILIES
 from steering.loading import choose_device, choose_dtype, layer_count, load_model
 from steering.model import LanguageModel
 from tests.small_models import small_module, small_tokenizer
@@ -64,7 +65,7 @@ def test_missing_tokenizer_is_one_message(saved):
 
 
 def test_unknown_family_is_refused(saved, monkeypatch):
-    monkeypatch.setattr("steering.families.BLOCK_LISTS", {"llama": "model.layers"})
+    monkeypatch.setattr("steering.families.FAMILIES", {"llama": FAMILIES["llama"]})
     with pytest.raises(ModelError, match="unknown model family 'gpt2'"):
         load_model(str(saved), CPU, torch.float32)
 

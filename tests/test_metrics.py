@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.concepts import load_concept
+from steering.concepts import keyword_pattern, load_concept
 from steering.errors import NonFiniteError, SteeringError
 from steering.metrics import Observation, Score, metrics
 from steering.metrics.losses import NeutralLoss, StoryLoss
 from steering.metrics.one_word import OneWordCompletion, first_word
-from steering.metrics.rollouts import RolloutProbability, keyword_pattern
+from steering.metrics.rollouts import RolloutProbability
 from steering.model import LanguageModel
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from steering.errors import DataError, ModelError, NonFiniteError, UnknownNameError, VectorError
-from steering.families import BLOCK_LISTS, block_list
+from steering.families import FAMILIES, family
 from steering.model import LanguageModel
 from steering.sampling import Greedy, NucleusSampler, uniform_streams
 from steering.tokens import TokenizedText, tokenize_continuation
@@ -36,7 +36,7 @@ class Hooked:
     """An independent way to steer: a forward hook on the block, no nnsight."""
 
     def __init__(self, model: LanguageModel, intervention: Intervention, positions: slice) -> None:
-        blocks = model.module.get_submodule(block_list(model.module.config.model_type))
+        blocks = model.module.get_submodule(family(model.module.config.model_type).blocks)
         self._block = blocks[intervention.vector.layer]
         self._addition, self._positions = intervention.addition, positions
 
@@ -84,7 +84,7 @@ def reference_greedy(
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_block_lists_hold_the_blocks_of_each_family(architecture):
     module = small_module(architecture)
-    blocks = module.get_submodule(block_list(module.config.model_type))
+    blocks = module.get_submodule(family(module.config.model_type).blocks)
     assert len(blocks) == 2
     assert isinstance(blocks, torch.nn.ModuleList)
 
@@ -102,13 +102,13 @@ def test_losses_and_generation_of_each_family_equal_the_reference(architecture):
 
 
 def test_every_family_is_exercised():
-    assert set(CONFIGS) == set(BLOCK_LISTS)
+    assert set(CONFIGS) == set(FAMILIES)
 
 
 def test_unknown_family_says_what_to_add():
-    with pytest.raises(ModelError, match=r"'mamba'.*BLOCK_LISTS in steering/families\.py"):
-        block_list("mamba")
-    assert "mamba" not in BLOCK_LISTS
+    with pytest.raises(ModelError, match=r"'mamba'.*FAMILIES in steering/families\.py"):
+        family("mamba")
+    assert "mamba" not in FAMILIES
 
 
 def test_layer_k_is_the_output_of_block_k(any_model):

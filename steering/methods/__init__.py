@@ -10,7 +10,8 @@ To add one, put a module here with a frozen dataclass whose fields are its param
         def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor: ...
 
 The conformance suite in tests/test_methods.py then runs over it. A method that cannot keep one of its properties says
-so in `exceptions`, by property, with the reason.
+so in `exceptions`, by property, with the reason. A method that reads feature activations says `needs_sae = True` and
+has a second function, `weights`, with the same arguments as `fit`: the weight of each feature, `[d_sae]`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from steering.activations import ContrastActivations
 from steering.errors import DataError, UnknownNameError
 from steering.registry import Registry
-from steering.vectors import SteeringVector
+from steering.vectors import FeatureWeight, SteeringVector
 
 
 class Method(Protocol):
@@ -41,6 +42,15 @@ class Method(Protocol):
 
 methods: Registry[type[Method]] = Registry("method", __name__)
 register = methods.register
+
+
+# Of a vector that is a sum of thousands of features, the heaviest say what it is about.
+_SHOWN_FEATURES = 20
+
+
+def needs_sae(method: Method | type[Method]) -> bool:
+    """Whether a method reads feature activations, so that it can be used only at layers that have an SAE."""
+    return bool(getattr(method, "needs_sae", False))
 
 
 def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
@@ -78,4 +88,26 @@ def construct(name: str, parameters: Mapping[str, Any], activations: ContrastAct
     """
     method = create_method(name, parameters)
     direction = method.fit(activations, layer).float()
-    return SteeringVector(direction, layer, name, activations.concept, activations.model, dataclasses.asdict(method))
+    return SteeringVector(
+        direction,
+        layer,
+        name,
+        activations.concept,
+        activations.model,
+        dataclasses.asdict(method),
+        _features(method, activations, layer),
+    )
+
+
+def _features(method: Method, activations: ContrastActivations, layer: int) -> tuple[FeatureWeight, ...]:
+    """The heaviest features that a method decoded, if it decodes features."""
+    if not needs_sae(method):
+        return ()
+    weights: torch.Tensor = method.weights(activations, layer)  # type: ignore[attr-defined]
+    heaviest = weights.abs().argsort(descending=True, stable=True)[:_SHOWN_FEATURES].tolist()
+    descriptions = activations.features_at(layer).descriptions
+    return tuple(
+        FeatureWeight(feature, float(weights[feature]), descriptions[feature])
+        for feature in heaviest
+        if weights[feature] != 0
+    )

@@ -48,6 +48,7 @@ class Score:
         high: Upper end.
         p_value: Of the one-sided paired test against the unsteered run, where the metric has one.
         texts: The completions behind the items.
+        p_control: Of the one-sided paired test against the control, where there is one.
     """
 
     metric: str
@@ -56,6 +57,7 @@ class Score:
     high: float
     p_value: float | None = None
     texts: tuple[str, ...] = field(default=())
+    p_control: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a mean of nothing and NaN."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering import stats
+from steering.concepts import keyword_pattern
 from steering.metrics import Observation, Score, register
-from steering.metrics.rollouts import keyword_pattern
 from steering.model import LanguageModel
 from steering.profiles import Setting
 from steering.progress import Reporter

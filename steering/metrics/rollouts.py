@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from steering import stats
+from steering.concepts import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.model import LanguageModel
 from steering.profiles import Setting
@@ -19,15 +18,6 @@ from steering.vectors import Intervention
 
 # Rows decoded together, as many for 2,000 rollouts as for 200: in bfloat16 a row can depend on its batch.
 _BATCH = 200
-
-
-def keyword_pattern(keywords: Sequence[str]) -> re.Pattern[str]:
-    """Match any keyword as a whole word, in any case, with a plural or possessive s allowed.
-
-    "men" does not match in "moment", and "king" matches in "the king's".
-    """
-    words = "|".join(re.escape(word) for word in sorted(keywords, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)(?:{words})(?:['’]s|s['’]?)?(?!\w)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Feature Delta: the change of SAE features between the two sides, decoded (the paper's section V)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from steering.activations import ContrastActivations
+from steering.contrast_features import PairRule, TokenRule, largest
+from steering.methods import register
+
+
+@register("feature_delta")
+@dataclass(frozen=True)
+class FeatureDelta:
+    """Sum over features of their change times their decoder row; no decoder bias.
+
+    Attributes:
+        tokens: How a continuation's tokens become one value; "last" is the paper's wording. At the last token the
+            features of the concept seldom fire, which is why the mean is the default.
+        pairs: How the pairs become one value; with tokens "max", "max" is what the paper's published script computes.
+        top: How many features of largest absolute change to keep; all of them by default.
+    """
+
+    tokens: TokenRule = "mean"
+    pairs: PairRule = "mean"
+    top: int | None = None
+
+    needs_sae: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse to keep no feature."""
+        if self.top is not None and self.top < 1:
+            raise ValueError("at least 1 feature must be kept")
+
+    def weights(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
+        """Weight of each feature, `[d_sae]`; 0 for those that are left out."""
+        return largest(activations.features_at(layer).difference(self.tokens, self.pairs), self.top)
+
+    def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
+        """Return the decoded change `[d_model]`."""
+        return activations.decode_at(layer, self.weights(activations, layer))

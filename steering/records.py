@@ -1,0 +1,50 @@
+"""From scores to rows: the one place where a measurement is given the circumstances that it was made under."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steering.metrics import Score
+from steering.model import LanguageModel
+from steering.profiles import Setting
+from steering.results import UNSTEERED, Row
+
+
+def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, Any]:
+    """The fields that all rows of a run share, and those of the unsteered model."""
+    profile, concept = setting.profile, setting.concept
+    return {
+        "run": run,
+        "model": model.name,
+        "model_hash": model.hash,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "concept": concept.name,
+        "toward": concept.toward,
+        "neutral": setting.neutral.name,
+        "data_hash": setting.data_hash,
+        "method": UNSTEERED,
+        "parameters": {},
+        "layer": None,
+        "multiplier": 0.0,
+        "vector_hash": "",
+        "vector_norm": None,
+        "seed": profile.seed,
+        "measurement": profile.measurement,
+    }
+
+
+def measured_row(common: dict[str, Any], score: Score) -> Row:
+    """The row of a score."""
+    return Row(
+        **common,
+        metric=score.metric,
+        value=score.value,
+        n=len(score.items),
+        low=score.low,
+        high=score.high,
+        p_value=score.p_value,
+        p_control=score.p_control,
+        items=tuple(score.items.tolist()),
+        texts=score.texts,
+    )

@@ -1,0 +1,242 @@
+"""Quality of sparse autoencoders: how much of the residual stream, and of what the model does with it, they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from steering import stats
+from steering.errors import NonFiniteError
+from steering.metrics import Score
+from steering.model import LanguageModel
+from steering.profiles import Setting
+from steering.progress import Reporter, Silent
+from steering.records import measured_row, run_fields
+from steering.results import SAE, Journal, Row
+from steering.sae import SparseAutoencoder
+from steering.sae_library import SaeLibrary
+from steering.tokens import TokenizedText, tokenize_document
+
+METRICS = (
+    "sae_variance_explained",
+    "sae_l0",
+    "sae_spliced_loss",
+    "sae_loss_recovered",
+    "sae_silent_features",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SaeOutcome:
+    """What was measured of one SAE.
+
+    Attributes:
+        layer: Its layer.
+        scores: Metric name -> score; empty where the measurement failed.
+        rows: What was written to the journal.
+    """
+
+    layer: int
+    scores: dict[str, Score]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Sums over the tokens of some texts, the first token of each left out.
+
+    Attributes:
+        squared_error: Of the reconstruction, for each text, float64.
+        active: Mean number of active features on a token of each text.
+        variance: Sum of squared distances of all tokens from their common mean.
+        fired: Whether each feature fired at all, `[d_sae]`.
+    """
+
+    squared_error: np.ndarray
+    active: np.ndarray
+    variance: float
+    fired: np.ndarray
+
+
+def reconstruct(
+    model: LanguageModel, sae: SparseAutoencoder, rows: Sequence[Sequence[int]], progress: Reporter | None = None
+) -> Reconstruction:
+    """Run an SAE over texts of at least two tokens."""
+    squared_error, active = np.zeros(len(rows)), np.zeros(len(rows))
+    fired = torch.zeros(sae.d_sae, dtype=torch.bool)
+    total, squares, count = torch.zeros(sae.d_model, dtype=torch.float64), 0.0, 0
+    for batch in model.capture(rows, [sae.layer], progress):
+        for index, row in enumerate(batch.rows):
+            residual = batch.residuals[sae.layer][index, 1 : batch.lengths[index]].float()
+            codes, seen = sae.encode(residual), sae.seen(residual).double().cpu()
+            squared_error[row] = float((residual - sae.reconstruct(residual)).double().square().sum())
+            active[row] = float((codes != 0).sum(dim=1).double().mean())
+            fired |= (codes != 0).any(dim=0).cpu()
+            total, squares, count = total + seen.sum(dim=0), squares + float(seen.square().sum()), count + len(seen)
+    return Reconstruction(squared_error, active, squares - float(total.square().sum()) / count, fired.numpy())
+
+
+@dataclass(frozen=True)
+class HeldOutQuality:
+    """Quality of one SAE over many tokens, each weighted alike.
+
+    Attributes:
+        layer: Its layer.
+        d_sae: Its number of features.
+        tokens: How many were reconstructed.
+        variance_explained: 1 − squared error / variance.
+        l0: Mean number of active features.
+        dead_features: Share of the features that never fired.
+        loss: Cross-entropy of the model, nats per token.
+        spliced_loss: The same with the reconstruction in place of the residual stream.
+        ablated_loss: The same with zeros in its place.
+        loss_recovered: (ablated − spliced) / (ablated − clean).
+    """
+
+    layer: int
+    d_sae: int
+    tokens: int
+    variance_explained: float
+    l0: float
+    dead_features: float
+    loss: float
+    spliced_loss: float
+    ablated_loss: float
+    loss_recovered: float
+
+
+def held_out_quality(
+    model: LanguageModel,
+    sae: SparseAutoencoder,
+    rows: Sequence[Sequence[int]],
+    texts: Sequence[TokenizedText],
+    clean: np.ndarray,
+    *,
+    progress: Reporter | None = None,
+) -> HeldOutQuality:
+    """Measure an SAE on text that it was not trained on.
+
+    Args:
+        model: The model.
+        sae: The SAE.
+        rows: Token ids to reconstruct.
+        texts: Texts to measure losses on.
+        clean: Losses of the texts without any edit.
+        progress: Where to report.
+    """
+    sae.check_fits(model.name, model.d_model, model.layer_count)
+    found = reconstruct(model, sae, rows, progress)
+    spliced = model.replaced_losses(texts, sae.layer, sae.reconstruct, progress)
+    ablated = model.replaced_losses(texts, sae.layer, torch.zeros_like, progress)
+    lengths = [len(row) - 1 for row in rows]
+    weights = [len(text.ids) - text.prompt_length for text in texts]
+    kept, with_sae, without = (float(np.average(losses, weights=weights)) for losses in (clean, spliced, ablated))
+    return HeldOutQuality(
+        layer=sae.layer,
+        d_sae=sae.d_sae,
+        tokens=sum(lengths),
+        variance_explained=1 - float(found.squared_error.sum()) / found.variance,
+        l0=float(np.average(found.active, weights=lengths)),
+        dead_features=float(1 - found.fired.mean()),
+        loss=kept,
+        spliced_loss=with_sae,
+        ablated_loss=without,
+        loss_recovered=(without - with_sae) / (without - kept),
+    )
+
+
+class SaeQuality:
+    """Measures the SAEs of a library on a setting's neutral documents.
+
+    Args:
+        setting: Its neutral documents are read.
+        model: The model that the SAEs are for.
+        library: The SAEs.
+        journal: Where rows go.
+        run: Identifies this run in the rows.
+        progress: Where to report.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        model: LanguageModel,
+        library: SaeLibrary,
+        journal: Journal,
+        *,
+        run: str,
+        progress: Reporter | None = None,
+    ) -> None:
+        self._setting = setting
+        self._model = model
+        self._library = library
+        self._journal = journal
+        self._run = run
+        self._progress = progress or Silent()
+
+    @cached_property
+    def _texts(self) -> list[TokenizedText]:
+        """The documents, cut as for the neutral loss, scored from their second token on."""
+        profile = self._setting.profile
+        limits = (profile.neutral_prompt_tokens, profile.neutral_continuation_tokens)
+        cut = [tokenize_document(self._model.tokenizer, text, *limits) for text in self._setting.neutral.documents]
+        return [TokenizedText(text.ids, 1) for text in cut]
+
+    @cached_property
+    def _clean_losses(self) -> np.ndarray:
+        return self._model.losses(self._texts, [None] * len(self._texts), self._progress)
+
+    def measure(self, layer: int) -> SaeOutcome:
+        """Measure the SAE of a layer and append its rows to the journal.
+
+        Raises:
+            SaeError: There is none, or it does not fit the model.
+            ResultsError: The journal cannot be written.
+        """
+        model = self._model
+        sae = self._library.load(layer, model.device)
+        sae.check_fits(model.name, model.d_model, model.layer_count)
+        common = run_fields(self._setting, model, self._run) | {
+            "method": SAE,
+            "layer": layer,
+            "parameters": {
+                "sae": sae.name,
+                "sae_hash": sae.hash,
+                "hook_name": sae.hook_name,
+                "centred": sae.centred,
+                "d_sae": sae.d_sae,
+            },
+        }
+        try:
+            scores = self._scores(sae)
+        except NonFiniteError as error:
+            rows = [Row(**common, metric=name, status="failed", reason=str(error)) for name in METRICS]
+            scores = {}
+        else:
+            rows = [measured_row(common, score) for score in scores.values()]
+        self._journal.append(rows)
+        return SaeOutcome(layer, scores, tuple(rows))
+
+    def _scores(self, sae: SparseAutoencoder) -> dict[str, Score]:
+        model, texts = self._model, self._texts
+        found = reconstruct(model, sae, [text.ids for text in texts], self._progress)
+        clean = self._clean_losses
+        spliced = model.replaced_losses(texts, sae.layer, sae.reconstruct, self._progress)
+        ablated = model.replaced_losses(texts, sae.layer, torch.zeros_like, self._progress)
+        silent = (~found.fired).astype(np.float64)
+        # Shares of a total are spread over the documents so that their mean is the ratio of the sums.
+        items = (
+            1 - len(texts) * found.squared_error / found.variance,
+            found.active,
+            spliced,
+            1 - (spliced - clean) / (ablated - clean).mean(),
+        )
+        scores = [
+            Score(name, values, *stats.mean_interval(values)) for name, values in zip(METRICS, items, strict=False)
+        ]
+        scores.append(Score(METRICS[-1], silent, *stats.proportion_interval(silent)))
+        return {score.metric: score for score in scores}
