@@ -1,6 +1,6 @@
 """Construct steering vectors for language models and measure whether they work."""
 
-from steering.activations import ContrastActivations, capture_pairs
+from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.concepts import Concept, ContrastPair, Keywords, load_concept
 from steering.errors import SteeringError
 from steering.methods import construct
@@ -8,6 +8,8 @@ from steering.model import LanguageModel
 from steering.neutral import NeutralSet, load_neutral
 from steering.profiles import Profile, Setting, load_profile
 from steering.results import Journal, Row, load_rows
+from steering.sae import SparseAutoencoder
+from steering.sae_library import SaeLibrary, open_library
 from steering.sweep import Cell, Outcome, Sweep
 from steering.vectors import Intervention, SteeringVector, load_vector
 
@@ -18,6 +20,7 @@ __all__ = [
     "Concept",
     "ContrastActivations",
     "ContrastPair",
+    "FeatureReader",
     "Intervention",
     "Journal",
     "Keywords",
@@ -26,7 +29,9 @@ __all__ = [
     "Outcome",
     "Profile",
     "Row",
+    "SaeLibrary",
     "Setting",
+    "SparseAutoencoder",
     "SteeringError",
     "SteeringVector",
     "Sweep",
@@ -37,4 +42,5 @@ __all__ = [
     "load_profile",
     "load_rows",
     "load_vector",
+    "open_library",
 ]

@@ -123,12 +123,9 @@ def evaluate(
     rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens)
     held_out = rows.sample_held_out(tokens, seed=0)
     texts = [TokenizedText(tuple(row), 1) for row in rows.sample_held_out(loss_tokens, seed=0)]
-    reporter = progress.for_log()
-    clean = language_model.losses(texts, [None] * len(texts), reporter)
-    saes_loaded = (library.load(layer, language_model.device) for layer in library.layers)
-    found = [
-        asdict(held_out_quality(language_model, sae, held_out, texts, clean, progress=reporter)) for sae in saes_loaded
-    ]
+    loaded = [library.load(layer, language_model.device) for layer in library.layers]
+    qualities = held_out_quality(language_model, loaded, held_out, texts, progress.for_log())
+    found = [asdict(quality) for quality in qualities]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return

@@ -31,6 +31,7 @@ _SAE_COLUMNS = (
     ("sae_loss_recovered", "loss recovered"),
     ("sae_silent_features", "silent features"),
 )
+_FEATURES_SHOWN = 3
 #: Columns that hold words, aligned to the left.
 _NAMES = ("run", "method", "claim", "SAE", "description", "context")
 
@@ -49,8 +50,8 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The summary as a Markdown table, and that of the SAEs where they were measured."""
-    tables = [table for table in (summary(rows), sae_summary(rows)) if len(table) > 1]
+    """The summary as Markdown, with the tables of features and of SAEs where there are any."""
+    tables = [table for table in (summary(rows), feature_summary(rows), sae_summary(rows)) if len(table) > 1]
     return "\n".join(map(_markdown, tables))
 
 
@@ -111,6 +112,18 @@ def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | N
         values = [_number(metrics.get(metric)) for metric, _ in _SAE_COLUMNS[1:]]
         claim = [] if verdicts is None else [verdicts.get((SAE, row.layer or 0), "")]
         lines.append([name, str(row.layer), _proportion(metrics.get(_SAE_COLUMNS[0][0])), *values, *claim])
+    return lines
+
+
+def feature_summary(rows: Sequence[Row]) -> list[list[str]]:
+    """The heaviest features of each vector that is a sum of features, under a line of headings."""
+    lines = [["method", "layer", "feature", "weight", "description"]]
+    for metrics in _configurations([row for row in rows if row.features]):
+        row = next(iter(metrics.values()))
+        lines += [
+            [row.method, str(row.layer), str(entry.feature), f"{entry.weight:+.3f}", entry.description]
+            for entry in row.features[:_FEATURES_SHOWN]
+        ]
     return lines
 
 

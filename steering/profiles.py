@@ -35,6 +35,7 @@ class MethodPlan:
         claimed_layers: Layers at which the profile claims that it steers: P(success) above the unsteered run and above
             the control, neutral loss change under the bound. Elsewhere results are recorded without a claim.
         norm_of: Another plan, to the norm of whose vector each vector is scaled before the multiplier.
+        layers: Of the profile's layers, those that the plan is run at; None means all.
     """
 
     name: str
@@ -44,6 +45,7 @@ class MethodPlan:
     control: str = ""
     claimed_layers: tuple[int, ...] = ()
     norm_of: str = ""
+    layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Fill in the method; refuse a dose that is not a number."""
@@ -266,8 +268,10 @@ def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
             raise DataError(
                 f"{path}: {key} of [methods.{name}] is {entry[key]!r}; it must be a {_KINDS[type(default)]}"
             )
-    claimed = _layers(path, f"[methods.{name}] claimed_layers", entry.get("claimed_layers", []))
-    return MethodPlan(name, **entry | {"multiplier": float(entry["multiplier"]), "claimed_layers": claimed})
+    values = entry | {"multiplier": float(entry["multiplier"])}
+    for key in {"layers", "claimed_layers"} & set(entry):
+        values[key] = _layers(path, f"[methods.{name}] {key}", entry[key])
+    return MethodPlan(name, **values)
 
 
 def _same_kind(value: Any, default: Any) -> bool:

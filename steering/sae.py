@@ -5,9 +5,11 @@ That import takes seconds, so it stands in the functions that need it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch.nn import functional
 
 from steering.errors import SaeError
 from steering.hooks import layer_of_hook
@@ -67,8 +68,9 @@ class SparseAutoencoder:
         normalised stream.
         """
         rows: torch.Tensor = self._lens.W_dec.detach().float()
-        scaled = getattr(self._lens.cfg, "rescale_acts_by_decoder_norm", False)
-        return functional.normalize(rows, dim=1) if scaled else rows
+        if getattr(self._lens.cfg, "rescale_acts_by_decoder_norm", False):
+            rows = torch.nn.functional.normalize(rows, dim=1)
+        return rows
 
     @cached_property
     def hash(self) -> str:
@@ -86,12 +88,16 @@ class SparseAutoencoder:
         return codes
 
     @torch.inference_mode()
-    def reconstruct(self, residuals: torch.Tensor) -> torch.Tensor:
-        """Residual streams `[..., d_model]` as the SAE restores them, in their own dtype and on their device."""
-        restored = self._lens.decode(self.encode(residuals))
+    def decode(self, codes: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
+        """Restore residual streams from their feature activations, in the residual streams' dtype, on their device."""
+        restored: torch.Tensor = self._lens.decode(codes)
         if self.centred:
             restored = restored + residuals.to(self.device).float().mean(dim=-1, keepdim=True)
         return restored.to(residuals.device, residuals.dtype)
+
+    def reconstruct(self, residuals: torch.Tensor) -> torch.Tensor:
+        """Encode and decode residual streams `[..., d_model]`."""
+        return self.decode(self.encode(residuals), residuals)
 
     def decode_difference(self, difference: torch.Tensor) -> torch.Tensor:
         """Decode a difference of feature activations `[d_sae]` to `[d_model]`: difference @ W_dec.
@@ -148,7 +154,8 @@ def load_directory(directory: Path, device: torch.device) -> SparseAutoencoder:
     weights = directory / WEIGHTS_FILE
     _check_safetensors(weights)
     try:
-        lens = SAE.load_from_disk(directory, device=str(device), dtype="float32")
+        with _quiet():
+            lens = SAE.load_from_disk(directory, device=str(device), dtype="float32")
     except Exception as error:
         raise SaeError(f"{directory}: not an SAE that SAELens can load: {_first_line(error)}") from error
     return _checked(lens, str(directory), hook_name, _asks_for_centring(_read_config(directory)))
@@ -170,7 +177,8 @@ def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoe
             "(`sae.save_model`) and give the directory"
         )
     try:
-        lens, config, _ = SAE.from_pretrained_with_cfg_and_sparsity(release, sae_id, device=str(device))
+        with _quiet():
+            lens, config, _ = SAE.from_pretrained_with_cfg_and_sparsity(release, sae_id, device=str(device))
     except Exception as error:
         raise SaeError(
             f"SAE {release}/{sae_id} cannot be loaded: {_first_line(error)} Give a directory with {CONFIG_FILE} and "
@@ -276,6 +284,14 @@ def _check_safetensors(path: Path) -> None:
             pass
     except (OSError, SafetensorError) as error:
         raise SaeError(f"{path}: damaged safetensors file: {error}") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep away SAELens's advice on how to load a model with TransformerLens, which is not used here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _first_line(error: Exception) -> str:

@@ -26,8 +26,8 @@ def describe_features(
         rows: Token ids of the texts that were read.
 
     Yields:
-        feature, description, the tokens fired on (those of the strongest activations, strongest first), promoted and
-        demoted by the logit lens, the share of tokens on which it fires and its largest activation.
+        feature; its description, made of the tokens of its strongest activations, strongest first, and of those that it
+        promotes by the logit lens; the share of tokens on which it fires; its largest activation.
     """
     for feature, effect in enumerate(logit_lens(model, sae.decoder, _PROMOTED)):
         places = activity.places(feature)
@@ -36,9 +36,6 @@ def describe_features(
         yield {
             "feature": feature,
             "description": compose(fires_on, effect.promoted if fires_on else ()),
-            "fires_on": fires_on,
-            "promoted": list(effect.promoted),
-            "demoted": list(effect.demoted),
-            "frequency": float(activity.fired[feature]) / activity.tokens,
-            "largest_activation": places[0][2] if places else 0.0,
+            "frequency": float(f"{float(activity.fired[feature]) / activity.tokens:.3g}"),
+            "largest_activation": float(f"{places[0][2] if places else 0.0:.3g}"),
         }

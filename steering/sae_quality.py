@@ -63,21 +63,49 @@ class Reconstruction:
 
 
 def reconstruct(
-    model: LanguageModel, sae: SparseAutoencoder, rows: Sequence[Sequence[int]], progress: Reporter | None = None
-) -> Reconstruction:
-    """Run an SAE over texts of at least two tokens."""
-    squared_error, active = np.zeros(len(rows)), np.zeros(len(rows))
-    fired = torch.zeros(sae.d_sae, dtype=torch.bool)
-    total, squares, count = torch.zeros(sae.d_model, dtype=torch.float64), 0.0, 0
-    for batch in model.capture(rows, [sae.layer], progress):
-        for index, row in enumerate(batch.rows):
-            residual = batch.residuals[sae.layer][index, 1 : batch.lengths[index]].float()
-            codes, seen = sae.encode(residual), sae.seen(residual).double().cpu()
-            squared_error[row] = float((residual - sae.reconstruct(residual)).double().square().sum())
-            active[row] = float((codes != 0).sum(dim=1).double().mean())
-            fired |= (codes != 0).any(dim=0).cpu()
-            total, squares, count = total + seen.sum(dim=0), squares + float(seen.square().sum()), count + len(seen)
-    return Reconstruction(squared_error, active, squares - float(total.square().sum()) / count, fired.numpy())
+    model: LanguageModel,
+    saes: Sequence[SparseAutoencoder],
+    rows: Sequence[Sequence[int]],
+    progress: Reporter | None = None,
+) -> dict[int, Reconstruction]:
+    """Run the SAEs of several layers over texts of at least two tokens, in one pass; layer -> sums."""
+    sums = {sae.layer: _Sums.empty(sae, len(rows)) for sae in saes}
+    for batch in model.capture(rows, [sae.layer for sae in saes], progress):
+        for sae in saes:
+            for index, row in enumerate(batch.rows):
+                sums[sae.layer].add(sae, row, batch.residuals[sae.layer][index, 1 : batch.lengths[index]].float())
+    return {layer: total.result() for layer, total in sums.items()}
+
+
+@dataclass(eq=False)
+class _Sums:
+    """Adds up texts."""
+
+    squared_error: np.ndarray
+    active: np.ndarray
+    fired: torch.Tensor
+    total: torch.Tensor
+    squares: float = 0.0
+    count: int = 0
+
+    @classmethod
+    def empty(cls, sae: SparseAutoencoder, texts: int) -> _Sums:
+        total = torch.zeros(sae.d_model, dtype=torch.float64)
+        return cls(np.zeros(texts), np.zeros(texts), torch.zeros(sae.d_sae, dtype=torch.bool), total)
+
+    def add(self, sae: SparseAutoencoder, text: int, residual: torch.Tensor) -> None:
+        codes, seen = sae.encode(residual), sae.seen(residual).double().cpu()
+        active = codes != 0
+        self.squared_error[text] = float((residual - sae.decode(codes, residual)).double().square().sum())
+        self.active[text] = float(active.sum(dim=1).double().mean())
+        self.fired |= active.any(dim=0).cpu()
+        self.total += seen.sum(dim=0)
+        self.squares += float(seen.square().sum())
+        self.count += len(seen)
+
+    def result(self) -> Reconstruction:
+        variance = self.squares - float(self.total.square().sum()) / self.count
+        return Reconstruction(self.squared_error, self.active, variance, self.fired.numpy())
 
 
 @dataclass(frozen=True)
@@ -111,42 +139,53 @@ class HeldOutQuality:
 
 def held_out_quality(
     model: LanguageModel,
-    sae: SparseAutoencoder,
+    saes: Sequence[SparseAutoencoder],
     rows: Sequence[Sequence[int]],
     texts: Sequence[TokenizedText],
-    clean: np.ndarray,
-    *,
     progress: Reporter | None = None,
-) -> HeldOutQuality:
-    """Measure an SAE on text that it was not trained on.
+) -> list[HeldOutQuality]:
+    """Measure SAEs on text that they were not trained on.
 
     Args:
         model: The model.
-        sae: The SAE.
+        saes: One for each layer.
         rows: Token ids to reconstruct.
         texts: Texts to measure losses on.
-        clean: Losses of the texts without any edit.
         progress: Where to report.
+
+    Raises:
+        SaeError: One of them does not fit the model.
     """
-    sae.check_fits(model.name, model.d_model, model.layer_count)
-    found = reconstruct(model, sae, rows, progress)
-    spliced = model.replaced_losses(texts, sae.layer, sae.reconstruct, progress)
-    ablated = model.replaced_losses(texts, sae.layer, torch.zeros_like, progress)
+    for sae in saes:
+        sae.check_fits(model.name, model.d_model, model.layer_count)
     lengths = [len(row) - 1 for row in rows]
     weights = [len(text.ids) - text.prompt_length for text in texts]
-    kept, with_sae, without = (float(np.average(losses, weights=weights)) for losses in (clean, spliced, ablated))
-    return HeldOutQuality(
-        layer=sae.layer,
-        d_sae=sae.d_sae,
-        tokens=sum(lengths),
-        variance_explained=1 - float(found.squared_error.sum()) / found.variance,
-        l0=float(np.average(found.active, weights=lengths)),
-        dead_features=float(1 - found.fired.mean()),
-        loss=kept,
-        spliced_loss=with_sae,
-        ablated_loss=without,
-        loss_recovered=(without - with_sae) / (without - kept),
-    )
+    found = reconstruct(model, saes, rows, progress)
+
+    def mean(losses: np.ndarray) -> float:
+        return float(np.average(losses, weights=weights))
+
+    clean = mean(model.losses(texts, [None] * len(texts), progress))
+    qualities = []
+    for sae in saes:
+        sums = found[sae.layer]
+        spliced = mean(model.replaced_losses(texts, sae.layer, sae.reconstruct, progress))
+        ablated = mean(model.replaced_losses(texts, sae.layer, torch.zeros_like, progress))
+        qualities.append(
+            HeldOutQuality(
+                layer=sae.layer,
+                d_sae=sae.d_sae,
+                tokens=sum(lengths),
+                variance_explained=1 - float(sums.squared_error.sum()) / sums.variance,
+                l0=float(np.average(sums.active, weights=lengths)),
+                dead_features=float(1 - sums.fired.mean()),
+                loss=clean,
+                spliced_loss=spliced,
+                ablated_loss=ablated,
+                loss_recovered=(ablated - spliced) / (ablated - clean),
+            )
+        )
+    return qualities
 
 
 class SaeQuality:
@@ -223,7 +262,7 @@ class SaeQuality:
 
     def _scores(self, sae: SparseAutoencoder) -> dict[str, Score]:
         model, texts = self._model, self._texts
-        found = reconstruct(model, sae, [text.ids for text in texts], self._progress)
+        found = reconstruct(model, [sae], [text.ids for text in texts], self._progress)[sae.layer]
         clean = self._clean_losses
         spliced = model.replaced_losses(texts, sae.layer, sae.reconstruct, self._progress)
         ablated = model.replaced_losses(texts, sae.layer, torch.zeros_like, self._progress)

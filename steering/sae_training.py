@@ -49,9 +49,9 @@ class Recipe:
     context_tokens: int = 128
     expansion: int = 8
     k: int = 48
-    epochs: int = 2
-    batch_size: int = 4096
-    learning_rate: float = 1e-3
+    epochs: int = 1
+    batch_size: int = 2048
+    learning_rate: float = 2e-3
     dead_after_tokens: int = 200_000
     seed: int = 0
 
@@ -152,7 +152,6 @@ class TrainingRun:
             "hook_name": f"blocks.{layer}.hook_resid_post",
             "context_size": recipe.context_tokens,
             "prepend_bos": False,
-            "model_from_pretrained_kwargs": {"center_writing_weights": False},
             "steering_bench": self.identity
             | {"activations": store.token_count(layer), "recipe": dataclasses.asdict(recipe)},
         }
@@ -197,6 +196,6 @@ def _save(trainer: Any, target: Path) -> None:
     save_file(weights, scratch / WEIGHTS_FILE)
     config = json.loads((scratch / CONFIG_FILE).read_text(encoding="utf-8"))
     config |= {"dtype": "bfloat16", "device": "cpu"}
-    (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     scratch.rename(target)
