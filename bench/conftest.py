@@ -18,7 +18,7 @@ from steering import progress
 from steering.checks import check_layers
 from steering.claims import Verdict, judge, judge_sae, waiver, without_claims
 from steering.errors import DataError, SteeringError
-from steering.export import sae_summary, summary, to_text
+from steering.export import feature_summary, sae_summary, summary, to_text
 from steering.loading import layer_count
 from steering.methods import create_method, methods, needs_sae
 from steering.model import LanguageModel
@@ -50,7 +50,7 @@ class Run:
 
 _RUN = pytest.StashKey[Run]()
 # Where output is no terminal, lines are as wide as the table needs.
-_WIDTH = 160
+_WIDTH = 200
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -105,12 +105,13 @@ def _overridden(profile: Profile, config: pytest.Config) -> Profile:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each method at each layer, ordered by layer, and one for each SAE."""
     run = metafunc.config.stash[_RUN]
-    with_sae = [layer for layer in run.layers if run.saes is not None and layer in run.saes.layers]
+    with_sae = _layers_with_sae(run)
     if "cell" in metafunc.fixturenames:
         cells = [
             Cell(plan.name, layer, plan.multiplier)
             for layer in run.layers
             for plan in run.setting.profile.methods
+            if plan.layers is None or layer in plan.layers
             if layer in with_sae or not needs_sae(methods[plan.method])
         ]
         marked = [
@@ -123,15 +124,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in with_sae])
 
 
+def _layers_with_sae(run: Run) -> list[int]:
+    return [layer for layer in run.layers if run.saes is not None and layer in run.saes.layers]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Show pytest-benchmark which tests are benchmarks: --benchmark-only and --benchmark-skip look at the fixtures.
 
     Where there is no SAE, the test of their quality has no parameter, and is left out.
     """
-    items[:] = [
-        item for item in items if "sae_layer" not in _fixtures(item) or _parameter(item, "sae_layer") is not None
-    ]
+    if not _layers_with_sae(config.stash[_RUN]):
+        items[:] = [item for item in items if "sae_layer" not in _fixtures(item)]
     if _timing(config):
         for item in items:
             if {"cell", "sae_layer"} & set(_fixtures(item)):
@@ -259,7 +263,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = [row for outcome in (*run.outcomes, *run.sae_outcomes) for row in outcome.rows]
     terminalreporter.section("steering")
     width = shutil.get_terminal_size().columns if terminalreporter.isatty else _WIDTH
-    for table in (summary(rows, run.verdicts), sae_summary(rows, run.verdicts)):
+    controls = {plan.control for plan in run.setting.profile.methods}
+    features = feature_summary([row for row in rows if row.method not in controls])
+    for table in (summary(rows, run.verdicts), features, sae_summary(rows, run.verdicts)):
         if len(table) > 1:
             terminalreporter.write(to_text(table, width))
     for line in _remarks(run):

@@ -115,6 +115,8 @@ def capture_pairs(
         NonFiniteError: An activation is NaN or infinite.
         SaeError: An SAE does not fit the model.
     """
+    if not pairs:
+        raise SteeringError("activations of no pairs: a vector needs at least one")
     reader = reader or FeatureReader()
     for sae, _ in reader.saes:
         sae.check_fits(model.name, model.d_model, model.layer_count)

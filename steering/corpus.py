@@ -8,6 +8,8 @@ import itertools
 import json
 import lzma
 import os
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,7 +101,7 @@ def token_rows(tokenizer: PreTrainedTokenizerBase, sources: Iterable[Source], le
     held_out: list[np.ndarray] = []
     for source in sources:
         rows = list(_rows(tokenizer, source.documents, length))
-        border = len(rows) - round(len(rows) * _HELD_OUT_SHARE)
+        border = len(rows) - int(len(rows) * _HELD_OUT_SHARE + 0.5)
         training += rows[:border]
         held_out += rows[border:]
     if not training or not held_out:
@@ -158,17 +160,17 @@ def _reader(path: Path) -> Callable[[Path], list[str]] | None:
 
 
 def _documents(text: str) -> list[str]:
-    parts = ("\n" + text + "\n").split(f"\n{SEPARATOR}\n")
+    parts = re.split(rf"^{re.escape(SEPARATOR)}$", text, flags=re.MULTILINE)
     return [part.strip() for part in parts if part.strip()]
 
 
 def _decompressed(path: Path, opener: Callable[..., object]) -> str:
     try:
-        with opener(path, "rt", encoding="utf-8") as file:  # type: ignore[attr-defined]
+        with opener(path, "rt", encoding="utf-8-sig") as file:  # type: ignore[attr-defined]
             return str(file.read())
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: cannot be decompressed: {error}") from None
 
 

@@ -67,3 +67,13 @@ class NonFiniteError(SteeringError):
 
 class ResultsError(SteeringError):
     """A results directory or file that cannot be written or read."""
+
+
+def one_line(error: Exception) -> str:
+    """Another library's message on one line, or the error's type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's message, or the error's type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

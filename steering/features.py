@@ -45,7 +45,7 @@ class Descriptions:
             SaeError: No description holds any of them.
         """
         pattern = keyword_pattern(keywords)
-        found = sorted(feature for feature, text in self.texts.items() if pattern.search(text))
+        found = sorted(feature for feature, text in self.texts.items() if keywords and pattern.search(text))
         if not found:
             raise SaeError(
                 f"no feature's description holds any of {', '.join(map(repr, keywords))} "

@@ -13,7 +13,7 @@ import transformers
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from steering.errors import ModelError
+from steering.errors import ModelError, first_line
 from steering.families import family
 
 
@@ -68,9 +68,8 @@ def _explained(reference: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model {reference!r} cannot be loaded: {reason} "
+            f"model {reference!r} cannot be loaded: {first_line(error)} "
             "Give 'embedded', a directory with config.json, tokenizer and *.safetensors, a GGUF file, "
             "or a hub id that this machine can reach."
         ) from error

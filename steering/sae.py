@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from steering.errors import SaeError
+from steering.errors import SaeError, one_line
 from steering.hooks import layer_of_hook
 
 CONFIG_FILE = "cfg.json"
@@ -148,7 +148,8 @@ def load_directory(directory: Path, device: torch.device) -> SparseAutoencoder:
     Raises:
         SaeError: A file is missing or damaged, its numbers disagree, or it is no SAE of a block's output.
     """
-    from sae_lens import SAE
+    with _quiet():
+        from sae_lens import SAE
 
     hook_name = read_hook_name(directory)
     weights = directory / WEIGHTS_FILE
@@ -157,8 +158,9 @@ def load_directory(directory: Path, device: torch.device) -> SparseAutoencoder:
         with _quiet():
             lens = SAE.load_from_disk(directory, device=str(device), dtype="float32")
     except Exception as error:
-        raise SaeError(f"{directory}: not an SAE that SAELens can load: {_first_line(error)}") from error
-    return _checked(lens, str(directory), hook_name, _asks_for_centring(_read_config(directory)))
+        raise SaeError(f"{directory}: not an SAE that SAELens can load: {one_line(error)}") from error
+    name = f"{directory.resolve().parent.name}/{directory.resolve().name}"
+    return _checked(lens, name, hook_name, _asks_for_centring(_read_config(directory)))
 
 
 def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoencoder:
@@ -167,8 +169,9 @@ def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoe
     Raises:
         SaeError: There is no such release or id, its weights would be unpickled, or the hub cannot be reached.
     """
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+    with _quiet():
+        from sae_lens import SAE
+        from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     entry = get_pretrained_saes_directory()[release]
     if entry.conversion_func not in _SAFE_CONVERSIONS:
@@ -181,7 +184,7 @@ def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoe
             lens, config, _ = SAE.from_pretrained_with_cfg_and_sparsity(release, sae_id, device=str(device))
     except Exception as error:
         raise SaeError(
-            f"SAE {release}/{sae_id} cannot be loaded: {_first_line(error)} Give a directory with {CONFIG_FILE} and "
+            f"SAE {release}/{sae_id} cannot be loaded: {one_line(error)} Give a directory with {CONFIG_FILE} and "
             f"{WEIGHTS_FILE} where the model hub cannot be reached"
         ) from error
     centred = _asks_for_centring(config) or _asks_for_centring(dict(entry.config_overrides or {}))
@@ -190,7 +193,8 @@ def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoe
 
 def release_ids(release: str) -> list[str] | None:
     """Ids of the SAEs in a SAELens release, or None where there is no such release."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+    with _quiet():
+        from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     entry = get_pretrained_saes_directory().get(release)
     return None if entry is None else list(entry.saes_map)
@@ -205,14 +209,14 @@ def new_trainer(settings: Mapping[str, Any], steps: int, checkpoint: Path, devic
         checkpoint: Directory that `trainer.save_checkpoint` wrote, or one that does not exist.
         device: Where to train.
     """
-    from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.config import SAETrainerConfig
-    from sae_lens.saes.sae import SAEMetadata
+    with _quiet():
+        from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
+        from sae_lens.config import SAETrainerConfig
+        from sae_lens.saes.sae import SAEMetadata
 
     torch.manual_seed(settings["seed"])
-    shape = {key: settings[key] for key in ("d_in", "d_sae", "k")}
     config = TopKTrainingSAEConfig(
-        **shape,
+        **{key: settings[key] for key in ("d_in", "d_sae", "k")},
         normalize_activations="expected_average_only_in",
         device=str(device),
         metadata=SAEMetadata(**settings["metadata"]),
@@ -240,8 +244,7 @@ def _checked(lens: Any, name: str, hook_name: str, centred: bool) -> SparseAutoe
     metadata = lens.cfg.metadata
     if decoder is None or decoder.ndim != 2 or metadata.hook_name_out not in (None, hook_name):
         raise SaeError(f"SAE {name}: architecture {lens.cfg.architecture()!r} does not decode to what it reads")
-    shape, wanted = tuple(decoder.shape), (lens.cfg.d_sae, lens.cfg.d_in)
-    if shape != wanted:
+    if (shape := tuple(decoder.shape)) != (wanted := (lens.cfg.d_sae, lens.cfg.d_in)):
         raise SaeError(f"SAE {name}: its decoder has shape {shape}, but {CONFIG_FILE} says [d_sae, d_in] = {wanted}")
     for key, tensor in lens.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
@@ -252,15 +255,16 @@ def _checked(lens: Any, name: str, hook_name: str, centred: bool) -> SparseAutoe
 def _asks_for_centring(config: dict[str, Any]) -> bool:
     """Whether a configuration says that the SAE was trained on centred residual streams.
 
-    Configurations of the oldest format (with `hook_point`) do not say how the model was loaded. TransformerLens centred
-    GPT-2 by default then, and those SAEs were trained on that.
+    Configurations of before SAELens 6 may not say how the model was loaded. TransformerLens centred GPT-2 by default
+    then, and those SAEs were trained on that.
     """
-    metadata = config.get("metadata")
-    loading = (metadata if isinstance(metadata, dict) else {}).get("model_from_pretrained_kwargs")
-    loading = loading or config.get("model_from_pretrained_kwargs")
+    nested = config.get("metadata")
+    metadata = nested if isinstance(nested, dict) else config
+    loading = metadata.get("model_from_pretrained_kwargs") or config.get("model_from_pretrained_kwargs")
     if isinstance(loading, dict) and "center_writing_weights" in loading:
         return bool(loading["center_writing_weights"])
-    return "hook_point" in config and str(config.get("model_name", "")).startswith("gpt2")
+    old = "hook_point" in config or (metadata is nested and "sae_lens_version" not in metadata)
+    return old and str(metadata.get("model_name", "")).startswith("gpt2")
 
 
 def _read_config(directory: Path) -> dict[str, Any]:
@@ -288,12 +292,7 @@ def _check_safetensors(path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep away SAELens's advice on how to load a model with TransformerLens, which is not used here."""
+    """Keep away what SAELens and its own imports warn of: deprecations, and advice on models that are not used here."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore")
         yield
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

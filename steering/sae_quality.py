@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from steering import stats
+from steering.activation_store import is_no_outlier
 from steering.errors import NonFiniteError
 from steering.metrics import Score
 from steering.model import LanguageModel
@@ -47,15 +48,20 @@ class SaeOutcome:
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """Sums over the tokens of some texts, the first token of each left out.
+    """Sums over the tokens of some texts.
+
+    The first token of each is left out, and so are outliers, as in training: a token whose norm is over 5 × the median
+    can hold more of the variance than a thousand others.
 
     Attributes:
+        tokens: How many tokens of each text were kept.
         squared_error: Of the reconstruction, for each text, float64.
         active: Mean number of active features on a token of each text.
         variance: Sum of squared distances of all tokens from their common mean.
         fired: Whether each feature fired at all, `[d_sae]`.
     """
 
+    tokens: np.ndarray
     squared_error: np.ndarray
     active: np.ndarray
     variance: float
@@ -72,8 +78,11 @@ def reconstruct(
     sums = {sae.layer: _Sums.empty(sae, len(rows)) for sae in saes}
     for batch in model.capture(rows, [sae.layer for sae in saes], progress):
         for sae in saes:
-            for index, row in enumerate(batch.rows):
-                sums[sae.layer].add(sae, row, batch.residuals[sae.layer][index, 1 : batch.lengths[index]].float())
+            residuals = batch.residuals[sae.layer].float()
+            inside = [residuals[index, 1:length] for index, length in enumerate(batch.lengths)]
+            kept = torch.split(is_no_outlier(torch.cat(inside)), [len(tokens) for tokens in inside])
+            for row, tokens, mask in zip(batch.rows, inside, kept, strict=True):
+                sums[sae.layer].add(sae, row, tokens[mask])
     return {layer: total.result() for layer, total in sums.items()}
 
 
@@ -81,31 +90,31 @@ def reconstruct(
 class _Sums:
     """Adds up texts."""
 
+    tokens: np.ndarray
     squared_error: np.ndarray
     active: np.ndarray
     fired: torch.Tensor
     total: torch.Tensor
     squares: float = 0.0
-    count: int = 0
 
     @classmethod
     def empty(cls, sae: SparseAutoencoder, texts: int) -> _Sums:
-        total = torch.zeros(sae.d_model, dtype=torch.float64)
-        return cls(np.zeros(texts), np.zeros(texts), torch.zeros(sae.d_sae, dtype=torch.bool), total)
+        fired, total = torch.zeros(sae.d_sae, dtype=torch.bool), torch.zeros(sae.d_model, dtype=torch.float64)
+        return cls(np.zeros(texts), np.zeros(texts), np.zeros(texts), fired, total)
 
     def add(self, sae: SparseAutoencoder, text: int, residual: torch.Tensor) -> None:
         codes, seen = sae.encode(residual), sae.seen(residual).double().cpu()
         active = codes != 0
+        self.tokens[text] = len(residual)
         self.squared_error[text] = float((residual - sae.decode(codes, residual)).double().square().sum())
-        self.active[text] = float(active.sum(dim=1).double().mean())
+        self.active[text] = float(active.sum()) / max(1, len(residual))
         self.fired |= active.any(dim=0).cpu()
         self.total += seen.sum(dim=0)
         self.squares += float(seen.square().sum())
-        self.count += len(seen)
 
     def result(self) -> Reconstruction:
-        variance = self.squares - float(self.total.square().sum()) / self.count
-        return Reconstruction(self.squared_error, self.active, variance, self.fired.numpy())
+        variance = self.squares - float(self.total.square().sum()) / self.tokens.sum()
+        return Reconstruction(self.tokens, self.squared_error, self.active, variance, self.fired.numpy())
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class HeldOutQuality:
     Attributes:
         layer: Its layer.
         d_sae: Its number of features.
-        tokens: How many were reconstructed.
+        tokens: How many were reconstructed, outliers left out.
         variance_explained: 1 − squared error / variance.
         l0: Mean number of active features.
         dead_features: Share of the features that never fired.
@@ -158,7 +167,6 @@ def held_out_quality(
     """
     for sae in saes:
         sae.check_fits(model.name, model.d_model, model.layer_count)
-    lengths = [len(row) - 1 for row in rows]
     weights = [len(text.ids) - text.prompt_length for text in texts]
     found = reconstruct(model, saes, rows, progress)
 
@@ -175,9 +183,9 @@ def held_out_quality(
             HeldOutQuality(
                 layer=sae.layer,
                 d_sae=sae.d_sae,
-                tokens=sum(lengths),
+                tokens=int(sums.tokens.sum()),
                 variance_explained=1 - float(sums.squared_error.sum()) / sums.variance,
-                l0=float(np.average(sums.active, weights=lengths)),
+                l0=float(np.average(sums.active, weights=sums.tokens)),
                 dead_features=float(1 - sums.fired.mean()),
                 loss=clean,
                 spliced_loss=spliced,

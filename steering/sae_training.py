@@ -27,6 +27,8 @@ from steering.sae import CONFIG_FILE, WEIGHTS_FILE, new_trainer
 
 _SCALE_BATCHES = 16
 _CHECKPOINT_STEPS = 250
+_RECIPE_FILE = "recipe.json"
+_NEW = ".new"
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class TrainingRun:
                 f"layer {layer}: {store.token_count(layer)} activations are fewer than one batch of "
                 f"{recipe.batch_size}; give more text or a smaller batch"
             )
-        checkpoint = self.work / f"layer{layer}-checkpoint"
+        checkpoint = self._open_checkpoint(layer)
         trainer = new_trainer(self._settings(store, layer), steps, checkpoint, self.model.device)
         if trainer.n_training_steps == 0:
             _start(trainer, store, layer, recipe)
@@ -129,6 +131,25 @@ class TrainingRun:
         trainer.sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
         trainer.set_final_sae_metadata()
         _save(trainer, target)
+
+    def _open_checkpoint(self, layer: int) -> Path:
+        """The directory of a layer's checkpoint, which need not exist.
+
+        Raises:
+            DataError: The checkpoint in it is of another recipe.
+        """
+        directory = self.work / f"layer{layer}-checkpoint"
+        replacement = directory.with_suffix(_NEW)
+        if not directory.is_dir() and (replacement / _RECIPE_FILE).is_file():
+            replacement.rename(directory)  # a run was killed between the two renames of `_checkpoint`
+        kept = directory / _RECIPE_FILE
+        if directory.is_dir() and kept.read_text(encoding="utf-8") != self._recipe_text:
+            raise DataError(f"{directory}: a checkpoint of another recipe; remove it, or give another work directory")
+        return directory
+
+    @property
+    def _recipe_text(self) -> str:
+        return json.dumps(dataclasses.asdict(self.recipe), sort_keys=True)
 
     def _run(self, trainer: Any, store: ActivationStore, layer: int, steps: int, checkpoint: Path) -> None:
         recipe, done = self.recipe, trainer.n_training_steps
@@ -143,7 +164,7 @@ class TrainingRun:
                 trainer.n_training_steps += 1
                 advance()
                 if trainer.n_training_steps % _CHECKPOINT_STEPS == 0:
-                    _checkpoint(trainer, checkpoint)
+                    _checkpoint(trainer, checkpoint, self._recipe_text)
 
     def _settings(self, store: ActivationStore, layer: int) -> dict[str, Any]:
         recipe = self.recipe
@@ -178,13 +199,17 @@ def _start(trainer: Any, store: ActivationStore, layer: int, recipe: Recipe) -> 
     trainer.sae.b_dec.copy_(mean.to(trainer.sae.b_dec.device))
 
 
-def _checkpoint(trainer: Any, directory: Path) -> None:
-    """Replace the last checkpoint; a kill in between leaves one of the two."""
-    scratch = directory.with_suffix(".tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    trainer.save_checkpoint(scratch.name, base_path=str(scratch.parent))
-    shutil.rmtree(directory, ignore_errors=True)
-    scratch.rename(directory)
+def _checkpoint(trainer: Any, directory: Path, recipe: str) -> None:
+    """Replace the last checkpoint; a kill at any moment leaves a complete one."""
+    new, old = directory.with_suffix(_NEW), directory.with_suffix(".old")
+    shutil.rmtree(new, ignore_errors=True)
+    trainer.save_checkpoint(new.name, base_path=str(new.parent))
+    (new / _RECIPE_FILE).write_text(recipe, encoding="utf-8")  # last: where it is, the checkpoint is complete
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.is_dir():
+        directory.rename(old)
+    new.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _save(trainer: Any, target: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from steering.model import LanguageModel
-from tests.small_models import ARCHITECTURES, small_model
+from tests.documents import ROOT
+from tests.small_models import ARCHITECTURES, small_model, small_module, small_tokenizer
 
 pytest_plugins = ["pytester"]
 
@@ -74,3 +76,54 @@ def neutral_file(tmp_path: Path) -> Path:
     ]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model on disk."""
+    directory = tmp_path_factory.mktemp("models") / "small"
+    small_module("llama").save_pretrained(directory)
+    small_tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def profile_file(tmp_path: Path) -> Path:
+    """A profile of two methods that claims mean_difference of another model than the small one."""
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'description = "A test."\nmodel = "embedded"\nconcept = "gender"\nneutral = "embedded"\n'
+        "[methods.mean_difference]\nmultiplier = 12\nclaimed_layers = [1]\n"
+        "[methods.random_direction]\nmultiplier = 12\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture
+def arguments(
+    profile_file: Path, model_directory: Path, concept_directory: Path, neutral_file: Path, tmp_path: Path
+) -> list[str]:
+    """Options of `pytest bench` for a quick run on the user's own material."""
+    options = {
+        "profile": profile_file,
+        "model": model_directory,
+        "concept": concept_directory,
+        "neutral": neutral_file,
+        "results": tmp_path / "results",
+        "rollouts": 8,
+        "dtype": "float32",
+        "device": "cpu",
+    }
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+@pytest.fixture
+def bench(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run `pytest bench` inside this process."""
+
+    def run(*options: str) -> pytest.RunResult:
+        place = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "bench"))
+        return pytester.runpytest_inprocess(*place, "-p", "no:cacheprovider", *options)
+
+    return run

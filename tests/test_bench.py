@@ -15,46 +15,10 @@ import pytest
 from steering.methods import methods
 from steering.metrics import metrics
 from steering.results import load_rows
-from tests.small_models import small_module, small_tokenizer
+from tests.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 # Loaded here, since pytester forgets the modules that are first imported while it runs.
 PLUGINS = (*methods, *metrics)
-
-
-@pytest.fixture(scope="session")
-def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model on disk."""
-    directory = tmp_path_factory.mktemp("models") / "small"
-    small_module("llama").save_pretrained(directory)
-    small_tokenizer().save_pretrained(directory)
-    return directory
-
-
-@pytest.fixture
-def arguments(model_directory: Path, concept_directory: Path, neutral_file: Path, tmp_path: Path) -> list[str]:
-    """Options for a quick run on the user's own material."""
-    options = {
-        "model": model_directory,
-        "concept": concept_directory,
-        "neutral": neutral_file,
-        "results": tmp_path / "results",
-        "rollouts": 8,
-        "dtype": "float32",
-        "device": "cpu",
-    }
-    return [f"--{name}={value}" for name, value in options.items()]
-
-
-@pytest.fixture
-def bench(pytester: pytest.Pytester):
-    """Run `pytest bench` inside this process."""
-
-    def run(*options: str) -> pytest.RunResult:
-        place = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "bench"))
-        return pytester.runpytest_inprocess(*place, "-p", "no:cacheprovider", *options)
-
-    return run
 
 
 def profile_claiming(path: Path, concept: Path, model: Path, neutral: Path, bound: float) -> Path:
@@ -91,6 +55,21 @@ def test_test_ids_end_with_the_layer_and_layers_selects_exactly(bench, arguments
         "test_steering[mean_difference-layer1]",
         "test_steering[random_direction-layer1]",
     ]
+
+
+def test_plan_that_is_for_some_layers_runs_at_these_alone(bench, arguments, profile_file):
+    profile_file.write_text(profile_file.read_text(encoding="utf-8") + "layers = [1, 5]\n", encoding="utf-8")
+    result = bench(*arguments, "--collect-only", "-q")
+    ids = [line.split("[")[1].rstrip("]") for line in result.outlines if "::" in line]
+    assert ids == ["mean_difference-layer0", "mean_difference-layer1", "random_direction-layer1"]
+
+
+def test_sae_quality_selects_nothing_where_the_profile_has_no_saes(bench, arguments, tmp_path):
+    result = bench(*arguments, "-k", "sae_quality")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.assert_outcomes(deselected=4)
+    assert "steering =" not in result.stdout.str()
+    assert not (tmp_path / "results").exists()
 
 
 def test_marks_select_exactly(bench, arguments):
@@ -162,6 +141,7 @@ def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
         (["--neutral", "nothing.jsonl"], "unknown neutral set 'nothing.jsonl'. Known: embedded, openwebtext."),
         (["--rollouts", "0"], "rollouts is 0; it must be at least 1"),
         (["--model", "/nowhere"], "model '/nowhere' cannot be loaded"),
+        (["--saes", "./nowhere"], "unknown SAEs './nowhere'. Known: embedded. Or give a directory with cfg.json"),
     ],
 )
 def test_mistake_in_an_option_is_one_message_before_anything_runs(bench, arguments, options, message):
@@ -209,13 +189,14 @@ def test_interrupt_keeps_finished_cells_and_prints_the_table(arguments, tmp_path
     command = [sys.executable, "-m", "pytest", "bench", *arguments, "--rollouts=400", "-p", "no:cacheprovider"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     journal = tmp_path / "results" / "results.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("mean_difference") == 0):
+    deadline = time.monotonic() + 300
+    # When the second cell is written, the first is surely finished, its verdict included.
+    while time.monotonic() < deadline and (not journal.exists() or "random_direction" not in journal.read_text()):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert re.search(r"Not finished: [1-3] of 4 cells were measured", output)
+    assert re.search(r"Not finished: [1-3] of 4 tests were measured", output)
     assert "Traceback" not in output
     assert "P(success)" in output
     assert "mean_difference" in {row.method for row in load_rows(tmp_path / "results")}

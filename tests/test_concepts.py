@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,17 @@ def test_concept_may_have_further_keys(concept_directory):
     assert load_concept(str(concept_directory)).hash == before.hash
 
 
+def test_features_are_found_by_the_success_words_of_both_sides_unless_others_are_given(concept_directory):
+    assert sorted(load_concept(str(concept_directory)).feature_keywords) == ["king", "man", "queen", "woman"]
+    edit(concept_directory, "[keywords]", 'feature_keywords = ["royal", "her"]\n[keywords]')
+    assert load_concept(str(concept_directory)).feature_keywords == ("royal", "her")
+
+
+def test_features_are_found_by_the_same_words_whatever_the_side(concept_directory):
+    first, other = (load_concept(str(concept_directory), side) for side in ("positive", "negative"))
+    assert first.feature_keywords == other.feature_keywords
+
+
 def test_concept_may_have_no_one_word_prompts(concept_directory):
     edit(concept_directory, '["the old", "the young"]', "[]")
     assert load_concept(str(concept_directory)).one_word_prompts == ()
@@ -101,6 +113,11 @@ def test_concept_without_a_key_is_refused(concept_directory, key):
         ('["the old", "the young"]', '"the"', "'one_word_prompts' must be a list of non-empty strings, found 'the'"),
         ('"Long ago lived"', "7", "'rollout_prompts' must be a list of non-empty strings, found ['Once there was', 7]"),
         ('["king", "man"]', '["king", ""]', "'positive' must be a list of non-empty strings, found ['king', '']"),
+        (
+            "[keywords]",
+            "feature_keywords = 'her'\n[keywords]",
+            "'feature_keywords' must be a list of non-empty strings, found 'her'",
+        ),
     ],
 )
 def test_concept_with_a_value_of_the_wrong_type_is_refused(concept_directory, old, new, message):
@@ -215,6 +232,10 @@ def test_reversing_a_concept_is_its_own_inverse_and_changes_the_hash(concept):
     assert concept.reversed().reversed() == concept
     assert concept.reversed().reversed().hash == concept.hash
     assert concept.reversed().hash != concept.hash
+    assert concept.reversed().feature_keywords == concept.feature_keywords
+    written_reversed = replace(concept, keywords=concept.reversed().keywords, feature_keywords=())
+    assert written_reversed.feature_keywords == concept.feature_keywords
+    assert set(concept.feature_keywords) == {*concept.keywords.positive, *concept.keywords.negative}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +246,7 @@ def test_reversing_a_concept_is_its_own_inverse_and_changes_the_hash(concept):
         ('"Long ago lived"', '"Far away"', True),
         ('"the young"', '"the new"', True),
         ("Kings against queens.", "Another description.", False),
+        ("[keywords]", 'feature_keywords = ["her"]\n[keywords]', True),
         ("MIT", "CC0-1.0", False),
         ("Written for a test.", "Found somewhere.", False),
     ],

@@ -8,13 +8,19 @@ import tomllib
 from dataclasses import fields
 
 import pytest
+import typer
 
+from steering import cli
 from steering.concepts import load_concept
 from steering.methods import create_method, methods
 from steering.metrics import metrics
+from steering.profiles import Setting, load_profile
 from steering.results import Row
+from steering.sae_quality import METRICS
+from steering.vectors import FeatureWeight
 from tests.documents import DOCUMENTS, ROOT, code_blocks
-from tests.test_methods import planted_activations, planted_direction
+from tests.planted import planted_activations, planted_direction
+from tests.test_architecture import LAYERS
 
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
@@ -54,6 +60,15 @@ def test_options_of_documented_benchmark_commands_exist(command, pytestconfig):
     assert set(given) - {"--help"} <= known
 
 
+@pytest.mark.parametrize("command", [text for text in commands() if text.startswith("steering ")])
+def test_documented_steering_commands_exist_with_their_options(command):
+    found, words = typer.main.get_command(cli.app), shlex.split(command)[1:]
+    while hasattr(found, "commands"):
+        found = found.commands[words.pop(0)]
+    known = {option for parameter in found.params for option in parameter.opts}
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known
+
+
 def test_documented_tox_environments_exist():
     config = (ROOT / "tox.ini").read_text(encoding="utf-8")
     named = {name for text in commands() for names in re.findall(r"tox -e (\S+)", text) for name in names.split(",")}
@@ -71,19 +86,30 @@ def test_readme_shows_two_commands_first():
 
 def test_readme_shows_the_output_of_its_commands():
     table, example = code_blocks(README, "text")
-    rows = {line.split()[0]: line.split() for line in table.splitlines() if line.strip()}
+    rows = {line.split()[0]: line for line in table.splitlines() if line.strip()}
     unsteered, steered, control = (rows[name] for name in ("unsteered", "mean_difference", "random_direction"))
-    assert float(steered[3]) > 3 * float(unsteered[1])
-    assert steered[-1] == "holds"
-    assert control[-2:] == ["no", "claim"]
+    success = {line: float(re.search(r"(\d\.\d+) \[", line)[1]) for line in (unsteered, steered, control)}
+    assert success[steered] > 3 * success[unsteered]
+    assert success[steered] > 3 * success[control]
+    assert steered.split()[-1] == "holds"
+    assert control.split()[-2:] == ["no", "claim"]
     assert len(example.splitlines()) == 2
 
 
 def test_results_document_names_every_key_and_metric():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    for field in fields(Row):
-        assert f"`{field.name}`" in text
-    assert {"rollouts", "one_word"} < set(metrics)
+    setting = Setting.load(load_profile("embedded"))
+    names = {name for metric in metrics for name in metrics[metric](setting).names}
+    assert {"rollout_probability", "loss_neutral", "one_word_success"} < names
+    for name in (*names, *METRICS, *(field.name for row in (Row, FeatureWeight) for field in fields(row))):
+        assert f"`{name}`" in text
+
+
+def test_architecture_document_lists_every_module_in_its_layer():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    listed = [{name.rstrip("/") for name in re.findall(r"`([^`]+)`", row)} for row in rows]
+    assert listed == [modules - {"__init__", "__main__"} for modules in LAYERS]
 
 
 def test_profiles_are_toml_that_the_documents_link_to():

@@ -1,4 +1,4 @@
-"""The tree of errors, and the message about an unknown name."""
+"""The tree of errors, the message about an unknown name, and messages of other libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering import errors
-from steering.errors import SteeringError, UnknownNameError
+from steering.errors import SteeringError, UnknownNameError, first_line, one_line
 
 ERRORS = {
     name: cls
@@ -77,3 +77,17 @@ def test_unknown_name_shows_name_and_options_in_order_whatever_they_are(name, op
     message = str(UnknownNameError("thing", name, iter(options)))
     assert message.startswith(f"unknown thing {name!r}.")
     assert message.endswith(f"Known: {', '.join(sorted(options)) or 'none'}.")
+
+
+@pytest.mark.parametrize(
+    ("message", "line", "first"),
+    [
+        ("two\n  lines\r\n\there", "two lines here", "two"),
+        ("\n\n late ", "late", "late"),
+        ("one", "one", "one"),
+        ("", "OSError", "OSError"),
+        (" \n", "OSError", "OSError"),
+    ],
+)
+def test_messages_of_other_libraries_are_put_on_one_line(message, line, first):
+    assert (one_line(OSError(message)), first_line(OSError(message))) == (line, first)

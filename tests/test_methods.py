@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,88 +12,81 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.activations import ContrastActivations
-from steering.errors import DataError, NonFiniteError, UnknownNameError
-from steering.methods import construct, create_method, methods
+from steering.errors import DataError, NonFiniteError, SaeError, UnknownNameError
+from steering.methods import Method, construct, create_method, methods, needs_sae
+from tests.planted import D_MODEL, KING, QUEEN, dense, planted_activations, planted_direction, reordered, swapped
 
-D_MODEL = 24
-LAYERS = (3, 5)
-
-
-def planted_activations(direction: torch.Tensor, pairs: int = 40, seed: int = 0) -> ContrastActivations:
-    """Pairs that share their content and differ by the direction, plus noise, at layer 5; by noise alone at layer 3."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (pairs, len(LAYERS), D_MODEL)
-    content = torch.randn(shape, generator=generator, dtype=direction.dtype) * 3
-    noise = torch.randn((2, *shape), generator=generator, dtype=direction.dtype) * 0.2
-    signal = torch.zeros(shape, dtype=direction.dtype)
-    signal[:, 1] = direction
-    ids = tuple(f"pair-{index}" for index in range(pairs))
-    return ContrastActivations(content + signal + noise[0], content - signal + noise[1], LAYERS, ids, "planted", "none")
+#: What the conformance suite runs: each method by its defaults, and those that read features by others too.
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in methods),
+    ("feature_delta", {"tokens": "max", "pairs": "max"}),
+    ("feature_delta", {"tokens": "last", "top": 2}),
+    ("hand_crafted", {"ids": {"3": [KING, 1], "5": [KING, QUEEN]}}),
+    ("hand_crafted", {"keywords": ["King"], "top": 1}),
+    ("random_features", {"reference": "hand_crafted"}),
+]
 
 
-def planted_direction(dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(D_MODEL, generator=torch.Generator().manual_seed(9), dtype=dtype)
-
-
-def swapped(activations: ContrastActivations) -> ContrastActivations:
-    return dataclasses.replace(activations, positive=activations.negative, negative=activations.positive)
-
-
-def keeps(name: str, claimed_property: str) -> bool:
+def keeps(method: Method, claimed_property: str) -> bool:
     """Whether a method claims a property; one that does not must give its reason."""
-    reason = getattr(methods[name], "exceptions", {}).get(claimed_property)
+    reason = getattr(method, "exceptions", {}).get(claimed_property)
     assert reason is None or len(reason) > 10
     return reason is None
 
 
-@pytest.fixture(params=list(methods))
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+@pytest.fixture(params=CASES, ids=[f"{name}-{'-'.join(map(str, given))}" for name, given in CASES])
+def method(request: pytest.FixtureRequest) -> Method:
+    return create_method(*request.param)
 
 
-def test_method_finds_planted_direction(name):
+def test_method_finds_planted_direction(method):
     direction = planted_direction()
-    found = create_method(name, {}).fit(planted_activations(direction), 5)
+    found = method.fit(planted_activations(direction), 5)
     cosine = float(torch.nn.functional.cosine_similarity(found, direction, dim=0))
-    assert (cosine > 0.95) is keeps(name, "finds_planted_direction")
+    assert (cosine > 0.95) is keeps(method, "finds_planted_direction")
 
 
-def test_method_looks_at_its_own_layer(name):
+def test_method_looks_at_its_own_layer(method):
     activations = planted_activations(planted_direction())
-    at_signal, at_noise = (create_method(name, {}).fit(activations, layer) for layer in (5, 3))
+    at_signal, at_noise = (method.fit(activations, layer) for layer in (5, 3))
     assert float(at_signal.norm()) > 5 * float(at_noise.norm())
 
 
-def test_method_swapping_sides_flips_sign(name):
+def test_method_swapping_sides_flips_sign(method):
     activations = planted_activations(planted_direction())
-    method = create_method(name, {})
     there, back = method.fit(activations, 5), method.fit(swapped(activations), 5)
     flips = bool(torch.allclose(there, -back, rtol=1e-4, atol=1e-5))
-    assert flips is keeps(name, "swapping_sides_flips_sign")
+    assert flips is keeps(method, "swapping_sides_flips_sign")
 
 
-def test_method_does_not_depend_on_pair_order(name):
+def test_method_does_not_depend_on_pair_order(method):
     activations = planted_activations(planted_direction())
-    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
-    shuffled = dataclasses.replace(
-        activations, positive=activations.positive[order], negative=activations.negative[order]
-    )
-    method = create_method(name, {})
+    shuffled = reordered(activations, torch.randperm(40, generator=torch.Generator().manual_seed(1)))
     torch.testing.assert_close(method.fit(activations, 5), method.fit(shuffled, 5), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_method_keeps_dtype_device_and_width(name, dtype):
-    found = create_method(name, {}).fit(planted_activations(planted_direction(dtype)), 5)
+def test_method_keeps_dtype_device_and_width(method, dtype):
+    found = method.fit(planted_activations(planted_direction(dtype)), 5)
     assert (found.dtype, found.device.type, found.shape) == (dtype, "cpu", (D_MODEL,))
 
 
-def test_method_is_deterministic_and_leaves_its_input_alone(name):
+def test_method_is_deterministic_and_leaves_its_input_alone(method):
     activations = planted_activations(planted_direction())
-    before = activations.positive.clone()
-    first, second = (create_method(name, {}).fit(activations, 5) for _ in range(2))
+    before, codes_before = activations.positive.clone(), dense(activations, "mean")
+    first, second = (method.fit(activations, 5) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(activations.positive, before)
+    assert np.array_equal(dense(activations, "mean"), codes_before)
+
+
+def test_methods_that_read_features_need_an_sae_and_say_so(method):
+    activations = dataclasses.replace(planted_activations(planted_direction()), features={})
+    if not needs_sae(method):
+        assert method.fit(activations, 5).shape == (D_MODEL,)
+        return
+    with pytest.raises(SaeError, match="layer 5 has no SAE here"):
+        method.fit(activations, 5)
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1))
@@ -133,10 +127,21 @@ def test_unknown_methods_parameters_and_layers_are_refused():
         construct("mean_difference", {}, activations, 4)
 
 
-@pytest.mark.parametrize("value", ["a", 1.5, -1])
-def test_parameter_that_a_method_cannot_take_is_refused(value):
-    with pytest.raises(DataError, match=f"method 'random_direction': .*{value}"):
-        create_method("random_direction", {"seed": value})
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        *(("random_direction", {"seed": value}, str(value)) for value in ("a", 1.5, -1)),
+        ("random_features", {"seed": -1}, "a seed must be 0 or more"),
+        ("random_features", {"reference": "mean_difference"}, "reference is 'mean_difference'"),
+        ("feature_delta", {"tokens": "median"}, "tokens is 'median'"),
+        *((name, {"top": 0}, "at least 1 feature must be kept") for name in ("feature_delta", "hand_crafted")),
+        ("hand_crafted", {"ids": {"first": [1]}}, "first"),
+        ("hand_crafted", {"keywords": "king"}, "keywords is 'king'"),
+    ],
+)
+def test_parameter_that_a_method_cannot_take_is_refused(name, parameters, message):
+    with pytest.raises(DataError, match=f"method '{name}': .*{message}"):
+        create_method(name, parameters)
 
 
 def test_activations_that_are_not_finite_name_pair_and_layer():

@@ -25,7 +25,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def profile(concept_directory, neutral_file):
-    plans = (MethodPlan("mean_difference", 2.0), MethodPlan("random_direction", 3.0, {"seed": 1}))
+    plans = (MethodPlan("mean_difference", 2.0), MethodPlan("random_direction", 3.0, parameters={"seed": 1}))
     return Profile("mine", "A test.", "embedded", str(concept_directory), str(neutral_file), plans)
 
 
@@ -55,7 +55,7 @@ def test_builtin_profile_names_things_that_exist(name):
     assert profile.concept in builtin_concepts()
     assert profile.neutral in ("embedded", "openwebtext")
     for plan in profile.methods:
-        create_method(plan.name, plan.parameters)
+        create_method(plan.method, plan.parameters)
 
 
 def test_the_embedded_profile_claims_layers_that_its_model_has_and_it_steers():
@@ -80,8 +80,8 @@ def test_profile_holds_what_its_file_says(path):
     assert (profile.toward, profile.rollouts, profile.temperature) == ("negative", 7, 0.5)
     assert (profile.seed, profile.neutral_bound) == (9, 0.3)
     assert profile.methods == (
-        MethodPlan("mean_difference", 2.0, {}, (4, 5)),
-        MethodPlan("random_direction", -1.5, {"seed": 3}, ()),
+        MethodPlan("mean_difference", 2.0, "mean_difference", {}, "", (4, 5), ""),
+        MethodPlan("random_direction", -1.5, "random_direction", {"seed": 3}, "", (), ""),
     )
 
 
@@ -216,7 +216,7 @@ def test_malformed_toml_is_refused(path, content):
 
 
 def test_plan_is_found_by_name(profile):
-    assert profile.plan("random_direction") == MethodPlan("random_direction", 3.0, {"seed": 1})
+    assert profile.plan("random_direction") == MethodPlan("random_direction", 3.0, parameters={"seed": 1})
     with pytest.raises(UnknownNameError, match=r"'mean_diference'\. Did you mean 'mean_difference'\?.*random_dir"):
         profile.plan("mean_diference")
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from steering.progress import Bars, Silent, for_terminal
+from steering import progress
+from steering.progress import Bars, Lines, Silent, for_log, for_terminal
 
 
 def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,11 +18,20 @@ def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
 
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+
+
 def test_silent_reports_nothing(capfd):
     with Silent().work("reading", 3) as advance:
         assert advance() is None
         assert advance(2) is None
         assert advance(steps=100) is None
+    assert Silent().note("reading …") is None
     assert capfd.readouterr() == ("", "")
 
 
@@ -69,3 +79,51 @@ def test_bars_end_when_the_work_fails(capsys, monkeypatch):
     with Bars().work("again", 1) as advance:
         advance()
     assert "1/1" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_log_gets_lines_and_a_terminal_bars(monkeypatch):
+    pretend_terminal(monkeypatch)
+    assert isinstance(for_log(), Bars)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert isinstance(for_log(), Lines)
+
+
+def test_lines_are_printed_at_most_once_in_a_while_and_at_the_end(capsys, monkeypatch):
+    clock = Clock(monkeypatch)
+    with Lines(30).work("training layer 8", 100) as advance:
+        for _ in range(7):
+            clock.now += 10
+            advance(10)
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.splitlines() == [
+        "training layer 8: 30 of 100, 30 s",
+        "training layer 8: 60 of 100, 60 s",
+        "training layer 8: done, 70 s",
+    ]
+
+
+def test_lines_of_short_work_are_one(capsys, monkeypatch):
+    Clock(monkeypatch)
+    with Lines().work("reading", 3) as advance:
+        advance(3)
+    assert capsys.readouterr().err == "reading: done, 0 s\n"
+
+
+def test_lines_say_nothing_of_being_done_where_the_work_failed(capsys, monkeypatch):
+    clock = Clock(monkeypatch)
+
+    def step() -> int:
+        clock.now += 6
+        return 1
+
+    with pytest.raises(ZeroDivisionError), Lines(5).work("reading", 3) as advance:
+        advance(advance(step()) or 1 // 0)
+    assert capsys.readouterr().err == "reading: 1 of 3, 6 s\n"
+
+
+@pytest.mark.parametrize("reporter", [Lines(), Bars()], ids=["lines", "bars"])
+def test_notes_are_lines_on_standard_error(reporter, capsys):
+    reporter.note("loading model small …")
+    assert capsys.readouterr() == ("", "loading model small …\n")

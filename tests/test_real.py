@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steering.activations import capture_pairs
+from steering.activations import FeatureReader, capture_pairs
 from steering.concepts import load_concept
+from steering.features import logit_lens
 from steering.methods import construct
 from steering.model import LanguageModel
 from steering.neutral import load_neutral
+from steering.sae_library import open_library
+from steering.sae_quality import reconstruct
 from steering.sampling import Greedy, NucleusSampler, uniform_streams
 from steering.tokens import tokenize_document
 from steering.vectors import Intervention
@@ -67,3 +70,29 @@ def test_example_of_the_readme_steers(capsys):
     exec(compile(code, "README.md", "exec"), {"__name__": "example"})
     unsteered, steered = capsys.readouterr().out.splitlines()
     assert unsteered != steered
+
+
+@pytest.fixture(scope="module")
+def sae(model):
+    return open_library("embedded").load(20, model.device)
+
+
+def test_embedded_sae_explains_most_of_the_variance_of_neutral_text(model, sae):
+    rows = [model.tokenizer(text)["input_ids"][:96] for text in load_neutral("embedded", 16).documents]
+    found = reconstruct(model, [sae], rows)[20]
+    assert 1 - found.squared_error.sum() / found.variance > 0.75
+    assert found.active.max() <= 48
+
+
+def test_logit_lens_reads_the_gender_of_features(model, sae):
+    feminine, masculine = logit_lens(model, sae.decoder[[4486, 1274]], 5)
+    assert " herself" in feminine.promoted
+    assert " himself" in masculine.promoted
+
+
+def test_feature_delta_finds_the_gender_features_in_the_continuations(model, sae):
+    concept = load_concept("gender")
+    reader = FeatureReader([(sae, open_library("embedded").describe(sae))], concept.feature_keywords)
+    activations = capture_pairs(model, concept.generation[:40], [20], concept.name, reader=reader)
+    weights = {entry.feature: entry.weight for entry in construct("feature_delta", {}, activations, 20).features[:3]}
+    assert weights[4486] < 0 < weights[1274]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from steering.errors import ResultsError
 from steering.results import FILE_NAME, Journal, load_rows
+from steering.vectors import FeatureWeight
 from tests.small_rows import small_row, unsteered_row
 
 SEPARATORS = "one\ntwo\r\nthree\rfour\u2028five\u2029six\x85seven\x0b\x0c\x1ceight\x00"
@@ -63,6 +64,30 @@ def test_rows_are_read_back_at_full_precision(tmp_path, value, ends, items, text
     assert found.texts == tuple(texts)
 
 
+weights = st.builds(FeatureWeight, feature=st.integers(0, 2**40), weight=finite, description=names)
+
+
+@fresh_file
+@given(p_control=st.none() | finite, features=st.lists(weights, max_size=3))
+def test_the_control_s_test_and_the_features_are_read_back(tmp_path, p_control, features):
+    row = small_row(p_control=p_control, features=tuple(features))
+    (tmp_path / FILE_NAME).unlink(missing_ok=True)
+    Journal(tmp_path).append([row])
+    assert load_rows(tmp_path) == [row]
+    record = json.loads((tmp_path / FILE_NAME).read_text(encoding="utf-8"))
+    assert record["p_control"] == p_control
+    assert [tuple(entry.values()) for entry in record["features"]] == [
+        (entry.feature, entry.weight, entry.description) for entry in features
+    ]
+
+
+def test_a_row_of_a_run_before_there_were_controls_and_features_is_read(tmp_path):
+    record = json.loads(small_row().to_json())
+    del record["p_control"], record["features"]
+    write_lines(tmp_path, json.dumps(record))
+    assert load_rows(tmp_path) == [small_row()]
+
+
 def test_line_breaks_of_any_kind_survive_in_texts(tmp_path):
     rows = [small_row(metric=f"metric {index}", texts=(SEPARATORS, "é🙂"), reason=SEPARATORS) for index in range(3)]
     Journal(tmp_path).append(rows)
@@ -80,9 +105,10 @@ def test_each_line_is_one_json_object_with_every_field(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("place", ["value", "items", "parameters"])
+@pytest.mark.parametrize("place", ["value", "items", "parameters", "p_control", "features"])
 def test_nan_and_infinity_are_not_written(tmp_path, wrong, place):
-    content = {"value": wrong, "items": (0.0, wrong), "parameters": {"strength": wrong}}[place]
+    inside = {"items": (0.0, wrong), "parameters": {"strength": wrong}, "features": (FeatureWeight(3, wrong, ""),)}
+    content = inside.get(place, wrong)
     journal = Journal(tmp_path)
     journal.append([unsteered_row()])
     with pytest.raises(ValueError, match="JSON"):
@@ -153,6 +179,9 @@ def test_a_first_line_cut_off_leaves_an_empty_journal(tmp_path):
         ("[" * 100_000, "Invalid JSON: recursion limit"),
         (changed(surprise=1), "surprise: "),
         (changed(items=None), "items: "),
+        (changed(p_control="0.5"), "p_control: "),
+        (changed(features=[{"feature": 1, "weight": 0.5}]), "features.0.description: "),
+        (changed(features=[{"feature": 1.5, "weight": 0.5, "description": ""}]), "features.0.feature: "),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, fault):

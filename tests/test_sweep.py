@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from steering.concepts import load_concept
+from steering.concepts import Keywords, load_concept
 from steering.errors import NonFiniteError
 from steering.metrics.losses import NeutralLoss
 from steering.model import LanguageModel
@@ -19,7 +20,10 @@ from steering.results import Journal, load_rows
 from steering.sweep import Cell, Sweep
 from tests.small_models import small_model
 
-PLANS = (MethodPlan("mean_difference", 2.0), MethodPlan("random_direction", 2.0, {"seed": 3}))
+PLANS = (
+    MethodPlan("mean_difference", 2.0, control="random_direction"),
+    MethodPlan("random_direction", 3.0, parameters={"seed": 3}),
+)
 PROFILE = Profile("test", "", "m", "c", "n", PLANS, rollouts=6, new_tokens=5, neutral_prompt_tokens=4)
 NAMES = {
     "rollout_probability", "loss_positive", "loss_change_positive", "loss_negative", "loss_change_negative",
@@ -33,7 +37,8 @@ def setting(concept_directory: Path, neutral_file: Path) -> Setting:
 
 
 def sweep_of(setting: Setting, model: LanguageModel, directory: Path, layers: tuple[int, ...] = (0, 1)) -> Sweep:
-    return Sweep(setting, model, Journal(directory), layers, run="test")
+    cells = [Cell("mean_difference", layer, 2.0) for layer in layers]
+    return Sweep(setting, model, Journal(directory), cells, run="test")
 
 
 def test_cell_id_ends_with_the_layer():
@@ -45,7 +50,8 @@ def test_measured_cell_is_in_the_journal_with_the_unsteered_run_before_it(any_mo
     outcome = sweep.measure(Cell("mean_difference", 1, 2.0))
     rows = load_rows(tmp_path / "results")
     assert {row.metric for row in rows} == NAMES == set(outcome.scores)
-    assert [row.method for row in rows] == ["unsteered"] * len(NAMES) + ["mean_difference"] * len(NAMES)
+    methods = ("unsteered", "random_direction", "mean_difference")
+    assert [row.method for row in rows] == [method for method in methods for _ in NAMES]
     for row in rows:
         assert row.status == "ok"
         assert row.n == len(row.items)
@@ -88,6 +94,50 @@ def test_two_runs_of_one_seed_agree_to_the_last_bit_and_another_seed_differs(lla
     assert first["rollout_probability"] != items(other, "c", (0,))["rollout_probability"]
 
 
+def test_only_the_layers_of_the_cells_are_captured(llama, setting, tmp_path):
+    assert sweep_of(setting, llama, tmp_path, (1,)).activations.layers == (1,)
+    assert sweep_of(setting, llama, tmp_path, (1, 0, 1)).activations.layers == (0, 1)
+
+
+def test_cell_is_measured_and_written_once(llama, setting, tmp_path):
+    sweep = sweep_of(setting, llama, tmp_path)
+    cell = Cell("random_direction", 0, 3.0)
+    outcome = sweep.measure(cell)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    assert sweep.measure(dataclasses.replace(cell)) is outcome
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    other = sweep.measure(dataclasses.replace(cell, multiplier=4.0))
+    assert sweep.outcomes == [sweep.unsteered, outcome, other]
+
+
+def test_control_is_measured_first_and_once(llama, setting, tmp_path):
+    sweep = sweep_of(setting, llama, tmp_path)
+    cell, control = Cell("mean_difference", 1, 2.0), Cell("random_direction", 1, 3.0)
+    outcome = sweep.measure(cell)
+    assert [measured.cell for measured in sweep.outcomes] == [None, control, cell]
+    assert sweep.control_of(cell) is sweep.measure(control)
+    assert sweep.control_of(control) is None
+    assert sweep.outcomes[-1] is outcome, "nothing was measured again"
+    lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3 * len(NAMES)
+
+
+def test_p_control_is_the_paired_test_against_the_control_s_rollouts(llama, setting, tmp_path):
+    letters = dataclasses.replace(setting.concept, keywords=Keywords(tuple("abcdefghijkl"), ("x",)))
+    profile = dataclasses.replace(PROFILE, rollouts=40, new_tokens=12)
+    sweep = sweep_of(Setting(profile, letters, setting.neutral), llama, tmp_path)
+    sweep.measure(Cell("mean_difference", 0, 2.0))
+    rows = {(row.method, row.metric): row for row in load_rows(tmp_path)}
+    here, there = (rows[method, "rollout_probability"] for method in ("mean_difference", "random_direction"))
+    gained = sum(a > b for a, b in zip(here.items, there.items, strict=True))
+    lost = sum(a < b for a, b in zip(here.items, there.items, strict=True))
+    assert gained + lost > 0, "otherwise the test would show nothing"
+    tail = sum(math.comb(gained + lost, k) for k in range(gained, gained + lost + 1)) / 2 ** (gained + lost)
+    assert here.p_control == pytest.approx(tail)
+    assert here.p_control != here.p_value
+    assert {row.p_control for row in rows.values() if row is not here} == {None}
+
+
 def test_method_parameters_reach_the_vector_and_the_rows(llama, setting, tmp_path):
     sweep_of(setting, llama, tmp_path).measure(Cell("random_direction", 0, 2.0))
     assert load_rows(tmp_path)[-1].parameters == {"seed": 3}
@@ -106,7 +156,7 @@ def test_direction_is_reversed_with_the_sides(llama, setting, tmp_path):
 
 def test_concept_without_one_word_prompts_skips_that_metric_with_the_reason(llama, setting, tmp_path):
     bare = dataclasses.replace(setting, concept=dataclasses.replace(setting.concept, one_word_prompts=()))
-    outcome = sweep_of(bare, llama, tmp_path).measure(Cell("mean_difference", 0, 1.0))
+    outcome = sweep_of(bare, llama, tmp_path).measure(Cell("random_direction", 0, 1.0))
     skipped = [row for row in load_rows(tmp_path) if row.status == "skipped"]
     assert {row.metric for row in skipped} == {"one_word_changed", "one_word_success"}
     assert {row.reason for row in skipped} == {"the concept has no one_word_prompts"}
@@ -120,7 +170,7 @@ def test_metric_that_fails_leaves_the_others_measured(llama, setting, tmp_path, 
     sweep = sweep_of(setting, llama, tmp_path)
     assert sweep.unsteered.failures == []
     monkeypatch.setattr(NeutralLoss, "observe", fail)
-    outcome = sweep.measure(Cell("mean_difference", 0, 1.0))
+    outcome = sweep.measure(Cell("random_direction", 0, 1.0))
     assert outcome.failures == ["the loss of text 2 is nan"]
     failed = [row for row in load_rows(tmp_path) if row.status == "failed"]
     assert [(row.metric, row.value, row.n) for row in failed] == [

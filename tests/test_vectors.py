@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from steering.errors import NonFiniteError, SteeringError, VectorError
-from steering.vectors import Intervention, SteeringVector, load_vector
+from steering.vectors import FeatureWeight, Intervention, SteeringVector, load_vector
 
 METADATA = {"layer": "1", "method": "m", "concept": "c", "model": "x", "parameters": "{}"}
 
@@ -70,7 +71,56 @@ def test_the_file_is_plain_safetensors_with_the_provenance_as_metadata(tmp_path)
         metadata = file.metadata()
         assert file.get_tensor("direction").tolist() == [1.0, 1.0]
     assert json.loads(metadata.pop("parameters")) == {"seed": 3}
+    assert json.loads(metadata.pop("features")) == []
     assert metadata == {"layer": "20", "method": "m", "concept": "c", "model": "x"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.builds(
+            FeatureWeight,
+            feature=st.integers(0, 2**40),
+            weight=st.floats(allow_nan=False, allow_infinity=False),
+            description=names,
+        ),
+        max_size=4,
+    )
+)
+def test_features_are_saved_and_read_back(tmp_path, features):
+    SteeringVector(torch.ones(2), 20, "m", "c", "x", {}, tuple(features)).save(tmp_path / "v.safetensors")
+    assert load_vector(tmp_path / "v.safetensors").features == tuple(features)
+    with safe_open(str(tmp_path / "v.safetensors"), framework="np") as file:
+        found = json.loads(file.metadata()["features"])
+    assert [(entry["feature"], entry["weight"], entry["description"]) for entry in found] == [
+        (feature.feature, feature.weight, feature.description) for feature in features
+    ]
+
+
+def test_a_file_from_before_there_were_features_has_none(tmp_path):
+    path = write_foreign(tmp_path / "old.safetensors", {"direction": torch.ones(3)}, METADATA)
+    found = load_vector(path)
+    assert (found.features, found.layer, found.direction.tolist()) == ((), 1, [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        "{",
+        "",
+        "7",
+        "[7]",
+        '[{"feature": 7}]',
+        '[{"feature": "7", "weight": 0.5, "description": ""}]',
+        '[{"feature": 7, "weight": 0.5, "description": null}]',
+        "[" * 5000,
+    ],
+)
+def test_damaged_features_are_one_message(tmp_path, features):
+    metadata = {**METADATA, "features": features}
+    path = write_foreign(tmp_path / "v.safetensors", {"direction": torch.ones(3)}, metadata)
+    with pytest.raises(VectorError, match=rf"^{re.escape(str(path))}: not a steering vector file: "):
+        load_vector(path)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +259,8 @@ def test_the_hash_tells_directions_apart(first, second):
 
 def test_the_hash_is_of_direction_and_layer_alone():
     assert len({vector(layer=layer).hash for layer in range(30)}) == 30
-    other = SteeringVector(torch.tensor([0.1, -2.0, 3.5]), 3, "other", "else", "large", {"seed": 1})
+    features = (FeatureWeight(7, 0.5, "kings"),)
+    other = SteeringVector(torch.tensor([0.1, -2.0, 3.5]), 3, "other", "else", "large", {"seed": 1}, features)
     assert other.hash == vector().hash
 
 

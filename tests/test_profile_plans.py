@@ -1,0 +1,158 @@
+"""Profiles: the plans of methods, their controls, and what is claimed of sparse autoencoders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering.errors import DataError, UnknownNameError
+from steering.profiles import MethodPlan, Profile, SaeBounds, load_profile
+from tests.test_profiles import METHODS, refusal, shown, write
+
+DELTA = """
+[methods.delta]
+method = "feature_delta"
+multiplier = 80
+control = "other features"
+norm_of = "mean_difference"
+claimed_layers = [20, 8]
+layers = [21, 8, 20, 8]
+parameters = { tokens = "max", top = 5 }
+[methods."other features"]
+method = "random_features"
+multiplier = 80
+"""
+BOUNDS = "[sae_bounds]\nvariance_explained = 0.7\nl0 = 40\n"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mine.toml"
+
+
+def test_plan_holds_what_its_table_says(path):
+    profile = load_profile(write(path, METHODS + DELTA))
+    assert profile.plan("delta") == MethodPlan(
+        name="delta",
+        multiplier=80.0,
+        method="feature_delta",
+        parameters={"tokens": "max", "top": 5},
+        control="other features",
+        claimed_layers=(8, 20),
+        norm_of="mean_difference",
+        layers=(8, 20, 21),
+    )
+    assert [plan.name for plan in profile.methods] == ["mean_difference", "delta", "other features"]
+
+
+def test_plan_runs_the_method_of_its_name_unless_it_says_otherwise(path):
+    profile = load_profile(write(path, METHODS + DELTA))
+    assert [plan.method for plan in profile.methods] == ["mean_difference", "feature_delta", "random_features"]
+    first = profile.methods[0]
+    assert (first.control, first.norm_of, first.layers, first.claimed_layers) == ("", "", None, ())
+
+
+def test_two_plans_of_one_method_are_two(path):
+    methods = METHODS + '[methods.again]\nmethod = "mean_difference"\nmultiplier = 5\n'
+    profile = load_profile(write(path, methods))
+    assert (profile.plan("mean_difference").multiplier, profile.plan("again").multiplier) == (2.0, 5.0)
+
+
+@pytest.mark.parametrize("key", ["control", "norm_of"])
+def test_plan_that_names_no_plan_of_the_profile_is_refused(path, key):
+    methods = METHODS + f'{key} = "random_directon"\n[methods.random_direction]\nmultiplier = 1\n'
+    message = refusal(path, methods, error=UnknownNameError)
+    assert message == (
+        "unknown method of this profile 'random_directon'. Did you mean 'random_direction'? "
+        "Known: mean_difference, random_direction."
+    )
+    plan = MethodPlan("a", 1.0, **{key: "b"})
+    with pytest.raises(UnknownNameError, match="method of this profile 'b'. Known: a"):
+        Profile("p", "", "m", "c", "n", (plan,))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        *((key, value, "string") for key in ("method", "control", "norm_of") for value in ("3", '["a"]', "true")),
+        ("parameters", '"seed"', "table"),
+        ("parameters", "[1]", "table"),
+    ],
+)
+def test_plan_with_a_value_of_the_wrong_kind_is_refused_with_its_file(path, key, value, kind):
+    message = refusal(path, METHODS + f"{key} = {value}\n")
+    assert message == f"mine.toml: {key} of [methods.mean_difference] is {shown(value)}; it must be a {kind}"
+
+
+@pytest.mark.parametrize("key", ["layers", "claimed_layers"])
+@pytest.mark.parametrize("value", ['"all"', "8", "[-1]", "[true]"])
+def test_plan_with_layers_that_are_no_blocks_is_refused_with_its_file(path, key, value):
+    message = refusal(path, METHODS + f"{key} = {value}\n")
+    assert message == (
+        f"mine.toml: [methods.mean_difference] {key} is {shown(value)}; it must be a list of block numbers from 0"
+    )
+
+
+@pytest.mark.parametrize("key", ["name", "norm", "sae"])
+def test_plan_with_a_key_that_plans_do_not_have_is_refused(path, key):
+    message = refusal(path, METHODS + f'{key} = "x"\n', error=UnknownNameError)
+    assert message.startswith(f"unknown key in [methods.mean_difference] of mine.toml {key!r}.")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_multiplier_that_is_not_finite_is_refused(path, value):
+    message = refusal(path, f"[methods.mean_difference]\nmultiplier = {value}\n")
+    assert message == f"method 'mean_difference': multiplier is {value}; it must be finite"
+
+
+def test_profile_names_saes_and_their_descriptions(path):
+    assert (load_profile(write(path)).saes, load_profile(write(path)).descriptions) == ("", "")
+    profile = load_profile(write(path, saes='"embedded"', descriptions='"about.jsonl"'))
+    assert (profile.saes, profile.descriptions) == ("embedded", "about.jsonl")
+
+
+@pytest.mark.parametrize("key", ["saes", "descriptions"])
+def test_saes_and_descriptions_that_are_no_strings_are_refused_with_the_file(path, key):
+    assert refusal(path, **{key: "8"}) == f"mine.toml: {key} is 8; it must be a string"
+
+
+def test_bounds_of_saes_are_claims_only_where_they_are_given(path):
+    assert load_profile(write(path)).sae_bounds == SaeBounds(None, None, None)
+    assert load_profile(write(path, METHODS + BOUNDS)).sae_bounds == SaeBounds(0.7, None, 40)
+
+
+@given(bounds=st.dictionaries(st.sampled_from(["variance_explained", "loss_recovered", "l0"]), st.floats(-1, 1e3)))
+def test_bounds_of_saes_are_those_of_the_file(tmp_path_factory, bounds):
+    path = tmp_path_factory.mktemp("profiles") / "mine.toml"
+    table = "[sae_bounds]\n" + "".join(f"{key} = {value!r}\n" for key, value in bounds.items())
+    assert load_profile(write(path, METHODS + table)).sae_bounds == SaeBounds(**bounds)
+
+
+@pytest.mark.parametrize("value", ['"0.7"', "true", "[0.7]"])
+def test_bound_that_is_no_number_is_refused_with_the_file(path, value):
+    message = refusal(path, METHODS + f"[sae_bounds]\nloss_recovered = {value}\n")
+    assert message == f"mine.toml: loss_recovered in [sae_bounds] is {shown(value)}; it must be a number"
+
+
+def test_bound_that_does_not_exist_is_refused_with_a_near_match(path):
+    message = refusal(path, METHODS + "[sae_bounds]\nloss_recoverd = 0.7\n", error=UnknownNameError)
+    assert "unknown key in [sae_bounds] of mine.toml 'loss_recoverd'. Did you mean 'loss_recovered'?" in message
+
+
+@pytest.mark.parametrize("value", ["0.7", '"good"', "[0.7]"])
+def test_bounds_that_are_no_table_are_refused(path, value):
+    assert refusal(path, sae_bounds=value) == f"mine.toml: sae_bounds is {shown(value)}; it must be a table"
+
+
+def test_bounds_and_names_of_saes_change_no_measurement(path):
+    profile = load_profile(write(path))
+    other = replace(profile, saes="embedded", descriptions="x.jsonl", sae_bounds=SaeBounds(l0=3))
+    assert other.measurement == profile.measurement
+
+
+def test_claim_of_any_plan_at_a_layer_that_is_not_run_is_refused(path):
+    with pytest.raises(DataError, match=r"\[methods.delta\] claims layers \[20\], which the profile does not run"):
+        load_profile(write(path, METHODS + DELTA, layers="[8]"))
