@@ -186,7 +186,7 @@ def test_full_disk_ends_the_run_with_one_message_and_keeps_what_was_measured(ben
 
 
 def test_interrupt_keeps_finished_cells_and_prints_the_table(arguments, tmp_path):
-    command = [sys.executable, "-m", "pytest", "bench", *arguments, "--rollouts=400", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "bench", *arguments, "--rollouts=1200", "-p", "no:cacheprovider"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     journal = tmp_path / "results" / "results.jsonl"
     deadline = time.monotonic() + 300

@@ -175,6 +175,29 @@ def test_the_first_token_does_not_count(model, tmp_path, rows):
     assert sums.variance == pytest.approx(((one_each - one_each.mean(axis=0)) ** 2).sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_outliers_do_not_count(architecture, rough_sae):
+    """A token whose embedding is a thousand times as long is an outlier wherever it stands."""
+    model = small_model(architecture)
+    [outlier] = model.tokenizer.encode(" king")
+    with torch.no_grad():
+        model.module.get_input_embeddings().weight[outlier] *= 1000
+    rows = [model.tokenizer(text)["input_ids"] for text in (*DOCUMENTS, "A king and a king")]
+    inside = [x[np.array(row[1:]) != outlier] for x, row in zip(streams(model, rows, 1), rows, strict=True)]
+    assert sum(map(len, inside)) == sum(len(row) - 1 for row in rows) - 3, "the planted king stands in three places"
+    found = reconstruct(model, [rough_sae], rows)[rough_sae.layer]
+    assert found.tokens.tolist() == [len(x) for x in inside]
+    errors = [((x - rough_sae.reconstruct(torch.from_numpy(x)).numpy()) ** 2).sum() for x in inside]
+    np.testing.assert_allclose(found.squared_error, errors, rtol=1e-3)
+    together = np.concatenate(inside)
+    if rough_sae.centred:
+        together = together - together.mean(axis=1, keepdims=True)
+    assert found.variance == pytest.approx(((together - together.mean(axis=0)) ** 2).sum(), rel=1e-4)
+    [quality] = held_out_quality(model, [rough_sae], rows, [TokenizedText(tuple(row), 1) for row in rows])
+    assert quality.tokens == len(together)
+    assert quality.variance_explained > 0.1, "with the outliers it would be far from it"
+
+
 def test_an_sae_that_does_not_fit_is_refused(model, tmp_path, rows, texts):
     sae = small_sae(tmp_path / "sae", d_model=16)
     with pytest.raises(SaeError, match="reads a width of 16"):
