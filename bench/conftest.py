@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from steering import progress
+from steering.cells import Cell, Outcome
 from steering.checks import check_layers
 from steering.claims import Verdict, judge, judge_sae, waiver, without_claims
 from steering.errors import DataError, SteeringError
@@ -27,7 +28,7 @@ from steering.profiles import Profile, Setting, load_profile
 from steering.results import FILE_NAME, SAE, Journal
 from steering.sae_library import SaeLibrary, open_library
 from steering.sae_quality import SaeOutcome, SaeQuality
-from steering.sweep import Cell, Outcome, Sweep
+from steering.sweep import Sweep
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Construct steering vectors for language models and measure whether they work."""
 
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
+from steering.cells import Cell, Outcome
 from steering.concepts import Concept, ContrastPair, Keywords, load_concept
 from steering.errors import SteeringError
 from steering.methods import construct
@@ -10,7 +11,7 @@ from steering.profiles import Profile, Setting, load_profile
 from steering.results import Journal, Row, load_rows
 from steering.sae import SparseAutoencoder
 from steering.sae_library import SaeLibrary, open_library
-from steering.sweep import Cell, Outcome, Sweep
+from steering.sweep import Sweep
 from steering.vectors import Intervention, SteeringVector, load_vector
 
 __version__ = "0.1.0"

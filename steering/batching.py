@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -26,29 +27,46 @@ def length_sorted_batches(lengths: Sequence[int], token_budget: int) -> list[lis
     return batches
 
 
-def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack rows, padded on the right.
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """Stacked token rows.
 
-    Returns:
-        ids `[row, pos]` and attention mask `[row, pos]`, both int64.
+    Attributes:
+        ids: `[row, pos]`, int64.
+        mask: `[row, pos]`, int64: 1 where there is a token, 0 where there is padding.
     """
-    return _pad(rows, pad_id, left=False)
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same on another device."""
+        return TokenBatch(self.ids.to(device), self.mask.to(device))
+
+    def repeated(self, copies: int) -> TokenBatch:
+        """The rows several times, one copy after another."""
+        return TokenBatch(self.ids.repeat(copies, 1), self.mask.repeat(copies, 1))
 
 
-def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack rows, padded on the left, so that all end at the same position; as `pad_right` otherwise."""
-    return _pad(rows, pad_id, left=True)
+def pad_right(rows: Sequence[Sequence[int]], pad_id: int, multiple: int = 1) -> TokenBatch:
+    """Stack rows, padded on the right to a multiple of some width."""
+    longest = max(len(row) for row in rows)
+    return _pad(rows, pad_id, -(-longest // multiple) * multiple, left=False)
 
 
-def _pad(rows: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(row) for row in rows)
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int, width: int) -> TokenBatch:
+    """Stack rows, padded on the left to a width, so that all end at the same position."""
+    return _pad(rows, pad_id, width, left=True)
+
+
+def _pad(rows: Sequence[Sequence[int]], pad_id: int, width: int, *, left: bool) -> TokenBatch:
     ids = torch.full((len(rows), width), pad_id, dtype=torch.int64)
     mask = torch.zeros_like(ids)
     for index, row in enumerate(rows):
         filled = slice(width - len(row), width) if left else slice(0, len(row))
         ids[index, filled] = torch.tensor(row, dtype=torch.int64)
         mask[index, filled] = 1
-    return ids, mask
+    return TokenBatch(ids, mask)
 
 
 def distinct_rows(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:

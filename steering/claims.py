@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from steering import stats
+from steering.cells import Outcome
 from steering.metrics import Score
 from steering.profiles import Profile, SaeBounds
 from steering.sae_quality import SaeOutcome
-from steering.sweep import Outcome
 
 State = Literal["holds", "broken", "no claim"]
 

@@ -1,4 +1,4 @@
-"""A language model that can be read and steered: capture, losses and generation. The only import of nnsight.
+"""A language model that can be read and steered. The only import of nnsight.
 
 Layer k is the output of block k, counted from 0. Interventions are data, one for each row of a batch, so that different
 layers, vectors and multipliers can share one. An unsteered row is a row without an intervention, in the same code.
@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from nnsight import TransformersModel
-from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from steering.batching import distinct_rows, length_sorted_batches, pad_left, pad_right
+from steering.attention import use_single_query_attention
+from steering.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.checks import check_interventions, check_layers, check_lengths
-from steering.edits import Edit, additions, but_first
+from steering.decoding import Ended, Limits, Prefix, at_least, decode
+from steering.edits import additions
 from steering.errors import NonFiniteError
 from steering.families import family
 from steering.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.progress import Reporter, Silent
 from steering.sampling import Sampler
-from steering.tokens import TokenizedText, end_of_text_ids
+from steering.tokens import end_of_text_ids
 from steering.vectors import Intervention
 
-_TOKEN_BUDGET = 1024
-_REMEDY = "try a smaller multiplier or --dtype float32"
+#: Tokens of a batch, by kind of device: where matrix products reach their full speed.
+_TOKEN_BUDGETS = {"cpu": 1024}
+_TOKEN_BUDGET = 16384
+# What caches and logits of rows that are decoded together may take.
+_DECODING_BYTES = 1 << 30
+REMEDY = "try a smaller multiplier or --dtype float32"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ class CapturedBatch:
     rows: tuple[int, ...]
     lengths: tuple[int, ...]
     residuals: dict[int, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Output of a block for a batch, from which the blocks above it can go on.
+
+    Attributes:
+        layer: The block.
+        residual: `[row, pos, d_model]`.
+    """
+
+    layer: int
+    residual: torch.Tensor
 
 
 class LanguageModel:
@@ -67,10 +83,12 @@ class LanguageModel:
         self.device = module.device
         self._traced: Any = TransformersModel(module, tokenizer=tokenizer, task="text-generation")
         self._blocks: Any = self._traced.get(family(module.config.model_type).blocks)
+        self._unembedding: Any = self._traced.get(_path_of(module, module.get_output_embeddings()))
         self._parameters = inspect.signature(module.forward).parameters
         self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._end_ids = end_of_text_ids(module, tokenizer)
-        self._length_limit = getattr(module.config, "max_position_embeddings", None)
+        self.length_limit = getattr(module.config, "max_position_embeddings", None)
+        use_single_query_attention(module)
 
     @classmethod
     def load(cls, reference: str, dtype: DtypeName = "auto", device: str = "auto") -> LanguageModel:
@@ -88,6 +106,11 @@ class LanguageModel:
     def d_model(self) -> int:
         """Width of the residual stream."""
         return int(self.module.config.hidden_size)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of a batch with which the device computes at its full speed."""
+        return _TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET)
 
     @cached_property
     def hash(self) -> str:
@@ -117,109 +140,64 @@ class LanguageModel:
         """
         wanted = sorted(set(layers))
         check_layers(wanted, self.layer_count, self.name)
-        check_lengths([len(row) for row in rows], self._length_limit, self.name)
+        lengths = [len(row) for row in rows]
+        check_lengths(lengths, self.length_limit, self.name)
         with (progress or Silent()).work("capturing activations", len(rows)) as advance:
-            for batch in length_sorted_batches([len(row) for row in rows], _TOKEN_BUDGET):
-                residuals = self._capture_batch([rows[index] for index in batch], wanted)
-                yield CapturedBatch(tuple(batch), tuple(len(rows[index]) for index in batch), residuals)
-                advance(len(batch))
+            for indices in length_sorted_batches(lengths, self.token_budget):
+                batch = self.batch([rows[index] for index in indices])
+                residuals = self.outputs(batch, wanted)
+                for layer, residual in residuals.items():
+                    self._require_finite(residual[batch.mask.bool()], f"the output of block {layer} holds")
+                yield CapturedBatch(tuple(indices), tuple(lengths[index] for index in indices), residuals)
+                advance(len(indices))
+
+    def batch(self, rows: Sequence[Sequence[int]], *, multiple: int = 1) -> TokenBatch:
+        """Stack token rows on the model's device, padded on the right to a multiple of some width."""
+        return pad_right(rows, self._pad_id, multiple).to(self.device)
 
     @torch.inference_mode()
-    def _capture_batch(self, rows: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        ids, mask = self._to_device(*pad_right(rows, self._pad_id))
+    def outputs(self, batch: TokenBatch, layers: Sequence[int], start: Stored | None = None) -> dict[int, torch.Tensor]:
+        """Read the outputs of some blocks.
+
+        Args:
+            batch: What to read.
+            layers: Blocks, in rising order; those above the last are not run.
+            start: The output of a block below all of them, up to which nothing is run.
+
+        Returns:
+            Layer -> `[row, pos, d_model]`.
+        """
         residuals: dict[int, torch.Tensor] = {}
-        with self._traced.trace(input_ids=ids, attention_mask=mask, use_cache=False) as tracer:
+        below = [] if start is None else [start.residual] * (start.layer + 1)
+        with self._traced.trace(**self._inputs(batch), use_cache=False) as tracer:
+            for layer, residual in enumerate(below):
+                self._blocks[layer].skip(residual)
             for layer in layers:
                 residuals[layer] = self._blocks[layer].output.save()
             tracer.stop()
-        for layer, residual in residuals.items():
-            if not bool(torch.isfinite(residual[mask.bool()]).all()):
-                raise NonFiniteError(f"model {self.name}: the output of block {layer} holds NaN or infinity; {_REMEDY}")
         return residuals
 
-    def losses(
-        self,
-        texts: Sequence[TokenizedText],
-        interventions: Sequence[Intervention | None],
-        progress: Reporter | None = None,
-    ) -> np.ndarray:
-        """Mean cross-entropy of each text's continuation, steered at its prompt positions.
-
-        The first continuation token counts: it is predicted at the last prompt position, which steering reaches most
-        directly.
+    @torch.inference_mode()
+    def logits(self, batch: TokenBatch, wanted: torch.Tensor, start: Stored) -> torch.Tensor:
+        """Run the blocks above a stored output; unembed where it is wanted only.
 
         Args:
-            texts: Texts with their prompt boundary.
-            interventions: One for each text.
-            progress: Where to report.
+            batch: What the output is of.
+            wanted: `[row, pos]`, true at the positions of interest.
+            start: The output of a block.
 
         Returns:
-            Nats per continuation token `[text]`, float64.
-
-        Raises:
-            VectorError: A vector does not fit the model.
-            NonFiniteError: A loss is NaN or infinite.
+            `[wanted, vocab]`, row by row.
         """
-        check_interventions(interventions, self.layer_count, self.d_model, self.name)
-
-        def edits(batch: Sequence[int], prompt: torch.Tensor) -> list[Edit]:
-            return additions([interventions[row] for row in batch], prompt, self.d_model, self.dtype)
-
-        return self._losses(texts, edits, progress)
-
-    def replaced_losses(
-        self,
-        texts: Sequence[TokenizedText],
-        layer: int,
-        replace: Callable[[torch.Tensor], torch.Tensor],
-        progress: Reporter | None = None,
-    ) -> np.ndarray:
-        """Mean cross-entropy as in `losses`, with the output of one block replaced at all positions but the first.
-
-        Args:
-            texts: Texts with their prompt boundary.
-            layer: The block.
-            replace: From `[row, pos, d_model]` to the same shape; the first position keeps what it had, because it is
-                an attention sink that nothing trained on activations has seen.
-            progress: Where to report.
-
-        Raises:
-            UnknownNameError: The model has no such layer.
-            NonFiniteError: A loss is NaN or infinite.
-        """
-        check_layers([layer], self.layer_count, self.name)
-        edits = [(layer, but_first(replace))]
-        return self._losses(texts, lambda *_: edits, progress)
-
-    def _losses(
-        self,
-        texts: Sequence[TokenizedText],
-        edits: Callable[[Sequence[int], torch.Tensor], list[Edit]],
-        progress: Reporter | None,
-    ) -> np.ndarray:
-        lengths = [len(text.ids) for text in texts]
-        check_lengths(lengths, self._length_limit, self.name)
-        losses = np.empty(len(texts))
-        with (progress or Silent()).work("measuring losses", len(texts)) as advance:
-            for batch in length_sorted_batches(lengths, _TOKEN_BUDGET):
-                losses[batch] = self._loss_batch([texts[index] for index in batch], partial(edits, batch))
-                advance(len(batch))
-        if not np.isfinite(losses).all():
-            index = int(np.flatnonzero(~np.isfinite(losses))[0])
-            raise NonFiniteError(f"model {self.name}: the loss of text {index} is {losses[index]}; {_REMEDY}")
-        return losses
-
-    @torch.inference_mode()
-    def _loss_batch(self, texts: Sequence[TokenizedText], edits: Callable[[torch.Tensor], list[Edit]]) -> np.ndarray:
-        ids, mask = self._to_device(*pad_right([text.ids for text in texts], self._pad_id))
-        positions = torch.arange(ids.shape[1], device=self.device)
-        prompt_lengths = torch.tensor([text.prompt_length for text in texts], device=self.device).unsqueeze(1)
-        output = self._forward(ids, mask, edits(positions < prompt_lengths), use_cache=False)
-        scored = (mask.bool() & (positions >= prompt_lengths))[:, 1:]
-        logits = output.logits[:, :-1][scored].float()
-        token_losses = functional.cross_entropy(logits, ids[:, 1:][scored], reduction="none")
-        rows = scored.nonzero()[:, 0].cpu().numpy()
-        return np.bincount(rows, token_losses.cpu().double().numpy()) / np.bincount(rows)
+        indices = wanted.flatten().nonzero().squeeze(1)
+        with self._traced.trace(**self._inputs(batch), use_cache=False):
+            for layer in range(start.layer + 1):
+                self._blocks[layer].skip(start.residual)
+            final = self._unembedding.input
+            self._unembedding.input = final.flatten(0, 1)[at_least(indices)].unsqueeze(0)
+            output = self._traced.output.save()
+        logits: torch.Tensor = output.logits
+        return logits[0, : len(indices)]
 
     @torch.inference_mode()
     def generate(
@@ -229,6 +207,8 @@ class LanguageModel:
         sampler: Sampler,
         new_tokens: int,
         progress: Reporter | None = None,
+        *,
+        ended: Ended = lambda _: False,
     ) -> list[list[int]]:
         """Complete prompts, steering the prompt positions and leaving the generated ones alone.
 
@@ -241,6 +221,7 @@ class LanguageModel:
             sampler: Chooses the tokens.
             new_tokens: How many to generate at most; a row ends early at the end-of-text token.
             progress: Where to report.
+            ended: Whether a completion, as far as it goes, need not go on.
 
         Returns:
             The new token ids of each row, without the end-of-text token.
@@ -250,51 +231,62 @@ class LanguageModel:
             NonFiniteError: A logit is NaN or infinite.
         """
         check_interventions(interventions, self.layer_count, self.d_model, self.name)
-        check_lengths([len(prompt) + new_tokens for prompt in prompts], self._length_limit, self.name)
-        pairs = zip(map(tuple, prompts), interventions, strict=True)
-        distinct, source = distinct_rows(list(pairs))
-        ids, mask = self._to_device(*pad_left([prompts[row] for row in distinct], self._pad_id))
-        edits = additions([interventions[row] for row in distinct], mask.bool(), self.d_model, self.dtype)
-        output = self._forward(ids, mask, edits, use_cache=True)
-        rows = torch.tensor(source, device=self.device)
-        cache = output.past_key_values
-        cache.batch_select_indices(rows)
-        logits, mask = output.logits[rows, -1], mask[rows]
-        chosen: list[torch.Tensor] = []
-        with (progress or Silent()).work("generating", new_tokens) as advance:
-            for step in range(new_tokens):
-                chosen.append(sampler.choose(self._finite(logits.float()), step).to(self.device))
-                advance()
-                if step + 1 == new_tokens:
-                    break
-                mask = torch.cat([mask, mask.new_ones(len(source), 1)], dim=1)
-                inputs = self._inputs(chosen[-1].unsqueeze(1), mask)
-                output = self.module(**inputs, past_key_values=cache, use_cache=True)
-                logits = output.logits[:, -1]
-        return [self._until_end(row) for row in torch.stack(chosen, dim=1).tolist()]
+        longest = max((len(prompt) for prompt in prompts), default=0)
+        check_lengths([longest + new_tokens], self.length_limit, self.name)
+        limits = Limits(new_tokens, self._end_ids, ended)
+        chunks = range(0, len(prompts), self.rows_together(longest + new_tokens))
+        completions: list[list[int]] = []
+        with (progress or Silent()).work("generating", new_tokens * len(chunks)) as advance:
+            for first in chunks:
+                rows = range(len(prompts))[first : first + chunks.step]
+                keys = [(tuple(prompts[row]), interventions[row]) for row in rows]
+                distinct, branches = distinct_rows(keys)
+                prefix = self._prefill([keys[index] for index in distinct], longest)
+                step = self._decode_step
+                completions += decode(step, prefix, branches, rows, sampler=sampler, limits=limits, advance=advance)
+        return completions
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, edits: Sequence[Edit], *, use_cache: bool) -> Any:
-        """Run the model with the outputs of some blocks edited, lowest first."""
-        inputs = self._inputs(ids, mask)
-        with self._traced.trace(**inputs, use_cache=use_cache):
+    def rows_together(self, length: int) -> int:
+        """How many rows of so many tokens are decoded together, so that their cache and logits fit into memory."""
+        config = self.module.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
+        numbers = 2 * self.layer_count * heads * width * length + config.vocab_size
+        return max(1, int(_DECODING_BYTES // (numbers * self.dtype.itemsize)))
+
+    def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
+        """Read prompts, padded on the left to a width, each with its intervention."""
+        enough = [rows[index] for index in at_least(torch.arange(len(rows))).tolist()]
+        batch = pad_left([prompt for prompt, _ in enough], self._pad_id, width).to(self.device)
+        steered = [intervention for _, intervention in enough]
+        edits = additions(steered, batch.mask.bool(), self.d_model, self.dtype)
+        with self._traced.trace(**self._inputs(batch), use_cache=True):
             for layer, edit in edits:
                 self._blocks[layer].output = edit(self._blocks[layer].output)
+            self._unembedding.input = self._unembedding.input[:, -1:]
             output = self._traced.output.save()
-        return output  # noqa: RET504 - bound inside the traced block
+        return Prefix(output.past_key_values, batch.mask, self._sampled(output.logits))
 
-    def _inputs(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        inputs = {"input_ids": ids, "attention_mask": mask}
+    def _decode_step(self, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) -> torch.Tensor:
+        output = self.module(**self._inputs(TokenBatch(ids, mask)), past_key_values=cache, use_cache=True)
+        return self._sampled(output.logits)
+
+    def _inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
         if "position_ids" in self._parameters:
-            inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            inputs["position_ids"] = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -batch.ids.shape[1] :]
         return inputs
 
-    def _to_device(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return ids.to(self.device), mask.to(self.device)
+    def _sampled(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of the last position `[row, vocab]`, where a sampler can compute."""
+        last = logits[:, -1]
+        self._require_finite(last.amax(dim=-1), "the logits hold")  # the maximum of a row that holds NaN is NaN
+        return last.cpu() if last.device.type == "mps" else last  # samplers compute in float64, MPS does not
 
-    def _finite(self, logits: torch.Tensor) -> torch.Tensor:
-        if not bool(torch.isfinite(logits.amax(dim=-1)).all()):  # the maximum of a row that holds NaN is NaN
-            raise NonFiniteError(f"model {self.name}: the logits hold NaN or infinity; {_REMEDY}")
-        return logits.cpu() if logits.device.type == "mps" else logits  # samplers compute in float64, MPS does not
+    def _require_finite(self, values: torch.Tensor, what: str) -> None:
+        if not bool(torch.isfinite(values).all()):
+            raise NonFiniteError(f"model {self.name}: {what} NaN or infinity; {REMEDY}")
 
-    def _until_end(self, row: list[int]) -> list[int]:
-        return list(itertools.takewhile(lambda token: token not in self._end_ids, row))
+
+def _path_of(module: torch.nn.Module, part: torch.nn.Module) -> str:
+    return next(str(name) for name, child in module.named_modules() if child is part)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from steering.activations import ContrastActivations
 from steering.metrics import Score
 from steering.model import LanguageModel
 from steering.profiles import Setting
 from steering.results import UNSTEERED, Row
+from steering.sae import SparseAutoencoder
+from steering.vectors import Intervention
 
 
 def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, Any]:
@@ -32,6 +35,26 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
         "seed": profile.seed,
         "measurement": profile.measurement,
     }
+
+
+def vector_fields(intervention: Intervention, activations: ContrastActivations) -> dict[str, Any]:
+    """The fields of a row that say what was added."""
+    vector = intervention.vector
+    provenance: dict[str, Any] = {"construction": vector.method}
+    if vector.features:
+        provenance |= sae_fields(activations.features_at(vector.layer).sae)
+    return {
+        "multiplier": intervention.multiplier,
+        "parameters": dict(vector.parameters) | provenance,
+        "vector_hash": vector.hash,
+        "vector_norm": vector.norm,
+        "features": vector.features,
+    }
+
+
+def sae_fields(sae: SparseAutoencoder) -> dict[str, Any]:
+    """The parameters of a row that say which SAE was read."""
+    return {"sae": sae.name, "sae_hash": sae.hash, "hook_name": sae.hook_name}
 
 
 def measured_row(common: dict[str, Any], score: Score) -> Row:

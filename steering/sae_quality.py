@@ -11,12 +11,13 @@ import torch
 
 from steering import stats
 from steering.activation_store import is_no_outlier
+from steering.continuation_losses import ContinuationLosses
 from steering.errors import NonFiniteError
 from steering.metrics import Score
 from steering.model import LanguageModel
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
-from steering.records import measured_row, run_fields
+from steering.records import measured_row, run_fields, sae_fields
 from steering.results import SAE, Journal, Row
 from steering.sae import SparseAutoencoder
 from steering.sae_library import SaeLibrary
@@ -173,12 +174,13 @@ def held_out_quality(
     def mean(losses: np.ndarray) -> float:
         return float(np.average(losses, weights=weights))
 
-    clean = mean(model.losses(texts, [None] * len(texts), progress))
+    losses = ContinuationLosses(model, texts)
+    clean = mean(losses.measure([None], progress)[0])
     qualities = []
     for sae in saes:
         sums = found[sae.layer]
-        spliced = mean(model.replaced_losses(texts, sae.layer, sae.reconstruct, progress))
-        ablated = mean(model.replaced_losses(texts, sae.layer, torch.zeros_like, progress))
+        spliced = mean(losses.replaced(sae.layer, sae.reconstruct, progress))
+        ablated = mean(losses.replaced(sae.layer, torch.zeros_like, progress))
         qualities.append(
             HeldOutQuality(
                 layer=sae.layer,
@@ -234,8 +236,13 @@ class SaeQuality:
         return [TokenizedText(text.ids, 1) for text in cut]
 
     @cached_property
+    def _losses(self) -> ContinuationLosses:
+        return ContinuationLosses(self._model, self._texts)
+
+    @cached_property
     def _clean_losses(self) -> np.ndarray:
-        return self._model.losses(self._texts, [None] * len(self._texts), self._progress)
+        clean: np.ndarray = self._losses.measure([None], self._progress)[0]
+        return clean
 
     def measure(self, layer: int) -> SaeOutcome:
         """Measure the SAE of a layer and append its rows to the journal.
@@ -250,13 +257,7 @@ class SaeQuality:
         common = run_fields(self._setting, model, self._run) | {
             "method": SAE,
             "layer": layer,
-            "parameters": {
-                "sae": sae.name,
-                "sae_hash": sae.hash,
-                "hook_name": sae.hook_name,
-                "centred": sae.centred,
-                "d_sae": sae.d_sae,
-            },
+            "parameters": sae_fields(sae) | {"centred": sae.centred, "d_sae": sae.d_sae},
         }
         try:
             scores = self._scores(sae)
@@ -272,8 +273,8 @@ class SaeQuality:
         model, texts = self._model, self._texts
         found = reconstruct(model, [sae], [text.ids for text in texts], self._progress)[sae.layer]
         clean = self._clean_losses
-        spliced = model.replaced_losses(texts, sae.layer, sae.reconstruct, self._progress)
-        ablated = model.replaced_losses(texts, sae.layer, torch.zeros_like, self._progress)
+        spliced = self._losses.replaced(sae.layer, sae.reconstruct, self._progress)
+        ablated = self._losses.replaced(sae.layer, torch.zeros_like, self._progress)
         silent = (~found.fired).astype(np.float64)
         # Shares of a total are spread over the documents so that their mean is the ratio of the sums.
         items = (

@@ -12,14 +12,27 @@ from typing import Protocol
 import numpy as np
 import torch
 
-_CANDIDATES = 512
+#: How many of the most probable tokens are looked at first, and then in the rows whose nucleus is wider.
+_WIDTHS = (128, 1024)
+# Rows whose probabilities are added up at a time: what they need stays in a CPU's cache.
+_ROWS_IN_CACHE = 16
 
 
 class Sampler(Protocol):
-    """Chooses one token for each row of a batch."""
+    """Chooses a token for each row of a batch; rows that are still alike share a distribution."""
 
-    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Return token ids `[row]` for float32 logits `[row, vocab]` at generation step `step`, from 0."""
+    def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        """Choose the next tokens.
+
+        Args:
+            logits: `[branch, vocab]`.
+            branches: `[row]`, which of the distributions is each row's.
+            rows: `[row]`, which of the caller's rows each is; fewer as rows end.
+            step: Of generation, from 0.
+
+        Returns:
+            Token ids `[row]`.
+        """
         ...
 
 
@@ -27,9 +40,9 @@ class Sampler(Protocol):
 class Greedy:
     """The most probable token; the lowest id among equals."""
 
-    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:  # noqa: ARG002 - the protocol's signature
+    def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:  # noqa: ARG002 - the protocol's signature
         """Return the arg max of each row."""
-        return logits.argmax(dim=-1)
+        return logits.argmax(dim=-1)[branches]
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,8 @@ class NucleusSampler:
     """Top-p sampling (Holtzman et al. 2020) by inversion of the cumulative distribution.
 
     Attributes:
-        uniforms: `[row, step]` in [0, 1), from `uniform_streams`.
+        uniforms: `[row, step]` in [0, 1), from `uniform_streams`; it is used again from its first row when there are
+            more rows than it has, as those of several configurations.
         top_p: The nucleus is the smallest set of most probable tokens whose probability reaches this.
         temperature: Divides the logits.
     """
@@ -46,9 +60,10 @@ class NucleusSampler:
     top_p: float
     temperature: float
 
-    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+    def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
         """Sample one token for each row; see `sample_nucleus`."""
-        return sample_nucleus(logits / self.temperature, self.uniforms[:, step].to(logits.device), self.top_p)
+        drawn = self.uniforms[rows.to(self.uniforms.device) % len(self.uniforms), step]
+        return sample_nucleus(logits, drawn.to(logits.device), self.top_p, self.temperature, branches)
 
 
 def uniform_streams(seed: int, rows: int, steps: int) -> torch.Tensor:
@@ -56,34 +71,74 @@ def uniform_streams(seed: int, rows: int, steps: int) -> torch.Tensor:
     return torch.from_numpy(np.random.Generator(np.random.Philox(key=seed)).random((rows, steps)))
 
 
-def sample_nucleus(logits: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Sample a token from each row's nucleus, exactly, without sorting the vocabulary where that can be avoided.
+def sample_nucleus(
+    logits: torch.Tensor,
+    uniforms: torch.Tensor,
+    top_p: float,
+    temperature: float = 1.0,
+    branches: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Sample tokens from nuclei, exactly, without sorting the vocabulary where that can be avoided.
 
-    The most probable `_CANDIDATES` tokens nearly always hold the nucleus. Rows where they do not are sorted whole.
+    The few most probable tokens nearly always hold the nucleus. The rows where they do not are looked at more widely,
+    and at last sorted whole.
 
     Args:
-        logits: `[row, vocab]`, temperature applied.
+        logits: `[branch, vocab]`.
         uniforms: `[row]` in [0, 1).
         top_p: In (0, 1].
+        temperature: Divides the logits.
+        branches: `[row]`, which of the distributions is each row's; by default row i's is the i-th.
 
     Returns:
         Token ids `[row]`.
     """
-    log_total = torch.logsumexp(logits.double(), dim=-1, keepdim=True)
-    count = min(_CANDIDATES, logits.shape[-1])
-    values, tokens = _descending(*torch.topk(logits, count, dim=-1))
-    cumulative = torch.exp(values.double() - log_total).cumsum(dim=-1)
+    if branches is None:
+        branches = torch.arange(len(logits), device=logits.device)
+    log_total = _log_total(logits, temperature)
+    chosen = torch.empty_like(branches)
+    pending = torch.arange(len(logits), device=logits.device)
+    for width in (*_WIDTHS, logits.shape[1]):
+        cumulative, tokens, enough = _candidates(logits[pending], log_total[pending], width, top_p, temperature)
+        place = torch.full((len(logits),), -1, device=logits.device)
+        place[pending[enough]] = torch.nonzero(enough).squeeze(1)
+        here = place[branches] >= 0
+        source = place[branches[here]]
+        chosen[here] = _invert(cumulative[source], tokens[source], uniforms[here], top_p)
+        pending = pending[~enough]
+        if len(pending) == 0:
+            break
+    return chosen
+
+
+def _log_total(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Logarithm of the sum of exponentials of each row `[branch, 1]`, float64."""
+    chunks = torch.split(logits, _ROWS_IN_CACHE)
+    return torch.cat([torch.logsumexp(_scaled(chunk, temperature), -1, keepdim=True) for chunk in chunks]).double()
+
+
+def _candidates(
+    logits: torch.Tensor, log_total: torch.Tensor, width: int, top_p: float, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cumulative probabilities and ids of the most probable tokens, and whether they hold the whole nucleus."""
+    if width >= logits.shape[1]:
+        values, tokens = torch.sort(logits, dim=-1, descending=True, stable=True)
+        enough = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+        return _cumulative(values, log_total, temperature), tokens, enough
+    values, tokens = _descending(*torch.topk(logits, width, dim=-1))
+    cumulative = _cumulative(values, log_total, temperature)
     # Tokens as probable as the last candidate may have been left out: only what is above them is complete.
     complete = (values > values[:, -1:]).sum(dim=-1, keepdim=True)
     reached = torch.gather(cumulative, 1, (complete - 1).clamp(min=0))
-    enough = ((complete > 0) & (reached >= top_p)).squeeze(1)
-    chosen = _invert(cumulative, tokens, uniforms, top_p)
-    if not bool(enough.all()):
-        wide = ~enough
-        values, tokens = torch.sort(logits[wide], dim=-1, descending=True, stable=True)
-        cumulative = torch.exp(values.double() - log_total[wide]).cumsum(dim=-1)
-        chosen[wide] = _invert(cumulative, tokens, uniforms[wide], top_p)
-    return chosen
+    return cumulative, tokens, ((complete > 0) & (reached >= top_p)).squeeze(1)
+
+
+def _cumulative(values: torch.Tensor, log_total: torch.Tensor, temperature: float) -> torch.Tensor:
+    return torch.exp(_scaled(values, temperature).double() - log_total).cumsum(dim=-1)
+
+
+def _scaled(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    return logits.float() if temperature == 1 else logits.float() / temperature
 
 
 def _descending(values: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,71 +1,33 @@
-"""From cells to outcomes: constructs each cell's vector, measures it beside the unsteered model, and writes it down."""
+"""From cells to outcomes: constructs vectors, measures them beside the unsteered model, and writes down what it saw.
+
+Cells are measured together, as many as memory allows: their rollouts decode in one batch, and their losses go on from
+the same stored outputs. What is measured of a cell does not depend on the others.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from steering import stats
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
+from steering.cells import Cell, Outcome, control_of, plans_of, with_controls
 from steering.errors import NonFiniteError, SaeError, VectorError
 from steering.features import Descriptions
 from steering.methods import construct, methods, needs_sae
 from steering.metrics import Metric, Observation, Score, metrics
 from steering.model import LanguageModel
-from steering.profiles import MethodPlan, Setting
+from steering.profiles import Setting
 from steering.progress import Reporter, Silent
-from steering.records import measured_row, run_fields
+from steering.records import measured_row, run_fields, vector_fields
 from steering.results import Journal, Row, Status
 from steering.sae import SparseAutoencoder
 from steering.sae_library import SaeLibrary
+from steering.tokens import tokenize_prompt
 from steering.vectors import Intervention
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What one benchmark test stands for.
-
-    Attributes:
-        method: Name of one of the profile's plans.
-        layer: Block whose output is steered, from 0.
-        multiplier: Dose, as the plan gives it.
-    """
-
-    method: str
-    layer: int
-    multiplier: float
-
-    @property
-    def id(self) -> str:
-        """Test id; the layer comes last, so that `-k layer8` selects by it."""
-        return f"{self.method}-layer{self.layer}"
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What was measured in one cell.
-
-    Attributes:
-        cell: The cell; None for the unsteered run.
-        scores: Metric name -> score, of the metrics that could be measured.
-        rows: What was written to the journal, failed and skipped metrics included.
-        construction_seconds: Time to construct the vector from the activations.
-        evaluation_seconds: Time to measure all metrics.
-    """
-
-    cell: Cell | None
-    scores: dict[str, Score]
-    rows: tuple[Row, ...]
-    construction_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-
-    @property
-    def failures(self) -> list[str]:
-        """Reasons of the metrics that failed, each once."""
-        return list(dict.fromkeys(row.reason for row in self.rows if row.status == "failed"))
 
 
 class Sweep:
@@ -74,8 +36,8 @@ class Sweep:
     Args:
         setting: What to measure.
         model: The model to steer.
-        journal: Where rows go as each cell ends.
-        cells: The cells to come; the activations of their layers are captured in one pass.
+        journal: Where rows go as cells end.
+        cells: The cells to come. They are measured together, and the activations of their layers captured in one pass.
         run: Identifies this run in the rows.
         saes: Where the SAEs are that some methods read.
         progress: Where to report.
@@ -98,18 +60,14 @@ class Sweep:
         self.setting = setting
         self.model = model
         self.outcomes: list[Outcome] = []
+        self.capture_seconds = 0.0
         self._journal = journal
-        self._layers = sorted({cell.layer for cell in cells})
-        self._sae_layers = sorted({cell.layer for cell in cells if needs_sae(methods[self._plan(cell).method])})
+        self._cells = with_controls(setting.profile, cells)
         self._run = run
         self._saes = saes
         self._progress = progress or Silent()
         self._measured: dict[Cell, Outcome] = {}
-        self.capture_seconds = 0.0
-        self._metrics = [metrics[name](setting) for name in metrics]
-
-    def _plan(self, cell: Cell) -> MethodPlan:
-        return self.setting.profile.plan(cell.method)
+        self._metrics = [metrics[name](setting, model) for name in metrics]
 
     @cached_property
     def activations(self) -> ContrastActivations:
@@ -117,19 +75,28 @@ class Sweep:
         concept = self.setting.concept
         started = time.perf_counter()
         reader = FeatureReader(self._load_saes(), concept.feature_keywords)
+        layers = sorted({cell.layer for cell in self._cells})
         activations = capture_pairs(
-            self.model, concept.generation, self._layers, concept.name, reader=reader, progress=self._progress
+            self.model, concept.generation, layers, concept.name, reader=reader, progress=self._progress
         )
         self.capture_seconds = time.perf_counter() - started
         return activations
 
     def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:
-        if not self._sae_layers:
+        profile = self.setting.profile
+        layers = sorted(
+            {
+                cell.layer
+                for cell in self._cells
+                if any(needs_sae(methods[plan.method]) for plan in plans_of(profile, cell))
+            }
+        )
+        if not layers:
             return []
         if self._saes is None:
-            raise SaeError(f"profile {self.setting.profile.name!r}: a method reads SAEs, and 'saes' names none")
+            raise SaeError(f"profile {profile.name!r}: a method reads SAEs, and 'saes' names none")
         self._progress.note("loading sparse autoencoders …")
-        loaded = [self._saes.load(layer, self.model.device) for layer in self._sae_layers]
+        loaded = [self._saes.load(layer, self.model.device) for layer in layers]
         return [(sae, self._saes.describe(sae)) for sae in loaded]
 
     @cached_property
@@ -141,43 +108,62 @@ class Sweep:
 
     @cached_property
     def _unsteered_observations(self) -> list[Observation | str]:
-        return self._observe(None)
+        return self._observe([None])[0]
 
     def measure(self, cell: Cell) -> Outcome:
-        """Construct the cell's vector, measure it, append its rows to the journal; a cell is measured once.
+        """Measure a cell with its neighbours in the plan, and append their rows to the journal; each is measured once.
 
-        The plan's control is measured before, if it was not yet. A metric that meets NaN or infinity fails with its
-        reason in the rows, and so does each metric of a vector that cannot be constructed; the rest is measured all the
-        same.
+        A plan's control is measured with the cell or before. A metric that meets NaN or infinity fails with its reason
+        in the rows, and so does each metric of a vector that cannot be constructed; the rest is measured all the same.
 
         Raises:
             SteeringError: The activations cannot be captured, or the journal cannot be written.
         """
         if cell not in self._measured:
-            self._measured[cell] = self._measure(cell)
+            _ = self.unsteered, self.activations
+            self._measure_together(self._plan(cell))
         return self._measured[cell]
 
-    def control_of(self, cell: Cell) -> Outcome | None:
-        """The outcome of the control that the cell's plan names, or None where it names none."""
-        name = self._plan(cell).control
-        if not name:
-            return None
-        return self.measure(Cell(name, cell.layer, self.setting.profile.plan(name).multiplier))
+    def _plan(self, cell: Cell) -> list[Cell]:
+        """The cell, the controls that it needs, and as many of the cells that come after it as memory allows."""
+        profile = self.setting.profile
+        needed = with_controls(profile, [cell])
+        after = self._cells[self._cells.index(cell) + 1 :] if cell in self._cells else []
+        pending = [each for each in with_controls(profile, [cell, *after]) if each not in self._measured]
+        return pending[: max(self._together, len(needed))]
 
-    def _measure(self, cell: Cell) -> Outcome:
-        _ = self.unsteered, self.activations
-        control = self.control_of(cell)
+    @cached_property
+    def _together(self) -> int:
+        """How many configurations' rollouts are decoded together."""
+        profile, tokenizer = self.setting.profile, self.model.tokenizer
+        prompt = max(len(tokenize_prompt(tokenizer, text)) for text in self.setting.concept.rollout_prompts)
+        return max(1, self.model.rows_together(prompt + profile.new_tokens) // profile.rollouts)
+
+    def _measure_together(self, cells: Sequence[Cell]) -> None:
+        self._progress.note(f"measuring {', '.join(cell.id for cell in cells)} …")
+        constructed = [self._construct(cell) for cell in cells]
+        interventions = [found for found, _ in constructed if isinstance(found, Intervention)]
+        started = time.perf_counter()
+        observed = iter(self._observe(interventions))
+        seconds = (time.perf_counter() - started) / max(1, len(interventions))
+        for cell, (found, construction_seconds) in zip(cells, constructed, strict=True):
+            if isinstance(found, Intervention):
+                needed = control_of(self.setting.profile, cell)
+                scored = self._score(next(observed), self._measured.get(needed) if needed else None)
+                outcome = self._record(cell, found, scored, construction_seconds, seconds)
+            else:
+                failed: list[list[Score] | str] = [metric.skip_reason or found for metric in self._metrics]
+                outcome = self._record(cell, None, failed, construction_seconds, 0.0)
+            self._measured[cell] = outcome
+
+    def _construct(self, cell: Cell) -> tuple[Intervention | str, float]:
+        """The cell's intervention, or why there is none; and the seconds that it took."""
         started = time.perf_counter()
         try:
-            intervention = self.intervention(cell)
+            found: Intervention | str = self.intervention(cell)
         except (SaeError, VectorError, NonFiniteError) as error:
-            failed: list[list[Score] | str] = [str(error)] * len(self._metrics)
-            return self._record(cell, None, failed, time.perf_counter() - started, 0.0)
-        constructed = time.perf_counter()
-        observed = self._observe(intervention)
-        scored = self._score(observed, control)
-        ended = time.perf_counter()
-        return self._record(cell, intervention, scored, constructed - started, ended - constructed)
+            found = str(error)
+        return found, time.perf_counter() - started
 
     def intervention(self, cell: Cell) -> Intervention:
         """The cell's vector with its dose.
@@ -186,27 +172,29 @@ class Sweep:
             SaeError: The method finds no feature to use.
             VectorError: The vector has no length, though its plan scales it to another's.
         """
-        plan = self._plan(cell)
+        plan, *others = plans_of(self.setting.profile, cell)
         vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
-        if not plan.norm_of:
+        if not others:
             return Intervention(vector, cell.multiplier)
-        other = self.setting.profile.plan(plan.norm_of)
-        reference = construct(other.method, other.parameters, self.activations, cell.layer)
+        reference = construct(others[0].method, others[0].parameters, self.activations, cell.layer)
         if vector.norm == 0:
-            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {other.name}")
+            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {others[0].name}")
         return Intervention(vector, cell.multiplier * reference.norm / vector.norm)
 
-    def _observe(self, intervention: Intervention | None) -> list[Observation | str]:
-        """One observation for each metric, or the reason why it failed."""
-        return [self._observe_one(metric, intervention) for metric in self._metrics]
+    def _observe(self, interventions: Sequence[Intervention | None]) -> list[list[Observation | str]]:
+        """For each configuration one observation of each metric, or the reason why there is none."""
+        columns = [self._observe_by(metric, interventions) for metric in self._metrics]
+        return [list(row) for row in zip(*columns, strict=True)]
 
-    def _observe_one(self, metric: Metric, intervention: Intervention | None) -> Observation | str:
-        if metric.skip_reason:
-            return metric.skip_reason
+    def _observe_by(self, metric: Metric, interventions: Sequence[Intervention | None]) -> list[Observation | str]:
+        if metric.skip_reason or not interventions:
+            return [metric.skip_reason] * len(interventions)
         try:
-            return metric.observe(self.model, intervention, self._progress)
+            return list(metric.observe(interventions, self._progress))
         except NonFiniteError as error:
-            return str(error)
+            if len(interventions) == 1:
+                return [str(error)]
+        return [self._observe_by(metric, [intervention])[0] for intervention in interventions]
 
     def _score(self, observed: Sequence[Observation | str], control: Outcome | None) -> list[list[Score] | str]:
         """Scores of each metric, or the reason why it has none."""
@@ -247,17 +235,10 @@ class Sweep:
                 "method": cell.method,
                 "layer": cell.layer,
                 "multiplier": cell.multiplier,
-                "parameters": dict(self._plan(cell).parameters),
+                "parameters": dict(self.setting.profile.plan(cell.method).parameters),
             }
         if intervention is not None:
-            vector = intervention.vector
-            common |= {
-                "multiplier": intervention.multiplier,
-                "parameters": dict(vector.parameters),
-                "vector_hash": vector.hash,
-                "vector_norm": vector.norm,
-                "features": vector.features,
-            }
+            common |= vector_fields(intervention, self.activations)
         return common
 
 

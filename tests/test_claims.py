@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steering.cells import Cell, Outcome
 from steering.claims import judge, judge_sae, waiver, without_claims
 from steering.metrics import Score
 from steering.plans import at_equal_norm
 from steering.profiles import MethodPlan, Profile, SaeBounds
 from steering.results import SAE
 from steering.sae_quality import SaeOutcome
-from steering.sweep import Cell, Outcome
 from tests.small_rows import small_row
 
 PLAN = MethodPlan("mean_difference", 2.0, claimed_layers=(3,))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from steering.cells import Cell
 from steering.concepts import Keywords, load_concept
 from steering.errors import NonFiniteError
 from steering.metrics.losses import NeutralLoss
@@ -17,7 +18,7 @@ from steering.model import LanguageModel
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.results import Journal, load_rows
-from steering.sweep import Cell, Sweep
+from steering.sweep import Sweep
 from tests.small_models import small_model
 
 PLANS = (

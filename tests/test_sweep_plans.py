@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from steering.cells import Cell
 from steering.concepts import load_concept
 from steering.errors import SaeError
 from steering.model import LanguageModel
@@ -18,7 +19,7 @@ from steering.plans import at_equal_norm
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.results import Journal, load_rows
 from steering.sae_library import SaeLibrary, open_library
-from steering.sweep import Cell, Sweep
+from steering.sweep import Sweep
 from tests.small_saes import numpy_weights, write_sae
 
 PLANS = (

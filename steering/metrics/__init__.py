@@ -1,16 +1,18 @@
 """Metrics: from a model and an intervention to per-item values.
 
-To add one, put a module here with a class of the shape of `Metric` and a function that builds it from a `Setting`:
+To add one, put a module here with a class of the shape of `Metric` and a function that builds it for a `Setting` and a
+model:
 
     @register("my_metric")
-    def my_metric(setting: Setting) -> MyMetric: ...
+    def my_metric(setting: Setting, model: LanguageModel) -> MyMetric: ...
 
-A metric observes the steered and the unsteered model by the same call, and scores the one against the other.
+A metric observes any number of configurations by one call, the unsteered model among them, and scores one against the
+other. What it sees of a configuration does not depend on the others in the call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -85,8 +87,12 @@ class Metric(Protocol):
         """Why it cannot be measured in this setting, or an empty string."""
         ...
 
-    def observe(self, model: LanguageModel, intervention: Intervention | None, progress: Reporter) -> Observation:
-        """Measure one configuration; None is the unsteered model."""
+    def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
+        """Measure some configurations, in their order; None is the unsteered model.
+
+        Raises:
+            NonFiniteError: NaN or infinity was met in one of them.
+        """
         ...
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
@@ -94,5 +100,5 @@ class Metric(Protocol):
         ...
 
 
-metrics: Registry[Callable[[Setting], Metric]] = Registry("metric", __name__)
+metrics: Registry[Callable[[Setting, LanguageModel], Metric]] = Registry("metric", __name__)
 register = metrics.register

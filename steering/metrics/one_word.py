@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,16 +28,18 @@ def first_word(completion: str) -> str:
     return match.group() if match else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OneWordCompletion:
     """Greedy completions of prompts by one word.
 
     Attributes:
-        prompts: Each is one item.
+        model: Completes them.
+        prompts: Token ids of each prompt, which is one item.
         keywords: Words of the positive side.
     """
 
-    prompts: tuple[str, ...]
+    model: LanguageModel
+    prompts: tuple[list[int], ...]
     keywords: tuple[str, ...]
 
     names = ("one_word_changed", "one_word_success")
@@ -46,11 +49,17 @@ class OneWordCompletion:
         """A concept need not have such prompts."""
         return "" if self.prompts else "the concept has no one_word_prompts"
 
-    def observe(self, model: LanguageModel, intervention: Intervention | None, progress: Reporter) -> Observation:
+    def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
         """Complete each prompt; an item is 1 where the word is a keyword."""
-        encoded = [tokenize_prompt(model.tokenizer, prompt) for prompt in self.prompts]
-        completions = model.generate(encoded, [intervention] * len(encoded), Greedy(), _NEW_TOKENS, progress)
-        words = tuple(first_word(text) for text in model.tokenizer.batch_decode(completions, skip_special_tokens=True))
+        count = len(self.prompts)
+        rows = [intervention for intervention in interventions for _ in range(count)]
+        prompts = list(self.prompts) * len(interventions)
+        completions = self.model.generate(prompts, rows, Greedy(), _NEW_TOKENS, progress)
+        texts = self.model.tokenizer.batch_decode(completions, skip_special_tokens=True)
+        return [self._observation(texts[first : first + count]) for first in range(0, len(texts), count)]
+
+    def _observation(self, completions: Sequence[str]) -> Observation:
+        words = tuple(first_word(text) for text in completions)
         pattern = keyword_pattern(self.keywords)
         return Observation(np.array([float(pattern.fullmatch(word) is not None) for word in words]), words)
 
@@ -66,6 +75,7 @@ class OneWordCompletion:
 
 
 @register("one_word")
-def one_word_completion(setting: Setting) -> OneWordCompletion:
+def one_word_completion(setting: Setting, model: LanguageModel) -> OneWordCompletion:
     """Build the metric from a concept."""
-    return OneWordCompletion(setting.concept.one_word_prompts, setting.concept.keywords.positive)
+    prompts = tuple(tokenize_prompt(model.tokenizer, prompt) for prompt in setting.concept.one_word_prompts)
+    return OneWordCompletion(model, prompts, setting.concept.keywords.positive)

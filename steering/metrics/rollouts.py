@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,49 +18,59 @@ from steering.sampling import NucleusSampler, uniform_streams
 from steering.tokens import tokenize_prompt
 from steering.vectors import Intervention
 
-# Rows decoded together, as many for 2,000 rollouts as for 200: in bfloat16 a row can depend on its batch.
-_BATCH = 200
+# Stands for bytes that do not make a character yet.
+_UNFINISHED = "\ufffd"
 
 
-@dataclass(frozen=True)
+def is_confirmed(pattern: re.Pattern[str], text: str) -> bool:
+    """Whether a text holds a match that no further text can undo: the character after it is there, and is no letter."""
+    return any(text[match.end() : match.end() + 1] not in ("", _UNFINISHED) for match in pattern.finditer(text))
+
+
+@dataclass(frozen=True, eq=False)
 class RolloutProbability:
     """Share of completions that hold a keyword; the prompt itself is never searched.
 
+    A completion ends early once its keyword is confirmed by what follows it.
+
     Attributes:
-        prompts: Rollout i completes prompt i mod their number.
-        keywords: Words of the positive side.
+        model: Completes the prompts.
+        prompts: Token ids; rollout i completes prompt i mod their number.
+        pattern: Matches the keywords.
         rollouts: Completions in all.
         new_tokens: Length of a completion.
-        temperature: Of sampling.
-        top_p: Of sampling.
-        seed: Of the uniform streams: the same for every configuration, so that rollouts are paired.
+        sampler: With a row of uniform numbers for each rollout: the same for every configuration, so that rollouts are
+            paired.
     """
 
-    prompts: tuple[str, ...]
-    keywords: tuple[str, ...]
+    model: LanguageModel
+    prompts: tuple[list[int], ...]
+    pattern: re.Pattern[str]
     rollouts: int
     new_tokens: int
-    temperature: float
-    top_p: float
-    seed: int
+    sampler: NucleusSampler
 
     names = ("rollout_probability",)
     skip_reason = ""
 
-    def observe(self, model: LanguageModel, intervention: Intervention | None, progress: Reporter) -> Observation:
+    def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
         """Sample the completions and look for keywords in each."""
-        encoded = [tokenize_prompt(model.tokenizer, prompt) for prompt in self.prompts]
-        prompts = [encoded[index % len(encoded)] for index in range(self.rollouts)]
-        uniforms = uniform_streams(self.seed, self.rollouts, self.new_tokens)
-        completions: list[list[int]] = []
-        for start in range(0, self.rollouts, _BATCH):
-            rows = slice(start, start + _BATCH)
-            sampler = NucleusSampler(uniforms[rows], self.top_p, self.temperature)
-            batch = prompts[rows]
-            completions += model.generate(batch, [intervention] * len(batch), sampler, self.new_tokens, progress)
-        texts = tuple(model.tokenizer.batch_decode(completions, skip_special_tokens=True))
-        pattern = keyword_pattern(self.keywords)
-        return Observation(np.array([float(pattern.search(text) is not None) for text in texts]), texts)
+        prompts = [self.prompts[index % len(self.prompts)] for index in range(self.rollouts)] * len(interventions)
+        rows = [intervention for intervention in interventions for _ in range(self.rollouts)]
+        completions = self.model.generate(prompts, rows, self.sampler, self.new_tokens, progress, ended=self._has_ended)
+        texts = [self._decoded(completion) for completion in completions]
+        return [self._observation(texts[first : first + self.rollouts]) for first in range(0, len(rows), self.rollouts)]
+
+    def _has_ended(self, completion: Sequence[int]) -> bool:
+        return is_confirmed(self.pattern, self._decoded(completion))
+
+    def _decoded(self, completion: Sequence[int]) -> str:
+        """Text of a completion; a longer one's begins with it, so that nothing is cleaned up after the fact."""
+        decode = self.model.tokenizer.decode
+        return str(decode(list(completion), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _observation(self, texts: Sequence[str]) -> Observation:
+        return Observation(np.array([float(self.pattern.search(text) is not None) for text in texts]), tuple(texts))
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Probability with its Wilson interval, and the exact paired test against the unsteered rollouts."""
@@ -68,15 +80,15 @@ class RolloutProbability:
 
 
 @register("rollouts")
-def rollout_probability(setting: Setting) -> RolloutProbability:
+def rollout_probability(setting: Setting, model: LanguageModel) -> RolloutProbability:
     """Build the metric from a profile and its concept."""
     profile, concept = setting.profile, setting.concept
+    uniforms = uniform_streams(profile.seed, profile.rollouts, profile.new_tokens)
     return RolloutProbability(
-        prompts=concept.rollout_prompts,
-        keywords=concept.keywords.positive,
+        model=model,
+        prompts=tuple(tokenize_prompt(model.tokenizer, prompt) for prompt in concept.rollout_prompts),
+        pattern=keyword_pattern(concept.keywords.positive),
         rollouts=profile.rollouts,
         new_tokens=profile.new_tokens,
-        temperature=profile.temperature,
-        top_p=profile.top_p,
-        seed=profile.seed,
+        sampler=NucleusSampler(uniforms, profile.top_p, profile.temperature),
     )

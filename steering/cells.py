@@ -1,0 +1,83 @@
+"""What a benchmark test stands for, what was measured of it, and which of them are measured together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from steering.metrics import Score
+from steering.profiles import MethodPlan, Profile
+from steering.results import Row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one benchmark test stands for.
+
+    Attributes:
+        method: Name of one of the profile's plans.
+        layer: Block whose output is steered, from 0.
+        multiplier: Dose, as the plan gives it.
+    """
+
+    method: str
+    layer: int
+    multiplier: float
+
+    @property
+    def id(self) -> str:
+        """Test id; the layer comes last, so that `-k layer8` selects by it."""
+        return f"{self.method}-layer{self.layer}"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What was measured in one cell.
+
+    Attributes:
+        cell: The cell; None for the unsteered run.
+        scores: Metric name -> score, of the metrics that could be measured.
+        rows: What was written to the journal, failed and skipped metrics included.
+        construction_seconds: Time to construct the vector from the activations.
+        evaluation_seconds: Time to measure all metrics: of cells that were measured together, an equal share.
+    """
+
+    cell: Cell | None
+    scores: dict[str, Score]
+    rows: tuple[Row, ...]
+    construction_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+
+    @property
+    def failures(self) -> list[str]:
+        """Reasons of the metrics that failed, each once."""
+        return list(dict.fromkeys(row.reason for row in self.rows if row.status == "failed"))
+
+
+def control_of(profile: Profile, cell: Cell) -> Cell | None:
+    """The cell of the control that a cell's plan names, or None where it names none."""
+    name = profile.plan(cell.method).control
+    return Cell(name, cell.layer, profile.plan(name).multiplier) if name else None
+
+
+def plans_of(profile: Profile, cell: Cell) -> list[MethodPlan]:
+    """The plans whose vectors a cell needs: its own, and the one whose norm it takes."""
+    plan = profile.plan(cell.method)
+    return [plan, *plans_of(profile, Cell(plan.norm_of, cell.layer, 0.0))] if plan.norm_of else [plan]
+
+
+def with_controls(profile: Profile, cells: Sequence[Cell]) -> list[Cell]:
+    """Cells and the controls that they need, by layer, each control before the cells that are held against it."""
+    ordered: dict[Cell, None] = {}
+    for cell in sorted(cells, key=lambda cell: cell.layer):
+        for needed in reversed(list(_chain(profile, cell))):
+            ordered.setdefault(needed)
+    return list(ordered)
+
+
+def _chain(profile: Profile, cell: Cell) -> Iterator[Cell]:
+    """A cell, its control, its control's control, and so on."""
+    needed: Cell | None = cell
+    while needed is not None:
+        yield needed
+        needed = control_of(profile, needed)
