@@ -17,7 +17,7 @@ import torch
 from nnsight import TransformersModel
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from steering.attention import use_single_query_attention
+from steering.attention import use_matrix_products
 from steering.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.checks import check_interventions, check_layers, check_lengths
 from steering.decoding import Ended, Limits, Prefix, at_least, decode
@@ -25,6 +25,7 @@ from steering.edits import additions
 from steering.errors import NonFiniteError
 from steering.families import family
 from steering.loading import DtypeName, choose_device, choose_dtype, load_model
+from steering.machine import prepare_process
 from steering.progress import Reporter, Silent
 from steering.sampling import Sampler
 from steering.tokens import end_of_text_ids
@@ -33,8 +34,9 @@ from steering.vectors import Intervention
 #: Tokens of a batch, by kind of device: where matrix products reach their full speed.
 _TOKEN_BUDGETS = {"cpu": 1024}
 _TOKEN_BUDGET = 16384
-# What caches and logits of rows that are decoded together may take.
+# What caches and logits of rows that are decoded together may take; on a GPU, a part of what is free.
 _DECODING_BYTES = 1 << 30
+_DECODING_SHARE = 1 / 4
 REMEDY = "try a smaller multiplier or --dtype float32"
 
 
@@ -88,11 +90,12 @@ class LanguageModel:
         self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._end_ids = end_of_text_ids(module, tokenizer)
         self.length_limit = getattr(module.config, "max_position_embeddings", None)
-        use_single_query_attention(module)
+        use_matrix_products(module)
 
     @classmethod
     def load(cls, reference: str, dtype: DtypeName = "auto", device: str = "auto") -> LanguageModel:
-        """Load a model by "embedded", directory, GGUF file or hub id; see `steering.loading.load_model`."""
+        """Load a model, see `steering.loading.load_model`, and prepare the process to compute with it."""
+        prepare_process()
         place = choose_device(device)
         name, module, tokenizer = load_model(reference, place, choose_dtype(dtype, place))
         return cls(module, tokenizer, name)
@@ -252,7 +255,10 @@ class LanguageModel:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
         numbers = 2 * self.layer_count * heads * width * length + config.vocab_size
-        return max(1, int(_DECODING_BYTES // (numbers * self.dtype.itemsize)))
+        available = _DECODING_BYTES
+        if self.device.type == "cuda":
+            available = max(available, int(torch.cuda.mem_get_info(self.device)[0] * _DECODING_SHARE))
+        return max(1, int(available // (numbers * self.dtype.itemsize)))
 
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
         """Read prompts, padded on the left to a width, each with its intervention."""
