@@ -23,7 +23,8 @@ from steering.loading import layer_count
 from steering.methods import create_method, methods, needs_sae
 from steering.model import LanguageModel
 from steering.plans import at_equal_norm, without_foreign_saes
-from steering.profiles import Profile, Setting, load_profile
+from steering.profile_files import load_profile
+from steering.profiles import Profile, Setting
 from steering.results import FILE_NAME, SAE, Journal
 from steering.sae_library import SaeLibrary, open_library
 from steering.sae_quality import SaeOutcome, SaeQuality

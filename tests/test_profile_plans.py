@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.errors import DataError, UnknownNameError
-from steering.profiles import MethodPlan, Profile, SaeBounds, load_profile
+from steering.profile_files import load_profile
+from steering.profiles import MethodPlan, Profile, SaeBounds
 from tests.test_profiles import METHODS, refusal, shown, write
 
 DELTA = """
