@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -84,7 +87,8 @@ def _sae_bounds(path: Path, entry: Any) -> SaeBounds:
             raise UnknownNameError(f"key in [sae_bounds] of {path}", key, known)
         if not _same_kind(value, 1.0):
             raise DataError(f"{path}: {key} in [sae_bounds] is {value!r}; it must be a number")
-    return SaeBounds(**entry)
+    with _naming(path):
+        return SaeBounds(**entry)
 
 
 def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
@@ -102,10 +106,21 @@ def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
     values = entry | {"multiplier": float(entry["multiplier"])}
     for key in {"layers", "claimed_layers"} & set(entry):
         values[key] = _layers(path, f"[methods.{name}] {key}", entry[key])
-    return MethodPlan(name, **values)
+    with _naming(path):
+        return MethodPlan(name, **values)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say in which file the fault is that a value finds with itself."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _same_kind(value: Any, default: Any) -> bool:
     if isinstance(default, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        # TOML's whole numbers have no end; one that no float can hold is none of the numbers that are meant.
+        return isinstance(value, float) or (type(value) is int and abs(value) <= sys.float_info.max)
     return type(value) is type(default)

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from steering.concepts import Concept, Side, load_concept
 from steering.errors import DataError, UnknownNameError
 from steering.neutral import NeutralSet, load_neutral
+from steering.results import SAE, UNSTEERED
 
 _NEUTRAL_TOKENS = ("neutral_prompt_tokens", "neutral_continuation_tokens")
 
@@ -42,11 +43,19 @@ class MethodPlan:
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Fill in the method; refuse a dose that is not a number."""
+        """Fill in the method; refuse a name that means something else, a dose that is no number, and idle claims."""
+        if not self.name.strip():
+            raise DataError(f"method {self.name!r}: its name is blank; name it as in [methods.mean_difference]")
+        if self.name in (UNSTEERED, SAE):
+            raise DataError(f"method {self.name!r}: results call something else by this name; choose another")
         if not self.method:
             object.__setattr__(self, "method", self.name)
         if not math.isfinite(self.multiplier):
             raise DataError(f"method {self.name!r}: multiplier is {self.multiplier!r}; it must be finite")
+        if self.layers is not None and (idle := set(self.claimed_layers) - set(self.layers)):
+            raise DataError(
+                f"method {self.name!r}: claimed_layers {sorted(idle)} are not among its layers, {list(self.layers)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,12 @@ class SaeBounds:
     variance_explained: float | None = None
     loss_recovered: float | None = None
     l0: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that nothing, or anything, would keep."""
+        for key, value in vars(self).items():
+            if value is not None and not math.isfinite(value):
+                raise DataError(f"sae_bounds: {key} is {value!r}; it must be finite")
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,7 @@ class Profile:
     neutral_bound: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no sense; the message names the key."""
+        """Refuse values that make no sense; the message names the key."""
         for key in ("name", "model", "concept", "neutral"):
             self._require(key, bool(getattr(self, key).strip()), "a name or a path")
         for key in ("rollouts", "new_tokens", "neutral_documents", *_NEUTRAL_TOKENS):
@@ -129,8 +144,17 @@ class Profile:
         self._require("methods", bool(self.methods), "at least one method")
         self._require("layers", self.layers != (), "'all' or a list of block numbers from 0")
         for plan in self.methods:
-            for other in filter(None, (plan.control, plan.norm_of)):
-                self.plan(other)
+            for key in ("control", "norm_of"):
+                self._refuse_cycle(plan, key)
+
+    def _refuse_cycle(self, plan: MethodPlan, key: str) -> None:
+        """Follow a plan's references to others; refuse one that leads back, or to no plan at all."""
+        names = [plan.name]
+        while following := getattr(self.plan(names[-1]), key):
+            names.append(following)
+            if names.index(following) < len(names) - 1:
+                cycle = " -> ".join(map(repr, names[names.index(following) :]))
+                raise DataError(f"profile {self.name!r}: {key} goes in a circle: {cycle}; leave it out of one of them")
 
     def _require(self, key: str, holds: bool, right: str) -> None:
         if not holds:
