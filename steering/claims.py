@@ -63,7 +63,8 @@ def judge(profile: Profile, outcome: Outcome) -> Verdict:
     """Hold a steered cell against the claim of its profile.
 
     It steers at level alpha, more than the unsteered run and more than its control where it has one, and the neutral
-    loss change is under the bound. A metric that failed breaks any cell, claimed or not.
+    loss change is under the bound. A metric that failed breaks any cell, claimed or not; a control that was not
+    measured breaks the claims that need it.
     """
     cell = outcome.cell
     if cell is None:
@@ -115,7 +116,8 @@ def _at_least(score: Score, name: str, bound: float) -> tuple[bool, str]:
 
 
 def _above(profile: Profile, score: Score, other: str, p_value: float | None) -> tuple[bool, str]:
-    p_value = 1.0 if p_value is None else p_value
+    if p_value is None:
+        return False, f"rollout probability {score.value:.3f} cannot be held against {other}, which was not measured"
     holds = p_value < profile.alpha
     relation = "<" if holds else ">="
     return holds, (
