@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from steering import stats
+from steering.errors import DataError
+from steering.methods import methods, needs_sae
 from steering.metrics import Score
 from steering.profiles import Profile, SaeBounds
+from steering.sae_library import SaeLibrary
 from steering.sae_quality import SaeOutcome
 from steering.sweep import Outcome
 
@@ -55,8 +58,23 @@ def waiver(profile: Profile, declared: Profile) -> str:
 
 def without_claims(profile: Profile) -> Profile:
     """The same profile, claiming nothing."""
-    methods = tuple(replace(plan, claimed_layers=()) for plan in profile.methods)
-    return replace(profile, methods=methods, sae_bounds=SaeBounds())
+    plans = tuple(replace(plan, claimed_layers=()) for plan in profile.methods)
+    return replace(profile, methods=plans, sae_bounds=SaeBounds())
+
+
+def check_claims(profile: Profile, library: SaeLibrary) -> None:
+    """Refuse claims where a plan's method has no SAE to read: no test would ever be made of them.
+
+    Raises:
+        DataError: The message names the plan, the layers, and those that have an SAE.
+    """
+    for plan in profile.methods:
+        idle = sorted(set(plan.claimed_layers) - set(library.layers))
+        if idle and needs_sae(methods[plan.method]):
+            raise DataError(
+                f"profile {profile.name!r}: method {plan.name!r} reads SAEs and claims layers {idle}, for which "
+                f"{library.name!r} has none; it has SAEs for the layers {', '.join(map(str, library.layers))}"
+            )
 
 
 def judge(profile: Profile, outcome: Outcome) -> Verdict:
