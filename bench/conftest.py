@@ -17,14 +17,15 @@ import pytest
 from steering import progress
 from steering.cells import Cell, Outcome
 from steering.checks import check_layers
-from steering.claims import Verdict, judge, judge_sae, waiver, without_claims
+from steering.claims import Verdict, check_claims, judge, judge_sae, waiver, without_claims
 from steering.errors import DataError, SteeringError
 from steering.export import feature_summary, sae_summary, summary, to_text
 from steering.loading import layer_count
 from steering.methods import create_method, methods, needs_sae
 from steering.model import LanguageModel
 from steering.plans import at_equal_norm, without_foreign_saes
-from steering.profiles import Profile, Setting, load_profile
+from steering.profile_files import load_profile
+from steering.profiles import Profile, Setting
 from steering.results import FILE_NAME, SAE, Journal
 from steering.sae_library import SaeLibrary, open_library
 from steering.sae_quality import SaeOutcome, SaeQuality
@@ -78,9 +79,13 @@ def _resolve(config: pytest.Config) -> Run:
     setting = Setting.load(without_claims(profile) if reason else profile)
     blocks = layer_count(profile.model)
     layers = tuple(range(blocks)) if profile.layers is None else profile.layers
-    claimed = {layer for plan in setting.profile.methods for layer in plan.claimed_layers}
-    check_layers([*layers, *sorted(claimed)], blocks, profile.model)
+    named = {layer for plan in setting.profile.methods for layer in plan.claimed_layers}
+    if profile.model == declared.model:  # another may have fewer blocks, and is steered at those that it has
+        named |= {layer for plan in profile.methods for layer in plan.layers or ()}
+    check_layers([*layers, *sorted(named)], blocks, profile.model)
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
+    if library is not None:
+        check_claims(setting.profile, library)
     return Run(setting, layers, library, Path(config.getoption("results")), reason, note)
 
 
@@ -133,10 +138,10 @@ def _layers_with_sae(run: Run) -> list[int]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Show pytest-benchmark which tests are benchmarks: --benchmark-only and --benchmark-skip look at the fixtures.
 
-    Where there is no SAE, the test of their quality has no parameter, and is left out.
+    Where there is no SAE, or no plan that applies, pytest makes one test without a parameter, which is left out.
     """
-    if not _layers_with_sae(config.stash[_RUN]):
-        items[:] = [item for item in items if "sae_layer" not in _fixtures(item)]
+    for name, kind in (("cell", Cell), ("sae_layer", int)):
+        items[:] = [item for item in items if name not in _fixtures(item) or isinstance(_parameter(item, name), kind)]
     if _timing(config):
         for item in items:
             if {"cell", "sae_layer"} & set(_fixtures(item)):
@@ -223,8 +228,8 @@ def timed(request: pytest.FixtureRequest) -> Callable[..., Any]:
         with _ending_cleanly(), _uncaptured(config):
             if benchmark is None:
                 return work(argument)
+            benchmark.group = f"layer {layer}"  # before the round, whose record takes a copy
             outcome = benchmark.pedantic(work, args=(argument,), rounds=1, iterations=1)
-        benchmark.group = f"layer {layer}"
         benchmark.extra_info.update(_extra_info(outcome) | extra)
         return outcome
 

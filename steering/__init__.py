@@ -7,7 +7,8 @@ from steering.errors import SteeringError
 from steering.methods import construct
 from steering.model import LanguageModel
 from steering.neutral import NeutralSet, load_neutral
-from steering.profiles import Profile, Setting, load_profile
+from steering.profile_files import load_profile
+from steering.profiles import Profile, Setting
 from steering.results import Journal, Row, load_rows
 from steering.sae import SparseAutoencoder
 from steering.sae_library import SaeLibrary, open_library

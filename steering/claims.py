@@ -7,8 +7,11 @@ from typing import Literal
 
 from steering import stats
 from steering.cells import Outcome
+from steering.errors import DataError
+from steering.methods import methods, needs_sae
 from steering.metrics import Score
 from steering.profiles import Profile, SaeBounds
+from steering.sae_library import SaeLibrary
 from steering.sae_quality import SaeOutcome
 
 State = Literal["holds", "broken", "no claim"]
@@ -55,15 +58,31 @@ def waiver(profile: Profile, declared: Profile) -> str:
 
 def without_claims(profile: Profile) -> Profile:
     """The same profile, claiming nothing."""
-    methods = tuple(replace(plan, claimed_layers=()) for plan in profile.methods)
-    return replace(profile, methods=methods, sae_bounds=SaeBounds())
+    plans = tuple(replace(plan, claimed_layers=()) for plan in profile.methods)
+    return replace(profile, methods=plans, sae_bounds=SaeBounds())
+
+
+def check_claims(profile: Profile, library: SaeLibrary) -> None:
+    """Refuse claims where a plan's method has no SAE to read: no test would ever be made of them.
+
+    Raises:
+        DataError: The message names the plan, the layers, and those that have an SAE.
+    """
+    for plan in profile.methods:
+        idle = sorted(set(plan.claimed_layers) - set(library.layers))
+        if idle and needs_sae(methods[plan.method]):
+            raise DataError(
+                f"profile {profile.name!r}: method {plan.name!r} reads SAEs and claims layers {idle}, for which "
+                f"{library.name!r} has none; it has SAEs for the layers {', '.join(map(str, library.layers))}"
+            )
 
 
 def judge(profile: Profile, outcome: Outcome) -> Verdict:
     """Hold a steered cell against the claim of its profile.
 
     It steers at level alpha, more than the unsteered run and more than its control where it has one, and the neutral
-    loss change is under the bound. A metric that failed breaks any cell, claimed or not.
+    loss change is under the bound. A metric that failed breaks any cell, claimed or not; a control that was not
+    measured breaks the claims that need it.
     """
     cell = outcome.cell
     if cell is None:
@@ -115,7 +134,8 @@ def _at_least(score: Score, name: str, bound: float) -> tuple[bool, str]:
 
 
 def _above(profile: Profile, score: Score, other: str, p_value: float | None) -> tuple[bool, str]:
-    p_value = 1.0 if p_value is None else p_value
+    if p_value is None:
+        return False, f"rollout probability {score.value:.3f} cannot be held against {other}, which was not measured"
     holds = p_value < profile.alpha
     relation = "<" if holds else ">="
     return holds, (

@@ -17,7 +17,7 @@ from steering.export import to_csv, to_markdown
 from steering.families import FAMILIES
 from steering.methods import methods
 from steering.metrics import metrics
-from steering.profiles import builtin_profiles
+from steering.profile_files import builtin_profiles
 from steering.results import load_rows
 
 app = typer.Typer(

@@ -15,7 +15,7 @@ from steering import progress
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.cli_sae import Device, Dtype, Model, load_model
 from steering.concepts import Concept, load_concept
-from steering.errors import DataError, SaeError
+from steering.errors import DataError, SaeError, VectorError
 from steering.export import to_text
 from steering.feature_activity import read_activity
 from steering.features import Descriptions, logit_lens, similarity
@@ -71,12 +71,13 @@ def show(
     device: Device = "auto",
 ) -> None:
     """Show one feature: its description, the tokens that it promotes and demotes, and where it fires most in a text."""
+    read = load_neutral(text, documents).documents
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
     sae = opened.sae
     if not 0 <= feature < sae.d_sae:
         raise SaeError(f"feature {feature}: SAE {sae.name} has the features 0 to {sae.d_sae - 1}")
     tokenizer = opened.model.tokenizer
-    rows = [tokenizer(document)["input_ids"][:256] for document in load_neutral(text, documents).documents]
+    rows = [tokenizer(document)["input_ids"][:256] for document in read]
     activity = read_activity(opened.model, [sae], rows, contexts, progress.for_terminal())[layer]
     effect = next(logit_lens(opened.model, sae.decoder[feature : feature + 1], _LENS_TOKENS))
     found = [
@@ -122,11 +123,12 @@ def changed(
     device: Device = "auto",
 ) -> None:
     """List the features that a concept changes most, with their weights (the paper's Tables II and III)."""
-    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
     chosen: Any = create_method(method, _parsed(parameters))
     if not hasattr(chosen, "weights"):
         raise DataError(f"method {method!r} decodes no features; choose feature_delta or hand_crafted")
-    weights = chosen.weights(opened.capture(_concept(concept, toward)), layer)
+    contrasted = _concept(concept, toward)
+    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+    weights = chosen.weights(opened.capture(contrasted), layer)
     heaviest = weights.abs().argsort(descending=True, stable=True)[:top].tolist()
     entries = [
         {"feature": feature, "weight": round(float(weights[feature]), 4), "description": opened.descriptions[feature]}
@@ -152,9 +154,12 @@ def similar(
     device: Device = "auto",
 ) -> None:
     """List the 0.1 % of features most and least like a vector, by the product W_dec @ v (the paper's Fig. 7)."""
+    given = load_vector(vector) if vector else None
+    if given and given.layer != layer:
+        raise VectorError(f"{vector}: its layer is {given.layer}, and --layer is {layer}; they must be the same")
+    contrasted = _concept(concept, toward)
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
-    compared = load_vector(vector) if vector else opened.mean_difference(_concept(concept, toward))
-    found = similarity(opened.sae, compared)
+    found = similarity(opened.sae, given or opened.mean_difference(contrasted))
     entries = [
         {
             "feature": feature,
@@ -177,7 +182,9 @@ class _Opened:
 
     @classmethod
     def load(cls, model: str, saes: str, descriptions: str, layer: int, dtype: str, device: str) -> _Opened:
+        """Open both; what can be found wrong without the model, which takes long to load, is found before."""
         library = open_library(saes, descriptions)
+        library.require(layer)
         loaded = load_model(model, dtype, device)
         sae = library.load(layer, loaded.device)
         sae.check_fits(loaded.name, loaded.d_model, loaded.layer_count)

@@ -11,7 +11,7 @@ import typer
 
 from steering import progress
 from steering.corpus import read_corpus, token_rows
-from steering.errors import DataError
+from steering.errors import DataError, SaeError
 from steering.export import to_text
 from steering.feature_activity import read_activity
 from steering.features import DESCRIPTIONS_FILE, write_descriptions
@@ -139,7 +139,7 @@ def _shown(value: float) -> str:
 
 @app.command()
 def describe(
-    saes: Annotated[Path, typer.Argument(help="A directory in SAELens's format, or one that holds such directories.")],
+    saes: Annotated[str, typer.Argument(help="A directory in SAELens's format, or one that holds such directories.")],
     corpus: Corpus,
     model: Model = "embedded",
     tokens: Annotated[int, typer.Option(help="Held-out tokens to look for activations in.")] = 500_000,
@@ -148,7 +148,12 @@ def describe(
     device: Device = "auto",
 ) -> None:
     """Describe each feature by the tokens that it fires on and promotes; written beside the SAE, no text is kept."""
-    library = open_library(str(saes))
+    library = open_library(saes)
+    if library.release:
+        raise SaeError(
+            f"SAE release {saes!r}: descriptions are written beside an SAE in a directory; load it with SAELens, "
+            "save it (`sae.save_model`), and give the directory"
+        )
     language_model = load_model(model, dtype, device)
     rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens).sample_held_out(tokens, seed=0)
     loaded = [library.load(layer, language_model.device) for layer in library.layers]

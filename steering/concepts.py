@@ -107,7 +107,7 @@ class Concept:
     def __post_init__(self) -> None:
         """Refuse empty splits, repeated ids and prompts shared between the splits."""
         if not self.feature_keywords:
-            object.__setattr__(self, "feature_keywords", tuple(sorted(self.keywords.positive + self.keywords.negative)))
+            object.__setattr__(self, "feature_keywords", self._success_words)
         if not _NAME.fullmatch(self.name):
             raise DataError(f"concept name {self.name!r}: use lower-case letters, digits, '-' and '_'")
         if not self.rollout_prompts:
@@ -122,12 +122,20 @@ class Concept:
         if shared:
             raise DataError(f"concept {self.name!r}: prompt in both splits: {min(shared)!r}")
 
+    @property
+    def _success_words(self) -> tuple[str, ...]:
+        """Keywords of both sides, in an order that does not depend on which is which."""
+        return tuple(sorted(self.keywords.positive + self.keywords.negative))
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 of everything that can influence a result, the orientation included."""
         content = asdict(self)
         for text in ("description", "licence", "source"):
             del content[text]
+        # Left out where they say nothing new, so that such concepts keep the hash from before there were any.
+        if self.feature_keywords == self._success_words:
+            del content["feature_keywords"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def reversed(self) -> Concept:

@@ -18,6 +18,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pydantic import ValidationError
+
 
 class SteeringError(Exception):
     """Root of the errors that are reported to a user as one message."""
@@ -72,6 +74,13 @@ class ResultsError(SteeringError):
 def one_line(error: Exception) -> str:
     """Another library's message on one line, or the error's type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first of the faults that pydantic found, on one line, after the place where it is."""
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where}: {fault['msg']}" if where else fault["msg"]
 
 
 def first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rich import box
@@ -86,17 +86,14 @@ def summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None 
         verdicts: (method, layer) -> what became of the claim; adds a last column.
     """
     rows = [row for row in rows if row.method != SAE]
-    differing = _differing(rows)
-    header = ["run", "method"] if differing else ["method"]
-    header += ["layer", "×", "norm", _COLUMNS[0][1], "p", "p control"]
+    runs = _Runs.of(rows)
+    header = [*runs.heading, "method", "layer", "×", "norm", _COLUMNS[0][1], "p", "p control"]
     lines = [[*header, *(heading for _, heading in _COLUMNS[1:])]]
     if verdicts is not None:
         lines[0].append("claim")
     for metrics in _configurations(rows):
         row = next(iter(metrics.values()))
-        line = _line(row, metrics)
-        if differing:
-            line.insert(0, ", ".join(f"{key} {_circumstances(row)[key]}" for key in differing))
+        line = [*runs.cell(row), *_line(row, metrics)]
         if verdicts is not None:
             line.append("" if row.layer is None else verdicts.get((row.method, row.layer), ""))
         lines.append(line)
@@ -105,23 +102,28 @@ def summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None 
 
 def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None) -> list[list[str]]:
     """One line for each SAE whose quality was measured, under a line of headings; arguments as in `summary`."""
-    lines = [["SAE", "layer", *(heading for _, heading in _SAE_COLUMNS), *([] if verdicts is None else ["claim"])]]
-    for metrics in _configurations([row for row in rows if row.method == SAE]):
+    rows = [row for row in rows if row.method == SAE]
+    runs = _Runs.of(rows)
+    header = [*runs.heading, "SAE", "layer", *(heading for _, heading in _SAE_COLUMNS)]
+    lines = [[*header, *([] if verdicts is None else ["claim"])]]
+    for metrics in _configurations(rows):
         row = next(iter(metrics.values()))
-        name = str(row.parameters.get("sae", ""))
+        names = [*runs.cell(row), str(row.parameters.get("sae", ""))]
         values = [_number(metrics.get(metric)) for metric, _ in _SAE_COLUMNS[1:]]
         claim = [] if verdicts is None else [verdicts.get((SAE, row.layer or 0), "")]
-        lines.append([name, str(row.layer), _proportion(metrics.get(_SAE_COLUMNS[0][0])), *values, *claim])
+        lines.append([*names, str(row.layer), _proportion(metrics.get(_SAE_COLUMNS[0][0])), *values, *claim])
     return lines
 
 
 def feature_summary(rows: Sequence[Row]) -> list[list[str]]:
     """The heaviest features of each vector that is a sum of features, under a line of headings."""
-    lines = [["method", "layer", "feature", "weight", "description"]]
-    for metrics in _configurations([row for row in rows if row.features]):
+    rows = [row for row in rows if row.features]
+    runs = _Runs.of(rows)
+    lines = [[*runs.heading, "method", "layer", "feature", "weight", "description"]]
+    for metrics in _configurations(rows):
         row = next(iter(metrics.values()))
         lines += [
-            [row.method, str(row.layer), str(entry.feature), f"{entry.weight:+.3f}", entry.description]
+            [*runs.cell(row), row.method, str(row.layer), str(entry.feature), f"{entry.weight:+.3f}", entry.description]
             for entry in row.features[:_FEATURES_SHOWN]
         ]
     return lines
@@ -141,11 +143,30 @@ def _circumstances(row: Row) -> dict[str, Any]:
     return {key: getattr(row, key) for key in keys} | row.measurement
 
 
-def _differing(rows: Sequence[Row]) -> list[str]:
-    """Names of the circumstances that are not the same in all rows."""
-    found = [_circumstances(row) for row in rows]
-    names = dict.fromkeys(key for entry in found for key in entry)
-    return [key for key in names if len({json.dumps(entry.get(key)) for entry in found}) > 1]
+@dataclass(frozen=True)
+class _Runs:
+    """The first column of a table whose rows were not all measured under the same circumstances.
+
+    Attributes:
+        differing: Names of the circumstances that are not the same in all rows; where there are none, there is no
+            column.
+    """
+
+    differing: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> _Runs:
+        found = [_circumstances(row) for row in rows]
+        names = dict.fromkeys(key for entry in found for key in entry)
+        return cls(tuple(key for key in names if len({json.dumps(entry.get(key)) for entry in found}) > 1))
+
+    @property
+    def heading(self) -> list[str]:
+        return ["run"] if self.differing else []
+
+    def cell(self, row: Row) -> list[str]:
+        here = _circumstances(row)
+        return [", ".join(f"{key} {here.get(key, '-')}" for key in self.differing)] if self.differing else []
 
 
 def _order(metrics: dict[str, Row]) -> tuple[Any, ...]:

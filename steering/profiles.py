@@ -1,24 +1,19 @@
-"""Profiles: what one benchmark runs, read from TOML."""
+"""Profiles: what one benchmark runs."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, get_args
 
 from steering.concepts import Concept, Side, load_concept
 from steering.errors import DataError, UnknownNameError
-from steering.files import read_toml
 from steering.neutral import NeutralSet, load_neutral
+from steering.results import SAE, UNSTEERED
 
-_KINDS = {str: "string", int: "whole number", float: "number", dict: "table"}
 _NEUTRAL_TOKENS = ("neutral_prompt_tokens", "neutral_continuation_tokens")
 
 
@@ -48,11 +43,19 @@ class MethodPlan:
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Fill in the method; refuse a dose that is not a number."""
+        """Fill in the method; refuse a name that means something else, a dose that is no number, and idle claims."""
+        if not self.name.strip():
+            raise DataError(f"method {self.name!r}: its name is blank; name it as in [methods.mean_difference]")
+        if self.name in (UNSTEERED, SAE):
+            raise DataError(f"method {self.name!r}: results call something else by this name; choose another")
         if not self.method:
             object.__setattr__(self, "method", self.name)
         if not math.isfinite(self.multiplier):
             raise DataError(f"method {self.name!r}: multiplier is {self.multiplier!r}; it must be finite")
+        if self.layers is not None and (idle := set(self.claimed_layers) - set(self.layers)):
+            raise DataError(
+                f"method {self.name!r}: claimed_layers {sorted(idle)} are not among its layers, {list(self.layers)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,12 @@ class SaeBounds:
     variance_explained: float | None = None
     loss_recovered: float | None = None
     l0: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that nothing, or anything, would keep."""
+        for key, value in vars(self).items():
+            if value is not None and not math.isfinite(value):
+                raise DataError(f"sae_bounds: {key} is {value!r}; it must be finite")
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ class Profile:
     neutral_bound: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no sense; the message names the key."""
+        """Refuse values that make no sense; the message names the key."""
         for key in ("name", "model", "concept", "neutral"):
             self._require(key, bool(getattr(self, key).strip()), "a name or a path")
         for key in ("rollouts", "new_tokens", "neutral_documents", *_NEUTRAL_TOKENS):
@@ -135,8 +144,17 @@ class Profile:
         self._require("methods", bool(self.methods), "at least one method")
         self._require("layers", self.layers != (), "'all' or a list of block numbers from 0")
         for plan in self.methods:
-            for other in filter(None, (plan.control, plan.norm_of)):
-                self.plan(other)
+            for key in ("control", "norm_of"):
+                self._refuse_cycle(plan, key)
+
+    def _refuse_cycle(self, plan: MethodPlan, key: str) -> None:
+        """Follow a plan's references to others; refuse one that leads back, or to no plan at all."""
+        names = [plan.name]
+        while following := getattr(self.plan(names[-1]), key):
+            names.append(following)
+            if names.index(following) < len(names) - 1:
+                cycle = " -> ".join(map(repr, names[names.index(following) :]))
+                raise DataError(f"profile {self.name!r}: {key} goes in a circle: {cycle}; leave it out of one of them")
 
     def _require(self, key: str, holds: bool, right: str) -> None:
         if not holds:
@@ -182,99 +200,3 @@ class Setting:
     def data_hash(self) -> str:
         """SHA-256 of all texts that the run uses."""
         return hashlib.sha256(json.dumps([self.concept.hash, self.neutral.hash]).encode()).hexdigest()
-
-
-def builtin_profiles() -> list[str]:
-    """Names of the profiles that ship with the package."""
-    return sorted(path.stem for path in _builtin_root().glob("*.toml"))
-
-
-def load_profile(reference: str) -> Profile:
-    """Load a profile by the name of a built-in one or by path.
-
-    Raises:
-        UnknownNameError: There is no such profile, or the file has a key that profiles do not have.
-        DataError: The file is malformed or a value makes no sense.
-    """
-    if reference in builtin_profiles():
-        path = _builtin_root() / f"{reference}.toml"
-    elif os.path.isfile(reference):  # noqa: PTH113 - False, not an error, for what cannot be a path
-        path = Path(reference)
-    else:
-        raise UnknownNameError("profile", reference, builtin_profiles(), "Or give the path of a TOML file.")
-    return _profile(path, read_toml(path))
-
-
-def _builtin_root() -> Path:
-    return Path(str(resources.files("steering"))) / "data" / "profiles"
-
-
-def _profile(path: Path, table: dict[str, Any]) -> Profile:
-    known = {key.name for key in dataclasses.fields(Profile)}
-    for key in table:
-        if key not in known:
-            raise UnknownNameError(f"key in {path}", key, known)
-    required = {"description", "model", "concept", "neutral", "methods"}
-    if missing := sorted(required - set(table)):
-        raise DataError(f"{path}: missing {', '.join(missing)}")
-    values = {"name": path.stem} | table
-    layers = table.get("layers", "all")
-    values["layers"] = None if layers == "all" else _layers(path, "layers", layers, "'all' or ")
-    if not isinstance(table["methods"], dict):
-        raise DataError(f"{path}: methods must be tables such as [methods.mean_difference]")
-    if "sae_bounds" in table:
-        values["sae_bounds"] = _sae_bounds(path, table["sae_bounds"])
-    values["methods"] = tuple(_method_plan(path, name, entry) for name, entry in table["methods"].items())
-    for key, value in values.items():
-        default = getattr(Profile, key, "")
-        if key not in ("methods", "layers", "sae_bounds") and not _same_kind(value, default):
-            raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
-    profile = Profile(**values)
-    for plan in profile.methods:
-        if profile.layers is not None and (idle := set(plan.claimed_layers) - set(profile.layers)):
-            raise DataError(
-                f"{path}: [methods.{plan.name}] claims layers {sorted(idle)}, which the profile does not run"
-            )
-    return profile
-
-
-def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, ...]:
-    if isinstance(value, list) and all(type(layer) is int and layer >= 0 for layer in value):
-        return tuple(sorted(set(value)))
-    raise DataError(f"{path}: {key} is {value!r}; it must be {or_else}a list of block numbers from 0")
-
-
-def _sae_bounds(path: Path, entry: Any) -> SaeBounds:
-    known = {key.name for key in dataclasses.fields(SaeBounds)}
-    if not isinstance(entry, dict):
-        raise DataError(f"{path}: sae_bounds is {entry!r}; it must be a table")
-    for key, value in entry.items():
-        if key not in known:
-            raise UnknownNameError(f"key in [sae_bounds] of {path}", key, known)
-        if not _same_kind(value, 1.0):
-            raise DataError(f"{path}: {key} in [sae_bounds] is {value!r}; it must be a number")
-    return SaeBounds(**entry)
-
-
-def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
-    known = {key.name for key in dataclasses.fields(MethodPlan)} - {"name"}
-    if not isinstance(entry, dict) or not _same_kind(entry.get("multiplier"), 1.0):
-        raise DataError(f"{path}: [methods.{name}] must be a table with a number 'multiplier'")
-    for key in entry:
-        if key not in known:
-            raise UnknownNameError(f"key in [methods.{name}] of {path}", key, known)
-    for key, default in (("parameters", {}), ("method", ""), ("control", ""), ("norm_of", "")):
-        if key in entry and not _same_kind(entry[key], default):
-            raise DataError(
-                f"{path}: {key} of [methods.{name}] is {entry[key]!r}; it must be a {_KINDS[type(default)]}"
-            )
-    values = entry | {"multiplier": float(entry["multiplier"])}
-    for key in {"layers", "claimed_layers"} & set(entry):
-        values[key] = _layers(path, f"[methods.{name}] {key}", entry[key])
-    return MethodPlan(name, **values)
-
-
-def _same_kind(value: Any, default: Any) -> bool:
-    if isinstance(default, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is type(default)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class Advance(Protocol):
@@ -55,7 +56,9 @@ class Bars:
     @contextmanager
     def work(self, description: str, total: int) -> Iterator[Advance]:
         """Show one bar with the steps done and the time that remains."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        # Descriptions and notes hold names and paths; brackets in them are no markup.
+        description_column = TextColumn("{task.description}", markup=False)
+        columns = (description_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(description, total=total)
 
@@ -66,7 +69,7 @@ class Bars:
 
     def note(self, message: str) -> None:
         """Print one line."""
-        Console(stderr=True).print(message, style="dim", highlight=False)
+        Console(stderr=True).print(Text(message, style="dim"))
 
 
 class Lines:

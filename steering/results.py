@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from steering.errors import ResultsError
+from steering.errors import ResultsError, first_fault
 from steering.vectors import FeatureWeight
 
 SCHEMA_VERSION = 1
@@ -203,10 +203,7 @@ def _row(file: Path, number: int, line: bytes) -> Row:
             raise ResultsError(f"{file}:{number}: schema version {version}; this release reads {SCHEMA_VERSION}")
         return _ROW.validate_json(line)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        message = f"{where}: {fault['msg']}" if where else fault["msg"]
-        raise ResultsError(f"{file}:{number}: not a results row: {message}") from None
+        raise ResultsError(f"{file}:{number}: not a results row: {first_fault(error)}") from None
 
 
 def _drop_partial_line(path: Path) -> None:

@@ -55,7 +55,7 @@ class SaeLibrary:
         Raises:
             SaeError: There is none for this layer, or it cannot be loaded.
         """
-        self._require(layer)
+        self.require(layer)
         if self.release:
             sae = load_release(self.release, self.ids[layer], device)
         else:
@@ -79,7 +79,12 @@ class SaeLibrary:
             return Descriptions(f"SAE {sae.name}, which has no {DESCRIPTIONS_FILE}")
         return load_descriptions(path, sae)
 
-    def _require(self, layer: int) -> None:
+    def require(self, layer: int) -> None:
+        """Refuse a layer that has no SAE, without loading anything.
+
+        Raises:
+            SaeError: The message names the layers that have one.
+        """
         if layer not in self.layers:
             raise SaeError(
                 f"no SAE for layer {layer} in {self.name!r}; there are SAEs for the layers "

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from steering.errors import NonFiniteError, SteeringError, VectorError
+from steering.errors import NonFiniteError, SteeringError, VectorError, first_fault, one_line
 
 _TENSOR = "direction"
 _FEATURES = "features"
@@ -125,7 +125,6 @@ def load_vector(path: Path) -> SteeringVector:
             parameters = json.loads(metadata["parameters"])
             if not isinstance(parameters, dict):
                 raise VectorError(f"its parameters are {parameters!r}; an object is required")
-            features = TypeAdapter(tuple[FeatureWeight, ...]).validate_json(metadata.get(_FEATURES, "[]"), strict=True)
             return SteeringVector(
                 direction=file.get_tensor(_TENSOR),
                 layer=int(metadata["layer"]),
@@ -133,10 +132,17 @@ def load_vector(path: Path) -> SteeringVector:
                 concept=metadata["concept"],
                 model=metadata["model"],
                 parameters=parameters,
-                features=features,
+                features=_features(metadata.get(_FEATURES, "[]")),
             )
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError, SteeringError) as error:
-        raise VectorError(f"{path}: not a steering vector file: {error}") from None
+        raise VectorError(f"{path}: not a steering vector file: {one_line(error)}") from None
+
+
+def _features(text: str) -> tuple[FeatureWeight, ...]:
+    try:
+        return TypeAdapter(tuple[FeatureWeight, ...]).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise VectorError(f"its features are damaged: {first_fault(error)}") from None
 
 
 @dataclass(frozen=True)

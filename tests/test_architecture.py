@@ -17,7 +17,7 @@ LAYERS = [
     {"errors"},
     {"files", "families", "hooks", "registry", "progress"},
     {"concepts", "neutral", "corpus", "vectors", "results", "stats", "tokens", "batching", "sampling", "pretrained"},
-    {"embedded", "loading", "profiles", "export", "checks", "edits", "sae"},
+    {"embedded", "loading", "profiles", "profile_files", "export", "checks", "edits", "sae"},
     {"model"},
     {"features", "feature_activity", "activation_store"},
     {"sae_library", "sae_description", "sae_training", "contrast_features"},

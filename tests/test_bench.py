@@ -98,6 +98,7 @@ def test_benchmark_json_holds_timings_and_metrics(bench, arguments, tmp_path):
         assert 0 <= extra["construction_seconds"] < extra["evaluation_seconds"]
         assert 0 <= extra["metrics"]["rollout_probability"]["value"] <= 1
         assert entry["stats"]["rounds"] == 1
+        assert entry["group"] == "layer 0"
 
 
 def test_benchmark_only_runs_the_cells(bench, arguments):

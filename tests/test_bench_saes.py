@@ -167,6 +167,40 @@ def test_equal_norm_without_a_mean_difference_is_one_message(bench, arguments, w
     assert "profile 'mine' has no plan 'mean_difference', to whose norm vectors could be scaled" in result.stderr.str()
 
 
+def test_plan_for_a_layer_that_its_model_does_not_have_is_one_message(bench, arguments, write_profile):
+    write_profile(METHODS + "layers = [1, 5]\n")
+    result = bench(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "unknown layer '5'. Known: 0 to 1. Model: " in result.stderr.str()
+
+
+def test_claim_where_there_is_no_sae_to_read_is_one_message(bench, arguments, write_profile, tmp_path):
+    claim = 'control = "other features"\nclaimed_layers = [0, 1]'
+    write_profile(METHODS.replace('control = "other features"', claim))
+    result = bench(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "profile 'mine': method 'delta' reads SAEs and claims layers [0], for which 'saes' has none; it has SAEs for "
+        "the layers 1" in result.stderr.str()
+    )
+    waived = bench(*arguments, "--collect-only", "-q", "--saes", str(tmp_path / "saes" / "one"))
+    assert waived.ret == pytest.ExitCode.OK
+
+
+def test_claims_of_methods_that_read_no_saes_need_none(bench, arguments, write_profile):
+    write_profile(METHODS.replace("multiplier = 2", "multiplier = 2\nclaimed_layers = [0, 1]"))
+    assert bench(*arguments, "--collect-only", "-q").ret == pytest.ExitCode.OK
+
+
+def test_where_no_plan_applies_there_is_no_test_of_cells(bench, arguments, write_profile, tmp_path):
+    write_profile("[methods.feature_delta]\nmultiplier = 3\nlayers = [0]\n")
+    result = bench(*arguments)
+    result.assert_outcomes(passed=1)
+    assert "NOTSET" not in result.stdout.str()
+    assert "Not finished" not in result.stdout.str()
+    assert set(measured(tmp_path)) == {("sae", 1)}
+
+
 def test_another_model_leaves_out_the_methods_of_the_embedded_saes_with_a_note(
     bench, arguments, write_profile, tmp_path
 ):
@@ -224,4 +258,4 @@ def test_benchmark_json_holds_the_quality_of_saes(bench, arguments, write_profil
     bench(*arguments, "-k", "sae_quality", "--benchmark-json", str(tmp_path / "timings.json"))
     [entry] = json.loads((tmp_path / "timings.json").read_text())["benchmarks"]
     assert set(entry["extra_info"]["metrics"]) == QUALITY
-    assert entry["stats"]["rounds"] == 1
+    assert (entry["stats"]["rounds"], entry["group"]) == (1, "layer 1")

@@ -61,7 +61,7 @@ def test_claim_holds_above_baseline_within_the_bound():
     ("p_value", "change", "reason"),
     [
         (0.01, 0.05, "is not significantly above"),
-        (None, 0.05, "is not significantly above"),
+        (None, 0.05, "cannot be held against the unsteered run, which was not measured"),
         (1e-6, 0.1, "is not under 0.1"),
         (1e-6, 0.3, "is not under 0.1"),
     ],
@@ -84,12 +84,22 @@ def test_claim_with_a_control_holds_above_both():
     assert neutral.startswith("neutral loss change")
 
 
-@pytest.mark.parametrize("p_control", [0.01, 1.0, None])
+@pytest.mark.parametrize("p_control", [0.01, 1.0])
 def test_claim_is_broken_by_its_control_alone(p_control):
     verdict = judge(CONTROLLED, outcome(p_control=p_control))
     assert verdict.state == "broken"
     assert "is not significantly above its control random_direction" in verdict.message
     assert "is significantly above the unsteered run" in verdict.message
+
+
+def test_claim_is_broken_by_a_control_that_was_not_measured_and_no_p_is_made_up():
+    verdict = judge(CONTROLLED, outcome(p_control=None))
+    assert verdict.state == "broken"
+    baseline, control, _ = verdict.message.split("; ")
+    assert "is significantly above the unsteered run" in baseline
+    assert control == (
+        "rollout probability 0.750 cannot be held against its control random_direction, which was not measured"
+    )
 
 
 def test_a_test_against_a_control_that_the_plan_does_not_name_decides_nothing():

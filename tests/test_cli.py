@@ -7,6 +7,7 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from steering import cli, cli_sae, embedded
 from steering.errors import FetchError
 from steering.features import write_descriptions
 from steering.results import Journal
+from steering.vectors import SteeringVector
 from tests.documents import ROOT
 from tests.small_rows import small_row, unsteered_row
 from tests.small_saes import write_sae
@@ -130,6 +132,11 @@ def training(*options: str) -> tuple[str, ...]:
         (training("--layers", "8", "--model", "/nowhere"), "model '/nowhere' cannot be loaded"),
         (("sae", "evaluate", "./nowhere", "--corpus", "texts"), "unknown SAEs './nowhere'. Known: embedded. Or give a"),
         (("sae", "describe", "/nowhere", "--corpus", "texts"), "unknown SAEs '/nowhere'"),
+        (("sae", "describe", "./gpt2-small-res-jb", "--corpus", "texts"), "unknown SAEs './gpt2-small-res-jb'"),
+        (
+            ("sae", "describe", "gpt2-small-res-jb", "--corpus", "texts"),
+            "SAE release 'gpt2-small-res-jb': descriptions are written beside an SAE in a directory; load it with",
+        ),
         (("features", "search", "king", "--layer", "0", "--saes", "./nowhere"), "unknown SAEs './nowhere'"),
     ],
 )
@@ -196,22 +203,40 @@ def test_search_that_finds_nothing_is_one_message(call, saes, arguments, message
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("show", "64"), "feature 64: SAE {saes.name}/one has the features 0 to 63"),
+        (("show", "1", "--text", "nothing.jsonl"), "unknown neutral set 'nothing.jsonl'. Known: embedded, "),
+        (("show", "1", "--layer", "0"), "no SAE for layer 0 in 'saes'; there are SAEs for the layers 1"),
+        (("changed", "--layer", "7"), "no SAE for layer 7 in 'saes'; there are SAEs for the layers 1"),
         (("changed", "--method", "mean_difference"), "method 'mean_difference' decodes no features; choose "),
         (("changed", "--method", "feature_dlta"), "unknown method 'feature_dlta'. Did you mean 'feature_delta'?"),
-        (("changed", "--parameters", "{"), "--parameters '{{': not JSON: "),
+        (("changed", "--parameters", "{"), "--parameters '{': not JSON: "),
         (("changed", "--parameters", "[1]"), "--parameters '[1]': a JSON object is required"),
         (("changed", "--parameters", '{"tops": 3}'), "unknown parameter of method feature_delta 'tops'. Did you mean"),
         (("changed", "--toward", "sideways"), "unknown side of a concept 'sideways'. Known: negative, positive."),
         (("changed", "--concept", "gendr"), "unknown concept 'gendr'. Did you mean 'gender'?"),
+        (("similar", "--concept", "gendr"), "unknown concept 'gendr'. Did you mean 'gender'?"),
+        (("similar", "--toward", "sideways"), "unknown side of a concept 'sideways'. Known: negative, positive."),
         (("similar", "--vector", "nowhere.safetensors"), "nowhere.safetensors: no such file"),
+        (("similar", "--vector", "v.safetensors"), "v.safetensors: its layer is 20, and --layer is 1; they must be"),
     ],
 )
-def test_mistake_about_features_is_one_message(call, model_directory, saes, arguments, message):
-    place = ("--layer", "1", "--model", model_directory, "--saes", saes, "--device", "cpu")
-    status, out, err = call("features", *arguments, *place)
+def test_mistake_about_features_is_one_message_before_the_model_is_loaded(
+    call, saes, arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    SteeringVector(torch.ones(32), 20, "m", "c", "x").save(tmp_path / "v.safetensors")
+    command, *rest = arguments
+    place = ("--layer", "1", "--model", "/nowhere", "--saes", saes)
+    status, out, err = call("features", command, *place, *rest)
     assert (status, out) == (2, "")
-    assert err.splitlines()[-1].startswith("error: " + message.format(saes=saes))
+    assert err.startswith(f"error: {message}")
+    assert len(err.splitlines()) == 1
+
+
+def test_feature_that_the_sae_does_not_have_is_one_message(call, model_directory, saes):
+    place = ("--layer", "1", "--model", model_directory, "--saes", saes, "--device", "cpu")
+    status, out, err = call("features", "show", "64", *place)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1] == f"error: feature 64: SAE {saes.name}/one has the features 0 to 63"
     assert "Traceback" not in err
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -255,6 +257,17 @@ def test_hash_is_of_what_can_change_a_result(concept_directory, old, new, change
     before = load_concept(str(concept_directory)).hash
     edit(concept_directory, old, new)
     assert (load_concept(str(concept_directory)).hash != before) == changes
+
+
+def test_hash_of_a_concept_without_words_for_features_is_that_from_before_there_were_any(concept_directory):
+    table = tomllib.loads((concept_directory / "concept.toml").read_text(encoding="utf-8"))
+    content = {key: table[key] for key in ("name", "rollout_prompts", "one_word_prompts", "keywords")}
+    content["toward"] = "positive"
+    for split in ("generation", "test"):
+        lines = (concept_directory / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        content[split] = [json.loads(line) for line in lines]
+    expected = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert load_concept(str(concept_directory)).hash == expected
 
 
 @pytest.mark.parametrize("field", FIELDS)

@@ -14,7 +14,8 @@ from steering import cli
 from steering.concepts import load_concept
 from steering.methods import create_method, methods
 from steering.metrics import metrics
-from steering.profiles import Setting, load_profile
+from steering.profile_files import load_profile
+from steering.profiles import Setting
 from steering.results import Row
 from steering.sae_quality import METRICS
 from steering.vectors import FeatureWeight

@@ -44,12 +44,55 @@ def test_equal_norm_without_a_mean_difference_is_refused():
         at_equal_norm(replace(PROFILE, methods=(RANDOM,)))
 
 
+def test_equal_norm_with_a_mean_difference_that_is_itself_scaled_is_refused():
+    with pytest.raises(DataError) as caught:
+        at_equal_norm(replace(PROFILE, methods=(RANDOM, replace(DIFFERENCE, norm_of="random_direction"))))
+    assert str(caught.value) == (
+        "profile 'test': its plan 'mean_difference' is itself scaled to the norm of 'random_direction', so that "
+        "--equal-norm means nothing; leave out the plan's norm_of, or the option"
+    )
+
+
 def test_another_model_leaves_out_the_methods_that_read_the_embedded_saes_and_says_so():
     kept, note = without_foreign_saes(replace(PROFILE, model="other"), PROFILE)
     assert kept.methods == (RANDOM, DIFFERENCE)
     assert (kept.saes, kept.model) == ("", "other")
     assert note == (
         "Not run: delta, other features. The embedded SAEs are for the model 'embedded'; name others with --saes."
+    )
+
+
+def test_plan_runs_without_a_control_that_is_left_out_and_it_is_said():
+    controlled = (replace(DIFFERENCE, control="other features"), replace(RANDOM, control="mean_difference"))
+    kept, note = without_foreign_saes(replace(PROFILE, model="other", methods=(*controlled, FEATURES)), PROFILE)
+    assert kept.methods == (DIFFERENCE, controlled[1])
+    assert note == (
+        "Not run: other features. Run without a control: mean_difference. The embedded SAEs are for the model "
+        "'embedded'; name others with --saes."
+    )
+
+
+def test_plan_that_is_scaled_to_what_is_left_out_is_left_out_too_and_it_is_said():
+    scaled = replace(RANDOM, norm_of="other features")
+    further = MethodPlan("further", 1.0, "random_direction", norm_of="random_direction")
+    controlled = replace(DIFFERENCE, control="further")
+    asked = replace(PROFILE, model="other", methods=(further, scaled, controlled, FEATURES))
+    kept, note = without_foreign_saes(asked, PROFILE)
+    assert kept.methods == (DIFFERENCE,)
+    assert note == (
+        "Not run: other features. Not run, scaled to the norm of those: further, random_direction. "
+        "Run without a control: mean_difference. The embedded SAEs are for the model 'embedded'; name others with "
+        "--saes."
+    )
+
+
+def test_profile_of_which_nothing_is_left_is_refused_with_the_remedy():
+    asked = replace(PROFILE, model="other", methods=(DELTA, FEATURES))
+    with pytest.raises(DataError) as caught:
+        without_foreign_saes(asked, PROFILE)
+    assert str(caught.value) == (
+        "profile 'test': nothing is left to run. Not run: delta, other features. The embedded SAEs are for the model "
+        "'embedded'; name others with --saes."
     )
 
 

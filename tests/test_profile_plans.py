@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.errors import DataError, UnknownNameError
-from steering.profiles import MethodPlan, Profile, SaeBounds, load_profile
+from steering.profile_files import load_profile
+from steering.profiles import MethodPlan, Profile, SaeBounds
 from tests.test_profiles import METHODS, refusal, shown, write
 
 DELTA = """
@@ -105,7 +106,67 @@ def test_plan_with_a_key_that_plans_do_not_have_is_refused(path, key):
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_multiplier_that_is_not_finite_is_refused(path, value):
     message = refusal(path, f"[methods.mean_difference]\nmultiplier = {value}\n")
-    assert message == f"method 'mean_difference': multiplier is {value}; it must be finite"
+    assert message == f"mine.toml: method 'mean_difference': multiplier is {value}; it must be finite"
+
+
+@pytest.mark.parametrize("name", ["unsteered", "sae"])
+def test_plan_with_a_name_that_results_give_to_something_else_is_refused(path, name):
+    message = refusal(path, f'[methods.{name}]\nmethod = "mean_difference"\nmultiplier = 2\n')
+    assert message == f"mine.toml: method {name!r}: results call something else by this name; choose another"
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_plan_with_a_blank_name_is_refused(path, name):
+    message = refusal(path, f'[methods."{name}"]\nmethod = "mean_difference"\nmultiplier = 2\n')
+    assert message == f"mine.toml: method {name!r}: its name is blank; name it as in [methods.mean_difference]"
+
+
+def test_claim_at_a_layer_that_the_plan_itself_leaves_out_is_refused(path):
+    message = refusal(path, METHODS + "layers = [8, 20]\nclaimed_layers = [24, 8, 12]\n")
+    assert message == ("mine.toml: method 'mean_difference': claimed_layers [12, 24] are not among its layers, [8, 20]")
+    with pytest.raises(DataError, match=r"claimed_layers \[1\] are not among its layers, \[\]"):
+        MethodPlan("a", 1.0, claimed_layers=(1,), layers=())
+
+
+def plans_referring(key: str, **references: str) -> tuple[MethodPlan, ...]:
+    """Plans with the name of another, or none, in one of their keys."""
+    return tuple(MethodPlan(name, 1.0, **{key: other}) for name, other in references.items())
+
+
+@pytest.mark.parametrize("key", ["control", "norm_of"])
+@pytest.mark.parametrize(
+    ("references", "cycle"),
+    [
+        ({"a": "a"}, "'a' -> 'a'"),
+        ({"a": "b", "b": "a"}, "'a' -> 'b' -> 'a'"),
+        ({"a": "b", "b": "c", "c": "b"}, "'b' -> 'c' -> 'b'"),
+        ({"a": "", "b": "a", "c": "d", "d": "e", "e": "c"}, "'c' -> 'd' -> 'e' -> 'c'"),
+    ],
+)
+def test_plans_that_refer_to_each_other_in_a_circle_are_refused(key, references, cycle):
+    with pytest.raises(DataError) as caught:
+        Profile("p", "", "m", "c", "n", plans_referring(key, **references))
+    assert str(caught.value) == f"profile 'p': {key} goes in a circle: {cycle}; leave it out of one of them"
+
+
+def test_circle_in_a_file_is_refused(path):
+    assert refusal(path, METHODS + 'control = "mean_difference"\n').startswith(
+        "profile 'mine': control goes in a circle"
+    )
+
+
+@pytest.mark.parametrize("key", ["control", "norm_of"])
+@given(data=st.data())
+def test_plans_that_refer_to_earlier_ones_alone_are_taken(key, data):
+    names = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True))
+    references = {name: data.draw(st.sampled_from(["", *names[:number]])) for number, name in enumerate(names)}
+    plans = plans_referring(key, **references)
+    assert Profile("p", "", "m", "c", "n", plans[::-1]).methods == plans[::-1]
+
+
+def test_control_may_be_scaled_to_the_norm_of_the_plan_that_it_controls():
+    plans = (MethodPlan("a", 1.0, control="b"), MethodPlan("b", 1.0, norm_of="a"))
+    assert Profile("p", "", "m", "c", "n", plans).methods == plans
 
 
 def test_profile_names_saes_and_their_descriptions(path):
@@ -129,6 +190,20 @@ def test_bounds_of_saes_are_those_of_the_file(tmp_path_factory, bounds):
     path = tmp_path_factory.mktemp("profiles") / "mine.toml"
     table = "[sae_bounds]\n" + "".join(f"{key} = {value!r}\n" for key, value in bounds.items())
     assert load_profile(write(path, METHODS + table)).sae_bounds == SaeBounds(**bounds)
+
+
+@pytest.mark.parametrize("key", ["variance_explained", "loss_recovered", "l0"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_bound_that_is_not_finite_is_refused_with_the_file(path, key, value):
+    message = refusal(path, METHODS + f"[sae_bounds]\n{key} = {value}\n")
+    assert message == f"mine.toml: sae_bounds: {key} is {value}; it must be finite"
+
+
+@pytest.mark.parametrize("lines", ["multiplier = {}\n", "multiplier = 1\n[sae_bounds]\nl0 = {}\n"])
+def test_whole_number_that_no_float_holds_is_refused(path, lines):
+    message = refusal(path, "[methods.mean_difference]\n" + lines.format("1" + "0" * 400))
+    assert message.startswith("mine.toml: ")
+    assert "number" in message
 
 
 @pytest.mark.parametrize("value", ['"0.7"', "true", "[0.7]"])

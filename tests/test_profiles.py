@@ -12,7 +12,8 @@ from steering import embedded
 from steering.concepts import builtin_concepts
 from steering.errors import DataError, UnknownNameError
 from steering.methods import create_method
-from steering.profiles import MethodPlan, Profile, Setting, builtin_profiles, load_profile
+from steering.profile_files import builtin_profiles, load_profile
+from steering.profiles import MethodPlan, Profile, Setting
 
 REQUIRED = {"description": '"A test."', "model": '"embedded"', "concept": '"gender"', "neutral": '"embedded"'}
 METHODS = "[methods.mean_difference]\nmultiplier = 2\n"

@@ -123,6 +123,16 @@ def test_lines_say_nothing_of_being_done_where_the_work_failed(capsys, monkeypat
     assert capsys.readouterr().err == "reading: 1 of 3, 6 s\n"
 
 
+@pytest.mark.parametrize("text", ["model /a[/x]", "[bold]b[/bold]", "a :smile:", "[/]"])
+def test_what_looks_like_markup_is_shown_as_it_is(capsys, monkeypatch, text):
+    pretend_terminal(monkeypatch)
+    Bars().note(text)
+    assert text in capsys.readouterr().err
+    with Bars().work(text, 2) as advance:
+        advance(2)
+    assert text in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("reporter", [Lines(), Bars()], ids=["lines", "bars"])
 def test_notes_are_lines_on_standard_error(reporter, capsys):
     reporter.note("loading model small …")

@@ -11,7 +11,8 @@ import torch
 from steering.concepts import load_concept
 from steering.errors import SaeError
 from steering.neutral import NeutralSet
-from steering.profiles import Setting, load_profile
+from steering.profile_files import load_profile
+from steering.profiles import Setting
 from steering.results import SAE, Journal, load_rows
 from steering.sae_library import SaeLibrary
 from steering.sae_quality import METRICS, SaeQuality, held_out_quality, reconstruct

@@ -1,0 +1,126 @@
+"""Reading profiles: the built-in ones and those of users, from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from steering.errors import DataError, UnknownNameError
+from steering.files import read_toml
+from steering.profiles import MethodPlan, Profile, SaeBounds
+
+_KINDS = {str: "string", int: "whole number", float: "number", dict: "table"}
+
+
+def builtin_profiles() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    return sorted(path.stem for path in _builtin_root().glob("*.toml"))
+
+
+def load_profile(reference: str) -> Profile:
+    """Load a profile by the name of a built-in one or by path.
+
+    Raises:
+        UnknownNameError: There is no such profile, or the file has a key that profiles do not have.
+        DataError: The file is malformed or a value makes no sense.
+    """
+    if reference in builtin_profiles():
+        path = _builtin_root() / f"{reference}.toml"
+    elif os.path.isfile(reference):  # noqa: PTH113 - False, not an error, for what cannot be a path
+        path = Path(reference)
+    else:
+        raise UnknownNameError("profile", reference, builtin_profiles(), "Or give the path of a TOML file.")
+    return _profile(path, read_toml(path))
+
+
+def _builtin_root() -> Path:
+    return Path(str(resources.files("steering"))) / "data" / "profiles"
+
+
+def _profile(path: Path, table: dict[str, Any]) -> Profile:
+    known = {key.name for key in dataclasses.fields(Profile)}
+    for key in table:
+        if key not in known:
+            raise UnknownNameError(f"key in {path}", key, known)
+    required = {"description", "model", "concept", "neutral", "methods"}
+    if missing := sorted(required - set(table)):
+        raise DataError(f"{path}: missing {', '.join(missing)}")
+    values = {"name": path.stem} | table
+    layers = table.get("layers", "all")
+    values["layers"] = None if layers == "all" else _layers(path, "layers", layers, "'all' or ")
+    if not isinstance(table["methods"], dict):
+        raise DataError(f"{path}: methods must be tables such as [methods.mean_difference]")
+    if "sae_bounds" in table:
+        values["sae_bounds"] = _sae_bounds(path, table["sae_bounds"])
+    values["methods"] = tuple(_method_plan(path, name, entry) for name, entry in table["methods"].items())
+    for key, value in values.items():
+        default = getattr(Profile, key, "")
+        if key not in ("methods", "layers", "sae_bounds") and not _same_kind(value, default):
+            raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
+    profile = Profile(**values)
+    for plan in profile.methods:
+        if profile.layers is not None and (idle := set(plan.claimed_layers) - set(profile.layers)):
+            raise DataError(
+                f"{path}: [methods.{plan.name}] claims layers {sorted(idle)}, which the profile does not run"
+            )
+    return profile
+
+
+def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, ...]:
+    if isinstance(value, list) and all(type(layer) is int and layer >= 0 for layer in value):
+        return tuple(sorted(set(value)))
+    raise DataError(f"{path}: {key} is {value!r}; it must be {or_else}a list of block numbers from 0")
+
+
+def _sae_bounds(path: Path, entry: Any) -> SaeBounds:
+    known = {key.name for key in dataclasses.fields(SaeBounds)}
+    if not isinstance(entry, dict):
+        raise DataError(f"{path}: sae_bounds is {entry!r}; it must be a table")
+    for key, value in entry.items():
+        if key not in known:
+            raise UnknownNameError(f"key in [sae_bounds] of {path}", key, known)
+        if not _same_kind(value, 1.0):
+            raise DataError(f"{path}: {key} in [sae_bounds] is {value!r}; it must be a number")
+    with _naming(path):
+        return SaeBounds(**entry)
+
+
+def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
+    known = {key.name for key in dataclasses.fields(MethodPlan)} - {"name"}
+    if not isinstance(entry, dict) or not _same_kind(entry.get("multiplier"), 1.0):
+        raise DataError(f"{path}: [methods.{name}] must be a table with a number 'multiplier'")
+    for key in entry:
+        if key not in known:
+            raise UnknownNameError(f"key in [methods.{name}] of {path}", key, known)
+    for key, default in (("parameters", {}), ("method", ""), ("control", ""), ("norm_of", "")):
+        if key in entry and not _same_kind(entry[key], default):
+            raise DataError(
+                f"{path}: {key} of [methods.{name}] is {entry[key]!r}; it must be a {_KINDS[type(default)]}"
+            )
+    values = entry | {"multiplier": float(entry["multiplier"])}
+    for key in {"layers", "claimed_layers"} & set(entry):
+        values[key] = _layers(path, f"[methods.{name}] {key}", entry[key])
+    with _naming(path):
+        return MethodPlan(name, **values)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say in which file the fault is that a value finds with itself."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, float):
+        # TOML's whole numbers have no end; one that no float can hold is none of the numbers that are meant.
+        return isinstance(value, float) or (type(value) is int and abs(value) <= sys.float_info.max)
+    return type(value) is type(default)
