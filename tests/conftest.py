@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.documents import ROOT
 from tests.small_models import ARCHITECTURES, small_model, small_module, small_tokenizer
 
 pytest_plugins = ["pytester"]
+
+# bench is no part of the package. At the end of the path the checkout hides nothing that is installed.
+sys.path.append(str(ROOT))
 
 settings.register_profile("steering", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("steering")
