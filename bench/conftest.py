@@ -50,6 +50,7 @@ class Run:
     verdicts: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
+collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
 _RUN = pytest.StashKey[Run]()
 # Where output is no terminal, lines are as wide as the table needs.
 _WIDTH = 200

@@ -99,7 +99,9 @@ def sample_nucleus(
     chosen = torch.empty_like(branches)
     pending = torch.arange(len(logits), device=logits.device)
     for width in (*_WIDTHS, logits.shape[1]):
-        cumulative, tokens, enough = _candidates(logits[pending], log_total[pending], width, top_p, temperature)
+        whole = len(pending) == len(logits)
+        seen = (logits, log_total) if whole else (logits[pending], log_total[pending])
+        cumulative, tokens, enough = _candidates(*seen, width, top_p, temperature)
         place = torch.full((len(logits),), -1, device=logits.device)
         place[pending[enough]] = torch.nonzero(enough).squeeze(1)
         here = place[branches] >= 0

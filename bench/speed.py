@@ -1,0 +1,160 @@
+"""What the benchmarks of speed share: the work that they time, and the tables that they fill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from steering import load_concept
+from steering.concepts import keyword_pattern
+from steering.export import to_text
+from steering.machine import matrix_product_ceiling
+from steering.metrics.rollouts import is_confirmed
+from steering.model import LanguageModel
+from steering.neutral import load_neutral
+from steering.sampling import NucleusSampler, uniform_streams
+from steering.tokens import TokenizedText, tokenize_continuation, tokenize_document, tokenize_prompt
+from steering.vectors import Intervention, SteeringVector
+
+CONCEPT = load_concept("gender")
+TOP_P = 0.8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A line of the table."""
+
+    name: str
+    seconds: float
+    reference: float
+    wanted: str
+    share: float | None = None
+
+    @property
+    def cells(self) -> list[str]:
+        """Formatted."""
+        share = "-" if self.share is None else f"{self.share:.0%}"
+        ratio = f"{self.reference / self.seconds:.2f}"
+        return [self.name, f"{self.seconds:.3g}", f"{self.reference:.3g}", ratio, self.wanted, share]
+
+
+class Report:
+    """Collects what the tests measure, and shows it at the end."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self.growth: list[list[str]] = []
+
+    def tables(self) -> Iterator[list[list[str]]]:
+        """The tables that have lines."""
+        if self.stages:
+            header = ["stage", "seconds", "reference", "reference / own", "wanted", "of the ceiling"]
+            yield [header, *(stage.cells for stage in self.stages)]
+        if self.growth:
+            yield [["what grows", "size", "seconds", "of the first, per size"], *self.growth]
+
+
+def seconds_of(work: Callable[..., object], *arguments: Any) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - started
+
+
+def intervention(model: LanguageModel, layer: int, multiplier: float) -> Intervention:
+    """A vector of about the mean difference's effect: what it means is of no account here."""
+    direction = torch.randn(model.d_model, generator=torch.Generator().manual_seed(layer))
+    return Intervention(SteeringVector(direction, layer, "random", "none", model.name), multiplier)
+
+
+def block_operations(model: LanguageModel) -> float:
+    """Operations of one block's matrix products for one token; attention's own are left out."""
+    module = model.module
+    inside = sum(p.numel() for n, p in module.named_parameters() if p.ndim == 2 and "embed" not in n)
+    return 2 * inside / model.layer_count
+
+
+def head_operations(model: LanguageModel) -> float:
+    """Operations of the unembedding for one token."""
+    return 2.0 * model.d_model * model.module.config.vocab_size
+
+
+class Sampled:
+    """Samples rollouts of configurations, as the metric does, and counts what the model computes."""
+
+    def __init__(self, model: LanguageModel, prompt: list[int], rollouts: int, new_tokens: int) -> None:
+        self._model, self._prompt = model, prompt
+        self._rollouts, self._new_tokens = rollouts, new_tokens
+        self._sampler = NucleusSampler(uniform_streams(0, rollouts, new_tokens), TOP_P, 1.0)
+        self._pattern = keyword_pattern(CONCEPT.keywords.positive)
+
+    def __call__(self, interventions: Sequence[Intervention | None]) -> list[list[int]]:
+        """All configurations in one call."""
+        rows = [each for each in interventions for _ in range(self._rollouts)]
+        prompts = [self._prompt] * len(rows)
+        return self._model.generate(prompts, rows, self._sampler, self._new_tokens, ended=self._has_ended)
+
+    def _has_ended(self, completion: Sequence[int]) -> bool:
+        text = self._model.tokenizer.decode(list(completion), clean_up_tokenization_spaces=False)
+        return is_confirmed(self._pattern, text)
+
+    def tokens_computed(self, interventions: Sequence[Intervention | None]) -> int:
+        """How many tokens the model decodes for them: rows that are alike count once, and rows leave."""
+        counted = 0
+        step = self._model._decode_step  # noqa: SLF001 - it is counted, not changed
+
+        def counting(ids: torch.Tensor, *others: Any) -> torch.Tensor:
+            nonlocal counted
+            counted += len(ids)
+            return step(ids, *others)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self._model, "_decode_step", counting)
+            self(interventions)
+        return counted
+
+
+def stories(model: LanguageModel, split: str) -> list[TokenizedText]:
+    """Both sides of the concept's pairs."""
+    pairs = getattr(CONCEPT, split)
+    return [tokenize_continuation(model.tokenizer, p.prompt, side) for p in pairs for side in (p.positive, p.negative)]
+
+
+def documents(model: LanguageModel, count: int) -> list[TokenizedText]:
+    """Neutral documents of 32 + 64 tokens."""
+    return [tokenize_document(model.tokenizer, text, 32, 64) for text in load_neutral("embedded", count).documents]
+
+
+@pytest.fixture(scope="module")
+def report(request: pytest.FixtureRequest, model: LanguageModel, ceiling: float) -> Iterator[Report]:
+    """The report, printed when the module ends."""
+    collected = Report()
+    yield collected
+    manager = request.config.pluginmanager
+    lines = [to_text(table, 120) for table in collected.tables()]
+    lines.append(
+        f"{model.name}, {str(model.dtype).removeprefix('torch.')}, {model.device.type}, "
+        f"{torch.get_num_threads()} threads; fastest matrix product {ceiling / 1e9:.0f} GFLOP/s. Medians."
+    )
+    with manager.getplugin("capturemanager").global_and_fixture_disabled():
+        terminal = manager.getplugin("terminalreporter")
+        terminal.write_line("")
+        for line in lines:
+            terminal.write_line(line)
+
+
+@pytest.fixture(scope="module")
+def ceiling(model: LanguageModel) -> float:
+    """The machine's fastest matrix product, in operations per second."""
+    return matrix_product_ceiling(model.dtype, model.device)
+
+
+@pytest.fixture(scope="module")
+def prompt(model: LanguageModel) -> list[int]:
+    """The paper's prompt."""
+    return tokenize_prompt(model.tokenizer, CONCEPT.rollout_prompts[0])
