@@ -85,9 +85,14 @@ def head_operations(model: LanguageModel) -> float:
 
 
 class Sampled:
-    """Samples rollouts of configurations, as the metric does, and counts what the model computes."""
+    """Samples rollouts of configurations, as the metric does, and counts what the model computes.
+
+    Attributes:
+        tokens: How many were computed so far: rows that are alike count once, and rows leave.
+    """
 
     def __init__(self, model: LanguageModel, prompt: list[int], rollouts: int, new_tokens: int) -> None:
+        self.tokens = 0
         self._model, self._prompt = model, prompt
         self._rollouts, self._new_tokens = rollouts, new_tokens
         self._sampler = NucleusSampler(uniform_streams(0, rollouts, new_tokens), TOP_P, 1.0)
@@ -97,26 +102,16 @@ class Sampled:
         """All configurations in one call."""
         rows = [each for each in interventions for _ in range(self._rollouts)]
         prompts = [self._prompt] * len(rows)
-        return self._model.generate(prompts, rows, self._sampler, self._new_tokens, ended=self._has_ended)
+        return self._model.generate(prompts, rows, self, self._new_tokens, ended=self._has_ended)
+
+    def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        """Sample from the nucleus."""
+        self.tokens += len(logits)
+        return self._sampler.choose(logits, branches, rows, step)
 
     def _has_ended(self, completion: Sequence[int]) -> bool:
         text = self._model.tokenizer.decode(list(completion), clean_up_tokenization_spaces=False)
         return is_confirmed(self._pattern, text)
-
-    def tokens_computed(self, interventions: Sequence[Intervention | None]) -> int:
-        """How many tokens the model decodes for them: rows that are alike count once, and rows leave."""
-        counted = 0
-        step = self._model._decode_step  # noqa: SLF001 - it is counted, not changed
-
-        def counting(ids: torch.Tensor, *others: Any) -> torch.Tensor:
-            nonlocal counted
-            counted += len(ids)
-            return step(ids, *others)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(self._model, "_decode_step", counting)
-            self(interventions)
-        return counted
 
 
 def stories(model: LanguageModel, split: str) -> list[TokenizedText]:

@@ -61,7 +61,7 @@ def control_of(profile: Profile, cell: Cell) -> Cell | None:
 
 
 def plans_of(profile: Profile, cell: Cell) -> list[MethodPlan]:
-    """The plans whose vectors a cell needs: its own, and the one whose norm it takes."""
+    """The plans whose vectors a cell needs: its own, the one whose norm it takes, and so on."""
     plan = profile.plan(cell.method)
     return [plan, *plans_of(profile, Cell(plan.norm_of, cell.layer, 0.0))] if plan.norm_of else [plan]
 

@@ -95,7 +95,8 @@ def decode(
     live, branch = torch.arange(len(rows), device=device), torch.tensor(branches, device=device)
     cache, mask, logits = prefix.cache, prefix.mask, prefix.logits
     for number in range(limits.new_tokens):
-        tokens = sampler.choose(logits, branch, names[live].to(logits.device), number).to(device)
+        place = logits.device
+        tokens = sampler.choose(logits, branch.to(place), names[live].to(place), number).to(device)
         kept = _append(completions, live.tolist(), tokens.tolist(), limits)
         advance()
         if not kept or number + 1 == limits.new_tokens:

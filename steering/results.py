@@ -115,6 +115,17 @@ class Row:
         details = json.dumps([self.parameters, self.measurement], sort_keys=True)
         return (*identity, self.vector_hash, details, self.metric)
 
+    @property
+    def lacks_vector(self) -> bool:
+        """Whether there was no vector to measure, though there should have been one."""
+        return self.status == "failed" and self.method not in (UNSTEERED, SAE) and not self.vector_hash
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What two measurements share even where only one of them had a vector."""
+        identity = (self.model_hash, self.dtype, self.device, self.data_hash, self.method, self.layer, self.seed)
+        return (*identity, json.dumps(self.measurement, sort_keys=True), self.metric)
+
 
 @dataclass(frozen=True)
 class _Versioned:
@@ -178,6 +189,8 @@ class Journal:
 def load_rows(path: Path) -> list[Row]:
     """Read a journal; where a value was measured more than once, the last measurement counts.
 
+    A cell whose vector could not be constructed, and later could, counts as measured.
+
     Args:
         path: A results directory or file. A last line that a killed run left unfinished is passed over.
 
@@ -193,7 +206,9 @@ def load_rows(path: Path) -> list[Row]:
         raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
     lines = content.split(b"\n")[:-1]
     rows = [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    return list({row.key: row for row in rows}.values())
+    last = {row.key: row for row in rows}
+    latest = {row.place: row for row in rows}
+    return [row for row in last.values() if not row.lacks_vector or latest[row.place] is row]
 
 
 def _row(file: Path, number: int, line: bytes) -> Row:

@@ -176,9 +176,10 @@ class Sweep:
         vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
         if not others:
             return Intervention(vector, cell.multiplier)
-        reference = construct(others[0].method, others[0].parameters, self.activations, cell.layer)
+        other = others[-1]  # those between are themselves scaled to its norm
+        reference = construct(other.method, other.parameters, self.activations, cell.layer)
         if vector.norm == 0:
-            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {others[0].name}")
+            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {other.name}")
         return Intervention(vector, cell.multiplier * reference.norm / vector.norm)
 
     def _observe(self, interventions: Sequence[Intervention | None]) -> list[list[Observation | str]]:
