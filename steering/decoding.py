@@ -16,9 +16,9 @@ from transformers import Cache
 from steering.progress import Advance
 from steering.sampling import Sampler
 
-# Below so many rows, matrix products take kernels of their own, which add up in another order: a row must not depend on
-# how many others there are.
-_FEWEST_BRANCHES = 8
+# Where rows are few (under a number that grows with the threads), matrix products take those beyond a multiple of four by
+# kernels of their own, which add up in another order: a row must not depend on how many others there are.
+_ROWS_MULTIPLE = 8
 # Branches that no row needs any more are computed on until they are so many of all: leaving copies the whole cache.
 _IDLE_SHARE = 1 / 20
 
@@ -59,9 +59,9 @@ class Limits:
     ended: Ended
 
 
-def at_least(rows: torch.Tensor) -> torch.Tensor:
-    """Repeat the last of some row numbers, so that there are enough rows for a row's result not to depend on them."""
-    missing = _FEWEST_BRANCHES - len(rows)
+def filled_up(rows: torch.Tensor) -> torch.Tensor:
+    """Repeat the last of some row numbers, up to a number of rows on which a row's result does not depend."""
+    missing = -len(rows) % _ROWS_MULTIPLE
     return torch.cat([rows, rows[-1:].expand(missing)]) if missing > 0 else rows
 
 
@@ -127,11 +127,11 @@ def _branches(
     alike, own = torch.unique(torch.stack([branch, tokens]), dim=1, return_inverse=True)
     parents, inputs = alike
     unbranched = len(parents.unique()) == len(parents)
-    if unbranched and len(parents) > max(_FEWEST_BRANCHES, count * (1 - _IDLE_SHARE)):
+    if unbranched and len(parents) > count * (1 - _IDLE_SHARE):
         kept = torch.zeros(count, dtype=inputs.dtype, device=inputs.device)
         kept[parents] = inputs
         return torch.arange(count, device=inputs.device), kept, parents[own]
-    return at_least(parents), at_least(inputs), own
+    return filled_up(parents), filled_up(inputs), own
 
 
 def _append(completions: list[list[int]], live: list[int], tokens: list[int], limits: Limits) -> list[int]:

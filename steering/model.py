@@ -20,7 +20,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from steering.attention import use_matrix_products
 from steering.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.checks import check_interventions, check_layers, check_lengths
-from steering.decoding import Ended, Limits, Prefix, at_least, decode
+from steering.decoding import Ended, Limits, Prefix, decode, filled_up
 from steering.edits import additions
 from steering.errors import NonFiniteError
 from steering.families import family
@@ -197,7 +197,7 @@ class LanguageModel:
             for layer in range(start.layer + 1):
                 self._blocks[layer].skip(start.residual)
             final = self._unembedding.input
-            self._unembedding.input = final.flatten(0, 1)[at_least(indices)].unsqueeze(0)
+            self._unembedding.input = final.flatten(0, 1)[filled_up(indices)].unsqueeze(0)
             output = self._traced.output.save()
         logits: torch.Tensor = output.logits
         return logits[0, : len(indices)]
@@ -262,7 +262,7 @@ class LanguageModel:
 
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
         """Read prompts, padded on the left to a width, each with its intervention."""
-        enough = [rows[index] for index in at_least(torch.arange(len(rows))).tolist()]
+        enough = [rows[index] for index in filled_up(torch.arange(len(rows))).tolist()]
         batch = pad_left([prompt for prompt, _ in enough], self._pad_id, width).to(self.device)
         steered = [intervention for _, intervention in enough]
         edits = additions(steered, batch.mask.bool(), self.d_model, self.dtype)

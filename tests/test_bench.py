@@ -19,6 +19,18 @@ from tests.documents import ROOT
 
 # Loaded here, since pytester forgets the modules that are first imported while it runs.
 PLUGINS = (*methods, *metrics)
+# As where memory allows no more: small models' cells all fit together.
+ONE_CELL_AT_A_TIME = """
+import sys
+import pytest
+
+class Plugin:
+    def pytest_sessionstart(self):
+        from steering.sweep import Sweep
+        Sweep._together = 1
+
+sys.exit(pytest.main(sys.argv[1:], plugins=[Plugin()]))
+"""
 
 
 def profile_claiming(path: Path, concept: Path, model: Path, neutral: Path, bound: float) -> Path:
@@ -187,12 +199,14 @@ def test_full_disk_ends_the_run_with_one_message_and_keeps_what_was_measured(ben
 
 
 def test_interrupt_keeps_finished_cells_and_prints_the_table(arguments, tmp_path):
-    command = [sys.executable, "-m", "pytest", "bench", *arguments, "--rollouts=1200", "-p", "no:cacheprovider"]
+    options = ["bench", *arguments, "--rollouts=1200", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-c", ONE_CELL_AT_A_TIME, *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     journal = tmp_path / "results" / "results.jsonl"
     deadline = time.monotonic() + 300
     # When the second cell is written, the first is surely finished, its verdict included.
     while time.monotonic() < deadline and (not journal.exists() or "random_direction" not in journal.read_text()):
+        assert process.poll() is None, "the run ended before the second cell was written"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)

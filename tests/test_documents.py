@@ -97,10 +97,10 @@ def test_readme_shows_the_output_of_its_commands():
     assert len(example.splitlines()) == 2
 
 
-def test_results_document_names_every_key_and_metric():
+def test_results_document_names_every_key_and_metric(llama):
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     setting = Setting.load(load_profile("embedded"))
-    names = {name for metric in metrics for name in metrics[metric](setting).names}
+    names = {name for metric in metrics for name in metrics[metric](setting, llama).names}
     assert {"rollout_probability", "loss_neutral", "one_word_success"} < names
     for name in (*names, *METRICS, *(field.name for row in (Row, FeatureWeight) for field in fields(row))):
         assert f"`{name}`" in text

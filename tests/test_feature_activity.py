@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.feature_activity import FeatureActivity, _Count, read_activity
+from steering.model import _TOKEN_BUDGETS
 from steering.progress import Silent
 from tests.small_models import small_model
 from tests.small_saes import D_MODEL, D_SAE, small_sae
@@ -106,7 +107,7 @@ def test_batches_of_any_size_add_up_to_the_same(saes, monkeypatch):
     rows = [model.tokenizer(text)["input_ids"] for text in TEXTS]
     found = []
     for budget in (8, 1024):
-        monkeypatch.setattr("steering.model._TOKEN_BUDGET", budget)
+        monkeypatch.setitem(_TOKEN_BUDGETS, "cpu", budget)
         found.append(read_activity(model, saes, rows, 4, Silent())[1])
     torch.testing.assert_close(found[0].strongest, found[1].strongest, rtol=1e-4, atol=1e-4)
     assert torch.equal(found[0].fired, found[1].fired)

@@ -7,6 +7,7 @@ import pytest
 
 from steering.activations import FeatureReader, capture_pairs
 from steering.concepts import load_concept
+from steering.continuation_losses import ContinuationLosses
 from steering.features import logit_lens
 from steering.methods import construct
 from steering.model import LanguageModel
@@ -46,7 +47,8 @@ def test_embedded_model_knows_english(model):
 def test_zero_multiplier_reproduces_the_unsteered_run_to_the_last_bit(model, steered):
     zero = Intervention(steered.vector, 0.0)
     texts = [tokenize_document(model.tokenizer, text, 32, 64) for text in load_neutral("embedded", 8).documents]
-    assert (model.losses(texts, [zero] * 8) == model.losses(texts, [None] * 8)).all()
+    here, unsteered = ContinuationLosses(model, texts).measure([zero, None])
+    assert (here == unsteered).all()
     prompt = model.tokenizer("My favorite doll is a little")["input_ids"]
     sampler = NucleusSampler(uniform_streams(0, 16, 20), 0.8, 1.0)
     assert model.generate([prompt] * 16, [zero] * 16, sampler, 20) == model.generate(
@@ -58,10 +60,10 @@ def test_steering_raises_the_loss_of_feminine_stories_more_than_that_of_neutral_
     pairs = load_concept("gender").test[:16]
     stories = [tokenize_document(model.tokenizer, f"{pair.prompt} {pair.negative}", 20, 40) for pair in pairs]
     neutral = [tokenize_document(model.tokenizer, text, 20, 40) for text in load_neutral("embedded", 16).documents]
-    changes = [
-        float(np.mean(model.losses(texts, [steered] * 16) - model.losses(texts, [None] * 16)))
-        for texts in (stories, neutral)
-    ]
+    changes = []
+    for texts in (stories, neutral):
+        here, unsteered = ContinuationLosses(model, texts).measure([steered, None])
+        changes.append(float(np.mean(here - unsteered)))
     assert changes[0] > changes[1] + 0.05
 
 

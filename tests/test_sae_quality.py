@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from steering.concepts import load_concept
+from steering.continuation_losses import ContinuationLosses
 from steering.errors import SaeError
 from steering.neutral import NeutralSet
 from steering.profile_files import load_profile
@@ -225,8 +226,9 @@ def test_the_mean_of_items_is_the_ratio_of_sums(measuring, model, rows, tmp_path
     sae = load_small(tmp_path / "saes" / "0")
     texts = [TokenizedText(tuple(row), 1) for row in cut]
     sums = reconstruct(model, [sae], cut)[sae.layer]
-    clean = model.losses(texts, [None] * len(texts))
-    spliced, ablated = (model.replaced_losses(texts, 0, replace) for replace in (sae.reconstruct, torch.zeros_like))
+    losses = ContinuationLosses(model, texts)
+    clean = losses.measure([None])[0]
+    spliced, ablated = (losses.replaced(0, replace) for replace in (sae.reconstruct, torch.zeros_like))
     expected = {
         "sae_variance_explained": 1 - sums.squared_error.sum() / sums.variance,
         "sae_l0": sums.active.mean(),

@@ -9,9 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from steering.sampling import Greedy, NucleusSampler, sample_nucleus, uniform_streams
+from steering.sampling import _WIDTHS, Greedy, NucleusSampler, Sampler, sample_nucleus, uniform_streams
 
-CANDIDATES = 512
 LARGEST = np.nextafter(1.0, 0.0)
 # Relative error of a total of probabilities that is rounded to float32 as the logits are.
 ROUNDING = 1e-5
@@ -67,11 +66,27 @@ def acceptable(logits: np.ndarray, uniform: float, top_p: float) -> np.ndarray:
     return order[min(ranks) : max(ranks) + 1]
 
 
-def sample(logits: np.ndarray, uniforms: np.ndarray, top_p: float) -> np.ndarray:
-    return sample_nucleus(torch.from_numpy(logits), torch.from_numpy(uniforms), top_p).numpy()
+def sample(
+    logits: np.ndarray,
+    uniforms: np.ndarray,
+    top_p: float,
+    branches: np.ndarray | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> np.ndarray:
+    given = None if branches is None else torch.from_numpy(branches)
+    tensor = torch.from_numpy(logits).to(dtype)
+    return sample_nucleus(tensor, torch.from_numpy(uniforms), top_p, branches=given).numpy()
 
 
-vocabularies = st.one_of(st.integers(2, 12), st.integers(CANDIDATES - 3, CANDIDATES + 3), st.integers(2, 2000))
+def choose(sampler: Sampler, logits: torch.Tensor, step: int = 0) -> torch.Tensor:
+    """A token for each distribution, every row having its own."""
+    rows = torch.arange(len(logits))
+    return sampler.choose(logits, rows, rows, step)
+
+
+vocabularies = st.one_of(
+    st.integers(2, 12), *(st.integers(width - 3, width + 3) for width in _WIDTHS), st.integers(2, 2000)
+)
 uniform_values = st.one_of(st.floats(0, float(LARGEST)), st.sampled_from([0.0, 0.5, float(LARGEST)]))
 top_ps = st.one_of(st.floats(0.01, 1.0), st.sampled_from([0.01, 0.5, 1.0]))
 
@@ -84,12 +99,34 @@ top_ps = st.one_of(st.floats(0.01, 1.0), st.sampled_from([0.01, 0.5, 1.0]))
 )
 @example(2000, [(kind, 0.999) for kind in KINDS], 0.95, 1)
 @example(2000, [(kind, 0.4) for kind in KINDS], 1.0, 2)
-@example(CANDIDATES, [(kind, float(LARGEST)) for kind in KINDS], 1.0, 3)
+@example(_WIDTHS[0], [(kind, float(LARGEST)) for kind in KINDS], 1.0, 3)
+@example(_WIDTHS[1], [(kind, float(LARGEST)) for kind in KINDS], 1.0, 4)
 def test_sampling_equals_a_full_sort(vocabulary, rows, top_p, seed):
     logits = stack([kind for kind, _ in rows], vocabulary, seed)
     uniforms = np.array([uniform for _, uniform in rows])
     for row, token in enumerate(sample(logits, uniforms, top_p)):
         assert token in acceptable(logits[row], uniforms[row], top_p)
+
+
+@given(
+    vocabulary=vocabularies,
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
+    rows=st.lists(st.tuples(st.integers(0, 5), uniform_values), max_size=12),
+    top_p=top_ps,
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(2000, list(KINDS), [(branch % len(KINDS), 0.9) for branch in range(40)], 0.95, torch.bfloat16, 1)
+@example(1100, ["flat", "dominant", "spread"], [(2, 0.99), (0, 0.99), (2, 0.1), (0, 0.1)], 0.9, torch.float32, 2)
+def test_rows_that_share_distributions_sample_each_from_its_own(vocabulary, kinds, rows, top_p, dtype, seed):
+    logits = stack(kinds, vocabulary, seed)
+    branches = np.array([branch % len(kinds) for branch, _ in rows], dtype=np.int64)
+    uniforms = np.array([uniform for _, uniform in rows], dtype=np.float64)
+    seen = torch.from_numpy(logits).to(dtype).float().numpy()  # what is left of them in the dtype
+    found = sample(logits, uniforms, top_p, branches, dtype)
+    assert found.shape == branches.shape
+    for token, branch, uniform in zip(found, branches, uniforms, strict=True):
+        assert token in acceptable(seen[branch], uniform, top_p)
 
 
 @given(kind=st.sampled_from(KINDS), vocabulary=vocabularies, top_p=top_ps, seed=st.integers(0, 2**32 - 1))
@@ -104,7 +141,7 @@ def test_the_nucleus_is_walked_from_its_most_to_its_least_probable_token(kind, v
     assert set(tokens) <= set(nucleus(logits[0], top_p * (1 + ROUNDING))[0])
 
 
-@pytest.mark.parametrize("above", [0, 300, CANDIDATES - 1, CANDIDATES])
+@pytest.mark.parametrize("above", [0, 60, 300, *(width + more for width in _WIDTHS for more in (-1, 0, 1))])
 def test_equal_tokens_around_the_last_candidate_enter_the_nucleus_by_id(above):
     logits = np.zeros(1500, dtype=np.float32)
     logits[np.random.default_rng(0).permutation(1500)[:above]] = 1.0
@@ -150,18 +187,41 @@ def test_streams_are_uniform_from_0_to_below_1():
     assert len(np.unique(values)) == values.size
 
 
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=9), st.integers(0, 4))
+def test_row_i_draws_the_uniforms_of_its_own_name(names, step):
+    """Also where it has left rows before it behind, and where names go on beyond the streams, configuration by
+    configuration."""
+    uniforms = uniform_streams(1, 3, 5)
+    logits = torch.zeros(1, 100)  # token i stands for uniforms from i / 100 on
+    rows = torch.tensor(names) + 3 * torch.arange(len(names))
+    found = NucleusSampler(uniforms, 1.0, 1.0).choose(logits, torch.zeros_like(rows), rows, step)
+    expected = [int(uniforms[name, step] * 100) for name in names]
+    assert np.abs(found.numpy() - expected).max() == 0
+
+
+def test_greedy_rows_follow_their_distribution():
+    logits = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    branches = torch.tensor([1, 1, 0, 1])
+    assert Greedy().choose(logits, branches, torch.tensor([9, 4, 5, 6]), 0).tolist() == [0, 0, 1, 0]
+
+
 def test_greedy_takes_the_lowest_id_among_equals():
     logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0], [-2.0, -3.0, -2.0, -1.5]])
-    assert Greedy().choose(logits, 0).tolist() == [1, 0, 3]
+    assert choose(Greedy(), logits).tolist() == [1, 0, 3]
     tied = stack(["two values"] * 20 + ["integers"] * 20, 5000, 0)
-    assert Greedy().choose(torch.from_numpy(tied), 3).tolist() == tied.argmax(axis=1).tolist()
+    assert choose(Greedy(), torch.from_numpy(tied), 3).tolist() == tied.argmax(axis=1).tolist()
 
 
-@given(temperature=st.floats(0.1, 4.0), seed=st.integers(0, 2**32 - 1), step=st.integers(0, 4))
-def test_temperature_divides_the_logits_and_each_step_has_its_own_uniforms(temperature, seed, step):
+@given(
+    temperature=st.floats(0.1, 4.0),
+    vocabulary=st.sampled_from([60, _WIDTHS[0] + 1, _WIDTHS[1] + 1]),
+    seed=st.integers(0, 2**32 - 1),
+    step=st.integers(0, 4),
+)
+def test_temperature_divides_the_logits_and_each_step_has_its_own_uniforms(temperature, vocabulary, seed, step):
     uniforms = uniform_streams(seed, 12, 5)
-    logits = stack(["spread"] * 12, 60, seed)
-    found = NucleusSampler(uniforms, 0.95, temperature).choose(torch.from_numpy(logits), step)
+    logits = stack(["spread"] * 12, vocabulary, seed)
+    found = choose(NucleusSampler(uniforms, 0.95, temperature), torch.from_numpy(logits), step)
     scaled = (logits / np.float32(temperature)).astype(np.float32)
     for row, token in enumerate(found.tolist()):
         # One more rounding of the logits is allowed for.
@@ -173,10 +233,10 @@ def test_a_very_low_temperature_is_greedy():
     generator = np.random.default_rng(0)
     logits = torch.from_numpy(np.stack([generator.permutation(800) / 100 for _ in range(50)]).astype(np.float32))
     sampler = NucleusSampler(uniform_streams(0, 50, 1), 1.0, 1e-4)
-    assert torch.equal(sampler.choose(logits, 0), Greedy().choose(logits, 0))
+    assert torch.equal(choose(sampler, logits), choose(Greedy(), logits))
 
 
 def test_a_very_small_top_p_is_greedy():
     logits = torch.from_numpy(stack(list(KINDS), 900, 6))
     sampler = NucleusSampler(uniform_streams(0, len(KINDS), 1), 1e-6, 1.0)
-    assert torch.equal(sampler.choose(logits, 0), Greedy().choose(logits, 0))
+    assert torch.equal(choose(sampler, logits), choose(Greedy(), logits))

@@ -13,7 +13,7 @@ import torch
 from steering.cells import Cell
 from steering.concepts import Keywords, load_concept
 from steering.errors import NonFiniteError
-from steering.metrics.losses import NeutralLoss
+from steering.metrics.losses import LossChange
 from steering.model import LanguageModel
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
@@ -26,6 +26,7 @@ PLANS = (
     MethodPlan("random_direction", 3.0, parameters={"seed": 3}),
 )
 PROFILE = Profile("test", "", "m", "c", "n", PLANS, rollouts=6, new_tokens=5, neutral_prompt_tokens=4)
+NEIGHBOURS = (("mean_difference", 0, 2.0), ("random_direction", 1, 3.0), ("mean_difference", 1, 2.0))
 NAMES = {
     "rollout_probability", "loss_positive", "loss_change_positive", "loss_negative", "loss_change_negative",
     "loss_neutral", "loss_change_neutral", "one_word_changed", "one_word_success",
@@ -107,8 +108,10 @@ def test_cell_is_measured_and_written_once(llama, setting, tmp_path):
     before = (tmp_path / "results.jsonl").read_bytes()
     assert sweep.measure(dataclasses.replace(cell)) is outcome
     assert (tmp_path / "results.jsonl").read_bytes() == before
+    neighbours = [sweep.measure(Cell(*named)) for named in NEIGHBOURS]
+    assert (tmp_path / "results.jsonl").read_bytes() == before, "the neighbours were measured with it"
     other = sweep.measure(dataclasses.replace(cell, multiplier=4.0))
-    assert sweep.outcomes == [sweep.unsteered, outcome, other]
+    assert sweep.outcomes == [sweep.unsteered, outcome, *neighbours, other]
 
 
 def test_control_is_measured_first_and_once(llama, setting, tmp_path):
@@ -116,8 +119,7 @@ def test_control_is_measured_first_and_once(llama, setting, tmp_path):
     cell, control = Cell("mean_difference", 1, 2.0), Cell("random_direction", 1, 3.0)
     outcome = sweep.measure(cell)
     assert [measured.cell for measured in sweep.outcomes] == [None, control, cell]
-    assert sweep.control_of(cell) is sweep.measure(control)
-    assert sweep.control_of(control) is None
+    assert sweep.measure(control) is sweep.outcomes[1]
     assert sweep.outcomes[-1] is outcome, "nothing was measured again"
     lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 3 * len(NAMES)
@@ -140,8 +142,14 @@ def test_p_control_is_the_paired_test_against_the_control_s_rollouts(llama, sett
 
 
 def test_method_parameters_reach_the_vector_and_the_rows(llama, setting, tmp_path):
-    sweep_of(setting, llama, tmp_path).measure(Cell("random_direction", 0, 2.0))
-    assert load_rows(tmp_path)[-1].parameters == {"seed": 3}
+    outcome = sweep_of(setting, llama, tmp_path).measure(Cell("random_direction", 0, 2.0))
+    [vector_hash] = {row.vector_hash for row in outcome.rows}
+    assert outcome.rows[0].parameters == {"seed": 3, "construction": "random_direction"}
+    assert load_rows(tmp_path)[-1].parameters == {"seed": 3, "construction": "random_direction"}
+    plans = (PLANS[0], dataclasses.replace(PLANS[1], parameters={"seed": 4}))
+    other = dataclasses.replace(setting, profile=dataclasses.replace(PROFILE, methods=plans))
+    changed = sweep_of(other, llama, tmp_path / "other").measure(Cell("random_direction", 0, 2.0))
+    assert changed.rows[0].vector_hash != vector_hash
 
 
 def test_direction_is_reversed_with_the_sides(llama, setting, tmp_path):
@@ -165,12 +173,16 @@ def test_concept_without_one_word_prompts_skips_that_metric_with_the_reason(llam
 
 
 def test_metric_that_fails_leaves_the_others_measured(llama, setting, tmp_path, monkeypatch):
-    def fail(*_: object) -> None:
-        raise NonFiniteError("the loss of text 2 is nan")
+    measured = LossChange.observe
+
+    def fail(metric: LossChange, *arguments: object) -> object:
+        if metric.kind == "neutral":
+            raise NonFiniteError("the loss of text 2 is nan")
+        return measured(metric, *arguments)
 
     sweep = sweep_of(setting, llama, tmp_path)
     assert sweep.unsteered.failures == []
-    monkeypatch.setattr(NeutralLoss, "observe", fail)
+    monkeypatch.setattr(LossChange, "observe", fail)
     outcome = sweep.measure(Cell("random_direction", 0, 1.0))
     assert outcome.failures == ["the loss of text 2 is nan"]
     failed = [row for row in load_rows(tmp_path) if row.status == "failed"]

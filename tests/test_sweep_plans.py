@@ -96,7 +96,7 @@ def test_chosen_features_are_those_described_by_the_concept_s_words(llama, setti
 def test_vectors_that_are_no_sum_of_features_have_none_in_their_rows(llama, setting, saes, tmp_path):
     sweep = sweep_of(setting, llama, tmp_path, saes, cell("mean_difference"), cell("delta"))
     sweep.measure(cell("mean_difference"))
-    assert {row.features for row in load_rows(tmp_path)} == {()}
+    assert {row.features for row in rows_of(tmp_path, "mean_difference") + rows_of(tmp_path, "unsteered")} == {()}
 
 
 def test_control_of_features_is_measured_with_as_many_of_them(llama, setting, saes, tmp_path):
