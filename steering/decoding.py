@@ -16,8 +16,8 @@ from transformers import Cache
 from steering.progress import Advance
 from steering.sampling import Sampler
 
-# Where rows are few (under a number that grows with the threads), matrix products take those beyond a multiple of four by
-# kernels of their own, which add up in another order: a row must not depend on how many others there are.
+# Where rows are few, matrix products take those beyond a multiple of four by kernels of their own, which add up in
+# another order; how few that is grows with the threads. A row must not depend on how many others there are.
 _ROWS_MULTIPLE = 8
 # Branches that no row needs any more are computed on until they are so many of all: leaving copies the whole cache.
 _IDLE_SHARE = 1 / 20
