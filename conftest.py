@@ -23,4 +23,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--seed", type=int, metavar="N", help="seed of sampling")
     option("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
     option("--device", default="auto", help="for instance cpu, cuda or mps (default: the best there is)")
+    option("--fresh", action="store_true", help="capture activations anew instead of reading them from the cache")
     option("--results", default="results", metavar="DIR", help="where results.jsonl is appended to (default: results)")

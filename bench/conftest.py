@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from steering import progress
+from steering.activation_cache import ActivationCache
 from steering.cells import Cell, Outcome
 from steering.checks import check_layers
 from steering.claims import Verdict, check_claims, judge, judge_sae, waiver, without_claims
@@ -185,8 +186,8 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
     config = request.config
     run = config.stash[_RUN]
     with _ending_cleanly(), _uncaptured(config):
-        journal, reporter = Journal(run.results), progress.for_terminal()
-        sweep = Sweep(run.setting, model, journal, run.cells, run=run.name, saes=run.saes, progress=reporter)
+        options = {"progress": progress.for_terminal(), "cache": ActivationCache(fresh=config.getoption("fresh"))}
+        sweep = Sweep(run.setting, model, Journal(run.results), run.cells, run=run.name, saes=run.saes, **options)
         run.outcomes = sweep.outcomes
         _ = sweep.unsteered, sweep.activations
     return sweep

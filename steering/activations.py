@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
+from steering.activation_cache import ActivationCache, LayerActivations, units_of
 from steering.concepts import ContrastPair
 from steering.contrast_features import ContrastFeatures, FeatureReduction
 from steering.errors import NonFiniteError, SaeError, SteeringError, UnknownNameError
 from steering.features import Descriptions
 from steering.model import CapturedBatch, LanguageModel
-from steering.progress import Reporter
+from steering.progress import Reporter, Silent
 from steering.sae import SparseAutoencoder
 from steering.tokens import TokenizedText, tokenize_continuation
 
@@ -103,12 +105,16 @@ def capture_pairs(
     *,
     reader: FeatureReader | None = None,
     progress: Reporter | None = None,
+    cache: ActivationCache | None = None,
 ) -> ContrastActivations:
     """Run the model once over both sides of each pair, and keep what the construction methods need.
 
     That is the last token's residual stream at each layer, and the feature activations over the continuation's tokens
     where there is an SAE. A text is prompt + " " + continuation, so none of these tokens is at position 0, whose
     residual stream is an attention sink that says nothing of the text.
+
+    Layers that the cache holds are read from it, and the model runs for the others alone. It changes no bit of the
+    result.
 
     Raises:
         UnknownNameError: The model has no such layer.
@@ -125,20 +131,18 @@ def capture_pairs(
         for pair in pairs
         for continuation in (pair.positive, pair.negative)
     ]
-    wanted = sorted({*layers, *(sae.layer for sae, _ in reader.saes)})
+    saes = {sae.layer: sae for sae, _ in reader.saes}
+    wanted = sorted({*layers, *saes})
+    progress = progress or Silent()
+    capture = partial(_capture, model, texts, saes, progress)
+    found = capture(wanted) if cache is None else cache.obtain(units_of(model, texts, wanted, saes), capture, progress)
     last = torch.empty(len(texts), len(wanted), model.d_model)
-    reductions = {sae.layer: FeatureReduction(sae, len(texts)) for sae, _ in reader.saes}
-    for batch in model.capture([text.ids for text in texts], wanted, progress):
-        rows, ends = torch.tensor(batch.rows), torch.tensor(batch.lengths) - 1
-        for index, layer in enumerate(wanted):
-            residual = batch.residuals[layer]
-            last[rows, index] = residual[torch.arange(len(ends)), ends.to(residual.device)].float().cpu()
-        for layer, reduction in reductions.items():
-            reduction.add(batch.rows, _continuations(batch, layer, texts))
+    for index, layer in enumerate(wanted):
+        last[:, index] = found[layer].residuals
     features = {
         sae.layer: ContrastFeatures(
-            reductions[sae.layer].matrices(slice(0, None, 2)),
-            reductions[sae.layer].matrices(slice(1, None, 2)),
+            {rule: matrix[0::2] for rule, matrix in found[sae.layer].features.items()},
+            {rule: matrix[1::2] for rule, matrix in found[sae.layer].features.items()},
             sae,
             descriptions,
             reader.keywords,
@@ -147,6 +151,30 @@ def capture_pairs(
     }
     ids = tuple(pair.id for pair in pairs)
     return ContrastActivations(last[0::2], last[1::2], tuple(wanted), ids, concept, model.name, features)
+
+
+def _capture(
+    model: LanguageModel,
+    texts: Sequence[TokenizedText],
+    saes: Mapping[int, SparseAutoencoder],
+    progress: Reporter,
+    layers: Sequence[int],
+) -> dict[int, LayerActivations]:
+    """Layer -> its activations, in one pass; each batch is reduced before the next is read."""
+    last = {layer: torch.empty(len(texts), model.d_model) for layer in layers}
+    reductions = {layer: FeatureReduction(saes[layer], len(texts)) for layer in layers if layer in saes}
+    for batch in model.capture([text.ids for text in texts], layers, progress):
+        rows, ends = torch.tensor(batch.rows), torch.tensor(batch.lengths) - 1
+        for layer in layers:
+            residual = batch.residuals[layer]
+            last[layer][rows] = residual[torch.arange(len(ends)), ends.to(residual.device)].float().cpu()
+        for layer, reduction in reductions.items():
+            reduction.add(batch.rows, _continuations(batch, layer, texts))
+    every = slice(None)
+    return {
+        layer: LayerActivations(last[layer], reductions[layer].matrices(every) if layer in reductions else {})
+        for layer in layers
+    }
 
 
 def _continuations(batch: CapturedBatch, layer: int, texts: Sequence[TokenizedText]) -> list[torch.Tensor]:

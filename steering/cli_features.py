@@ -12,6 +12,7 @@ import torch
 import typer
 
 from steering import progress
+from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.cli_sae import Device, Dtype, Model, load_model
 from steering.concepts import Concept, load_concept
@@ -192,16 +193,12 @@ class _Opened:
 
     def capture(self, concept: Concept) -> ContrastActivations:
         reader = FeatureReader([(self.sae, self.descriptions)], concept.feature_keywords)
-        reporter = progress.for_terminal()
-        return capture_pairs(
-            self.model, concept.generation, [self.sae.layer], concept.name, reader=reader, progress=reporter
-        )
+        reporter, cache = progress.for_terminal(), ActivationCache()
+        pairs, layers = concept.generation, [self.sae.layer]
+        return capture_pairs(self.model, pairs, layers, concept.name, reader=reader, progress=reporter, cache=cache)
 
     def mean_difference(self, concept: Concept) -> SteeringVector:
-        activations = capture_pairs(
-            self.model, concept.generation, [self.sae.layer], concept.name, progress=progress.for_terminal()
-        )
-        return construct("mean_difference", {}, activations, self.sae.layer)
+        return construct("mean_difference", {}, self.capture(concept), self.sae.layer)
 
 
 def _concept(reference: str, toward: str) -> Concept:

@@ -19,7 +19,7 @@ TokenRule = Literal["mean", "max", "last"]
 #: How the pairs become one value.
 PairRule = Literal["mean", "max"]
 
-_TOKEN_RULES: tuple[TokenRule, ...] = ("mean", "max", "last")
+TOKEN_RULES: tuple[TokenRule, ...] = ("mean", "max", "last")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class FeatureReduction:
     def __init__(self, sae: SparseAutoencoder, text_count: int) -> None:
         self.sae = sae
         self._rows: dict[TokenRule, list[tuple[np.ndarray, np.ndarray] | None]] = {
-            rule: [None] * text_count for rule in _TOKEN_RULES
+            rule: [None] * text_count for rule in TOKEN_RULES
         }
 
     def add(self, texts: Sequence[int], continuations: Sequence[torch.Tensor]) -> None:
@@ -86,7 +86,7 @@ class FeatureReduction:
         lengths = [len(continuation) for continuation in continuations]
         for text, tokens in zip(texts, torch.split(codes, lengths), strict=True):
             reduced = {"mean": tokens.mean(dim=0), "max": tokens.amax(dim=0), "last": tokens[-1]}
-            for rule in _TOKEN_RULES:
+            for rule in TOKEN_RULES:
                 row = reduced[rule].cpu().numpy()
                 indices = np.flatnonzero(row)
                 self._rows[rule][text] = (indices, row[indices])
@@ -107,4 +107,4 @@ class FeatureReduction:
 
     def matrices(self, texts: slice) -> dict[TokenRule, csr_array]:
         """`matrix` for each token rule."""
-        return {rule: self.matrix(rule, texts) for rule in _TOKEN_RULES}
+        return {rule: self.matrix(rule, texts) for rule in TOKEN_RULES}

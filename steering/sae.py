@@ -81,6 +81,11 @@ class SparseAutoencoder:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
         return digest.hexdigest()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it computes with besides its weights, such as the k of a TopK SAE."""
+        return {**self._lens.cfg.to_dict(), "metadata": None, "centred": self.centred}
+
     @torch.inference_mode()
     def encode(self, residuals: torch.Tensor) -> torch.Tensor:
         """Feature activations `[..., d_sae]`, float32, of residual streams `[..., d_model]`."""
@@ -104,8 +109,7 @@ class SparseAutoencoder:
 
         The decoder's bias belongs to no difference and is not added.
         """
-        direction: torch.Tensor = difference.to(self.device).float() @ self.decoder
-        return direction
+        return difference.to(self.device).float() @ self.decoder
 
     def seen(self, residuals: torch.Tensor) -> torch.Tensor:
         """Residual streams as the SAE is given them: float32, on its device, centred where it asks for that."""
@@ -152,8 +156,7 @@ def load_directory(directory: Path, device: torch.device) -> SparseAutoencoder:
         from sae_lens import SAE
 
     hook_name = read_hook_name(directory)
-    weights = directory / WEIGHTS_FILE
-    _check_safetensors(weights)
+    _check_safetensors(directory / WEIGHTS_FILE)
     try:
         with _quiet():
             lens = SAE.load_from_disk(directory, device=str(device), dtype="float32")
@@ -241,8 +244,7 @@ def new_trainer(settings: Mapping[str, Any], steps: int, checkpoint: Path, devic
 
 def _checked(lens: Any, name: str, hook_name: str, centred: bool) -> SparseAutoencoder:
     decoder = getattr(lens, "W_dec", None)
-    metadata = lens.cfg.metadata
-    if decoder is None or decoder.ndim != 2 or metadata.hook_name_out not in (None, hook_name):
+    if decoder is None or decoder.ndim != 2 or lens.cfg.metadata.hook_name_out not in (None, hook_name):
         raise SaeError(f"SAE {name}: architecture {lens.cfg.architecture()!r} does not decode to what it reads")
     if (shape := tuple(decoder.shape)) != (wanted := (lens.cfg.d_sae, lens.cfg.d_in)):
         raise SaeError(f"SAE {name}: its decoder has shape {shape}, but {CONFIG_FILE} says [d_sae, d_in] = {wanted}")

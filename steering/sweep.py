@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from steering import stats
+from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.cells import Cell, Outcome, control_of, plans_of, with_controls
 from steering.errors import NonFiniteError, SaeError, VectorError
@@ -41,6 +42,7 @@ class Sweep:
         run: Identifies this run in the rows.
         saes: Where the SAEs are that some methods read.
         progress: Where to report.
+        cache: Where activations of earlier runs are, and those of this one are kept.
 
     Attributes:
         outcomes: What was measured so far, the unsteered run first.
@@ -56,6 +58,7 @@ class Sweep:
         run: str,
         saes: SaeLibrary | None = None,
         progress: Reporter | None = None,
+        cache: ActivationCache | None = None,
     ) -> None:
         self.setting = setting
         self.model = model
@@ -66,6 +69,7 @@ class Sweep:
         self._run = run
         self._saes = saes
         self._progress = progress or Silent()
+        self._cache = cache
         self._measured: dict[Cell, Outcome] = {}
         self._metrics = [metrics[name](setting, model) for name in metrics]
 
@@ -77,7 +81,13 @@ class Sweep:
         reader = FeatureReader(self._load_saes(), concept.feature_keywords)
         layers = sorted({cell.layer for cell in self._cells})
         activations = capture_pairs(
-            self.model, concept.generation, layers, concept.name, reader=reader, progress=self._progress
+            self.model,
+            concept.generation,
+            layers,
+            concept.name,
+            reader=reader,
+            progress=self._progress,
+            cache=self._cache,
         )
         self.capture_seconds = time.perf_counter() - started
         return activations

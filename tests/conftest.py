@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
+from steering import activation_cache
 from steering.model import LanguageModel
 from tests.documents import ROOT
 from tests.small_models import ARCHITECTURES, small_model, small_module, small_tokenizer
@@ -21,6 +23,13 @@ sys.path.append(str(ROOT))
 
 settings.register_profile("steering", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("steering")
+
+
+@pytest.fixture(autouse=True)
+def _own_activations(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests away from the activations of the user, and of each other."""
+    root = tmp_path_factory.getbasetemp() / f"cache-{uuid4().hex}"
+    monkeypatch.setattr(activation_cache, "cache_directory", lambda: root)
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

@@ -23,7 +23,7 @@ LAYERS = [
     {"continuation_losses"},
     {"features", "feature_activity", "activation_store"},
     {"sae_library", "sae_description", "sae_training", "contrast_features"},
-    {"activations"},
+    {"activation_cache", "activations"},
     {"methods", "metrics"},
     {"cells", "records", "plans"},
     {"sae_quality", "sweep"},
