@@ -54,6 +54,13 @@ def _keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, _LARGEST_INT)
 
 
+def release_freed_memory() -> None:
+    """Return what is free to the kernel, between pieces of work: pieces of unlike sizes leave ever more holes."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def matrix_product_ceiling(dtype: torch.dtype, device: torch.device) -> float:
     """Measure the fastest matrix product of the machine, in floating-point operations per second.
 

@@ -18,6 +18,7 @@ from steering.activations import ContrastActivations, FeatureReader, capture_pai
 from steering.cells import Cell, Outcome, control_of, plans_of, with_controls
 from steering.errors import NonFiniteError, SaeError, VectorError
 from steering.features import Descriptions
+from steering.machine import release_freed_memory
 from steering.methods import construct, methods, needs_sae
 from steering.metrics import Metric, Observation, Score, metrics
 from steering.model import LanguageModel
@@ -165,6 +166,7 @@ class Sweep:
                 failed: list[list[Score] | str] = [metric.skip_reason or found for metric in self._metrics]
                 outcome = self._record(cell, None, failed, construction_seconds, 0.0)
             self._measured[cell] = outcome
+        release_freed_memory()
 
     def _construct(self, cell: Cell) -> tuple[Intervention | str, float]:
         """The cell's intervention, or why there is none; and the seconds that it took."""

@@ -46,6 +46,33 @@ def test_another_c_library_is_left_alone(monkeypatch):
     machine._keep_freed_memory()
 
 
+MEMORY = """
+import resource, torch
+from steering.machine import prepare_process, release_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+prepare_process()
+blocks = [torch.ones(1 << 20) for _ in range(64)]
+guard = torch.ones(1 << 20)
+full = resident()
+del blocks
+kept = resident()
+release_freed_memory()
+print(full - kept, kept - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is set only where it is")
+def test_freed_memory_is_kept_until_it_is_released():
+    found = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    freed, released = map(int, found.stdout.split())
+    assert freed < 16 << 20
+    assert released > 200 << 20
+
+
 def test_ceiling_is_the_fastest_of_the_products(monkeypatch):
     speeds = {512: 3.0, 1024: 5.0, 2048: 4.0}
     monkeypatch.setattr(machine, "_product_speed", lambda _dtype, _device, width: speeds[width])
