@@ -16,8 +16,8 @@ from transformers import Cache
 from steering.progress import Advance
 from steering.sampling import Sampler
 
-# Below so many rows, matrix products take kernels of their own, which add up in another order: a row must not depend on
-# how many others there are.
+# Where rows are few, under a number that grows with the threads, matrix products take those beyond a multiple of four
+# by kernels of their own, which add up in another order: a row must not depend on how many others there are.
 _FEWEST_BRANCHES = 8
 # Branches that no row needs any more are computed on until they are so many of all: leaving copies the whole cache.
 _IDLE_SHARE = 1 / 20
@@ -60,8 +60,8 @@ class Limits:
 
 
 def at_least(rows: torch.Tensor) -> torch.Tensor:
-    """Repeat the last of some row numbers, so that there are enough rows for a row's result not to depend on them."""
-    missing = _FEWEST_BRANCHES - len(rows)
+    """Repeat the last of some row numbers, up to a number of rows on which a row's result does not depend."""
+    missing = -len(rows) % _FEWEST_BRANCHES
     return torch.cat([rows, rows[-1:].expand(missing)]) if missing > 0 else rows
 
 
