@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch.nn import functional
@@ -55,11 +56,23 @@ class Changed:
     def __init__(self, model: LanguageModel, layer: int, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._block, self._change = blocks_of(model)[layer], change
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._handle = self._block.register_forward_hook(lambda _module, _inputs, output: self._change(output.clone()))
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._handle.remove()
+
+
+class Captured(Changed):
+    """Keeps the output of a block in `output`."""
+
+    def __init__(self, model: LanguageModel, layer: int) -> None:
+        def keep(output: torch.Tensor) -> torch.Tensor:
+            self.output = output
+            return output
+
+        super().__init__(model, layer, keep)
 
 
 class Hooked(Changed):

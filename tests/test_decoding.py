@@ -11,7 +11,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steering.decoding import _FEWEST_BRANCHES, Limits, Prefix, at_least, decode
+from steering.decoding import _ROWS_MULTIPLE, Limits, Prefix, decode, filled_up
 from steering.sampling import NucleusSampler, Sampler, uniform_streams
 from tests.references import Scripted
 
@@ -78,6 +78,10 @@ def alone(prompt: Sequence[int], row: int, sampler: Sampler, limits: Limits) -> 
     return new
 
 
+def filled_up(count: int) -> int:
+    return -(-count // _ROWS_MULTIPLE) * _ROWS_MULTIPLE
+
+
 prompts = st.lists(st.integers(0, 2), min_size=1, max_size=WIDTH)
 enders: dict[str, Ended] = {
     "never": lambda _: False,
@@ -130,8 +134,8 @@ def rows_seen(rows: int, *, distinct: bool, leaving: dict[int, int]) -> FakeMode
 
 
 def test_rows_that_are_alike_are_computed_once():
-    assert rows_seen(100, distinct=False, leaving={}).seen == [_FEWEST_BRANCHES] * (STEPS - 1)
-    assert rows_seen(100, distinct=True, leaving={}).seen == [100] * (STEPS - 1)
+    assert rows_seen(100, distinct=False, leaving={}).seen == [_ROWS_MULTIPLE] * (STEPS - 1)
+    assert rows_seen(104, distinct=True, leaving={}).seen == [104] * (STEPS - 1)
 
 
 @given(
@@ -148,17 +152,17 @@ def test_as_many_rows_are_computed_as_differ(tokens, branches):
     for step in range(1, STEPS):
         read = {(branch, *row[:step]) for branch, row in zip(branches, tokens, strict=True) if 0 not in row[:step]}
         differing.append(len(read))
-    assert model.seen == [max(_FEWEST_BRANCHES, count) for count in differing if count]
+    assert model.seen == [filled_up(count) for count in differing if count]
 
 
 def test_branches_idle_until_one_in_twenty_does():
-    model = rows_seen(100, distinct=True, leaving={2: 3, 3: 1, 4: 1, 5: 4, 6: 2})
-    assert model.seen == [100, 100, 100, 100, 95, 95, 89, 89]
+    model = rows_seen(160, distinct=True, leaving={2: 6, 3: 1, 4: 1, 5: 7, 6: 9})
+    assert model.seen == [160, 160, 160, 160, 152, 152, 136, 136]
     assert model.copies == 3, "one where they part and one for each time that enough have left"
 
 
 def test_nothing_is_computed_after_the_last_row_has_ended():
-    assert rows_seen(30, distinct=True, leaving={2: 30}).seen == [30, 30]
+    assert rows_seen(30, distinct=True, leaving={2: 30}).seen == [32, 32]
     assert rows_seen(30, distinct=True, leaving={0: 30}).seen == []
 
 
@@ -173,8 +177,8 @@ def test_idle_branches_change_no_completion(share, monkeypatch):
 
 
 @given(st.integers(1, 30))
-def test_too_few_rows_are_filled_up_by_the_last(count):
-    found = at_least(torch.arange(count) + 5)
-    assert len(found) == max(count, _FEWEST_BRANCHES)
+def test_rows_are_filled_up_by_the_last(count):
+    found = filled_up(torch.arange(count) + 5)
+    assert len(found) == filled_up(count)
     assert found.tolist()[:count] == list(range(5, 5 + count))
     assert set(found.tolist()[count:]) <= {count + 4}

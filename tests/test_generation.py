@@ -127,7 +127,7 @@ def test_alike_rows_are_computed_once(llama, monkeypatch):
     tokens = torch.ones(60, 4, dtype=torch.int64)
     tokens[:, 1] = torch.arange(60) % 12 + 1
     llama.generate([[1, 2]] * 60, [None] * 60, Scripted(tokens), 4)
-    assert seen == [8, 12, 12]
+    assert seen == [8, 16, 16]
 
 
 def test_generation_of_no_rows_is_empty(llama):

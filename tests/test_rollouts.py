@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steering.concepts import keyword_pattern
-from steering.metrics.rollouts import RolloutProbability
+from steering.metrics.rollouts import RolloutProbability, is_confirmed
 from steering.model import LanguageModel
 from steering.progress import Silent
 from steering.sampling import NucleusSampler, uniform_streams
 from steering.tokens import tokenize_prompt
-from tests.references import towards
+from tests.references import steer, towards
+from tests.small_models import small_tokenizer
 
 PAPER = ("dad", "father", "brother", "man", "men", "dude", "buddy", "boy", "guy", "gun", "prince", "king", "husband")
 
@@ -108,3 +112,70 @@ def test_baseline_and_steered_rollouts_are_checked_by_one_rule(llama):
     assert zero.texts == unsteered.texts
     [score] = metric.score(zero, unsteered)
     assert score.p_value == 1.0
+
+
+KEYWORDS = ("king", "man", "kings men", "king's", "boy", "o", "mr.", "é")
+PIECES = (*KEYWORDS, "KING", "ma", "n", "s", "'", "’", "'s", " ", ".", "_", "7", "-", "\n", "e\u0301", "\ufffd", "wo")
+texts = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+
+
+@given(
+    keywords=st.lists(st.sampled_from(KEYWORDS), min_size=1, max_size=3),
+    beginning=texts,
+    unfinished=st.integers(0, 2),
+    rest=texts,
+)
+@example(["king"], "the king", 0, "s")
+@example(["king"], "the king's", 0, "x")
+@example(["king"], "the kings'", 0, "x")
+@example(["king"], "the king", 1, "é")
+@example(["king", "king's"], "the king'", 0, "sword")
+def test_confirmed_success_is_undone_by_no_further_text(keywords, beginning, unfinished, rest):
+    """Bytes that are no character yet, at the end, can become any."""
+    pattern = keyword_pattern(keywords)
+    if is_confirmed(pattern, beginning + "\ufffd" * unfinished):
+        assert pattern.search(beginning + rest)
+
+
+@given(st.data(), st.sampled_from(["king", "man", "s", "e"]))
+def test_confirmed_completion_is_undone_by_no_further_token(data, keyword):
+    tokenizer, pattern = small_tokenizer(), keyword_pattern([keyword])
+    pieces = [tokenizer.encode(piece) for piece in (f" {keyword}", "'s", "s", "’", " ", ".", "é", "😀", "x")]
+    tokens = st.one_of(st.sampled_from(pieces), st.integers(1, len(tokenizer) - 1).map(lambda token: [token]))
+    ids = [token for piece in data.draw(st.lists(tokens, max_size=12)) for token in piece]
+    metric = RolloutProbability(SimpleNamespace(tokenizer=tokenizer), (), pattern, 1, 1, None)
+    ends = [end for end in range(1, len(ids) + 1) if metric._has_ended(ids[:end])]
+    for end in ends:
+        assert all(pattern.search(metric._decoded(ids[:longer])) for longer in range(end, len(ids) + 1))
+
+
+@pytest.mark.parametrize("ending", ["", "s", "'", "'s", "’", "’s", "s'", "s’"])
+def test_success_is_confirmed_by_what_follows_the_keyword_with_its_ending(ending):
+    pattern = keyword_pattern(["king"])
+    assert is_confirmed(pattern, f"The king{ending} ")
+    assert is_confirmed(pattern, f"The king{ending} \ufffd")
+
+
+@pytest.mark.parametrize("text", ["The king", "The kings", "The king\ufffd", "The kings\ufffd", "kingdom ", "a\ufffd"])
+def test_success_is_not_confirmed_while_the_next_token_can_undo_it(text):
+    assert not is_confirmed(keyword_pattern(["king"]), text)
+
+
+@pytest.mark.parametrize("keywords", [tuple("etns"), tuple("aiou"), ("king", "man")])
+def test_leaving_early_changes_no_success(any_model, keywords):
+    """Against completions that all go on to their end, and a search in each."""
+    metric = rollouts(any_model, keywords=keywords, count=80, new_tokens=12)
+    choices = [None, steer(any_model, 0, 3.0), towards(any_model, " king", 20.0)]
+    prompts, rows = list(metric.prompts) * 40 * len(choices), [choice for choice in choices for _ in range(80)]
+    complete = any_model.generate(prompts, rows, metric.sampler, 12)
+    early = any_model.generate(prompts, rows, metric.sampler, 12, ended=metric._has_ended)
+    expected = [float(bool(metric.pattern.search(any_model.tokenizer.decode(row)))) for row in complete]
+    found = np.concatenate([observed.items for observed in metric.observe(choices, Silent())])
+    assert found.tolist() == expected
+    assert 0 < sum(expected) < len(expected)
+    left = [(short, whole) for short, whole in zip(early, complete, strict=True) if short != whole]
+    assert left, "otherwise none left early"
+    for short, whole in left:
+        assert short == whole[: len(short)]
+        assert metric._has_ended(short)
+        assert not any(metric._has_ended(short[:end]) for end in range(len(short)))
