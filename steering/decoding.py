@@ -127,7 +127,7 @@ def _branches(
     alike, own = torch.unique(torch.stack([branch, tokens]), dim=1, return_inverse=True)
     parents, inputs = alike
     unbranched = len(parents.unique()) == len(parents)
-    if unbranched and len(parents) > count * (1 - _IDLE_SHARE):
+    if unbranched and count % _ROWS_MULTIPLE == 0 and len(parents) > count * (1 - _IDLE_SHARE):
         kept = torch.zeros(count, dtype=inputs.dtype, device=inputs.device)
         kept[parents] = inputs
         return torch.arange(count, device=inputs.device), kept, parents[own]

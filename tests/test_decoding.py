@@ -78,7 +78,7 @@ def alone(prompt: Sequence[int], row: int, sampler: Sampler, limits: Limits) -> 
     return new
 
 
-def filled_up(count: int) -> int:
+def whole_eights(count: int) -> int:
     return -(-count // _ROWS_MULTIPLE) * _ROWS_MULTIPLE
 
 
@@ -152,7 +152,7 @@ def test_as_many_rows_are_computed_as_differ(tokens, branches):
     for step in range(1, STEPS):
         read = {(branch, *row[:step]) for branch, row in zip(branches, tokens, strict=True) if 0 not in row[:step]}
         differing.append(len(read))
-    assert model.seen == [filled_up(count) for count in differing if count]
+    assert model.seen == [whole_eights(count) for count in differing if count]
 
 
 def test_branches_idle_until_one_in_twenty_does():
@@ -179,6 +179,6 @@ def test_idle_branches_change_no_completion(share, monkeypatch):
 @given(st.integers(1, 30))
 def test_rows_are_filled_up_by_the_last(count):
     found = filled_up(torch.arange(count) + 5)
-    assert len(found) == filled_up(count)
+    assert len(found) == whole_eights(count)
     assert found.tolist()[:count] == list(range(5, 5 + count))
     assert set(found.tolist()[count:]) <= {count + 4}
