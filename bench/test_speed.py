@@ -42,7 +42,8 @@ ROUNDS = 3
 
 def test_rollouts(benchmark, model, report, prompt, ceiling):
     """Eight configurations of 200 rollouts × 40 tokens; the reference, one by one, is timed on one of them."""
-    interventions = [intervention(model, layer, 1.0) for layer in np.linspace(1, 28, CONFIGURATIONS).astype(int).tolist()]
+    layers = np.linspace(1, 28, CONFIGURATIONS).astype(int).tolist()
+    interventions = [intervention(model, layer, 1.0) for layer in layers]
     sampled, reference = Sampled(model, prompt, ROLLOUTS, NEW_TOKENS), Reference(model)
     reference.rollouts(prompt, interventions[0], 8, 2, TOP_P)
     work = (ROLLOUTS, NEW_TOKENS, TOP_P)
