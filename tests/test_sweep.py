@@ -43,10 +43,6 @@ def sweep_of(setting: Setting, model: LanguageModel, directory: Path, layers: tu
     return Sweep(setting, model, Journal(directory), cells, run="test")
 
 
-def test_cell_id_ends_with_the_layer():
-    assert Cell("mean_difference", 8, 3.0).id == "mean_difference-layer8"
-
-
 def test_measured_cell_is_in_the_journal_with_the_unsteered_run_before_it(any_model, setting, tmp_path):
     sweep = sweep_of(setting, any_model, tmp_path / "results")
     outcome = sweep.measure(Cell("mean_difference", 1, 2.0))

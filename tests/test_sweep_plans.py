@@ -20,7 +20,7 @@ from steering.profiles import MethodPlan, Profile, Setting
 from steering.results import Journal, load_rows
 from steering.sae_library import SaeLibrary, open_library
 from steering.sweep import Sweep
-from tests.small_saes import numpy_weights, write_sae
+from tests.small_saes import load_small, numpy_weights, write_sae
 
 PLANS = (
     MethodPlan("mean_difference", 2.0),
@@ -192,3 +192,59 @@ def test_saes_are_needed_only_at_the_layers_of_methods_that_read_them(llama, set
     assert set(sweep.activations.features) == {1}
     bare = sweep_of(setting, llama, tmp_path, None, cell("mean_difference", 0))
     assert bare.activations.features == {}
+
+
+def test_vector_that_cannot_be_made_leaves_skipped_metrics_skipped(llama, setting, saes, tmp_path):
+    bare = dataclasses.replace(setting, concept=dataclasses.replace(setting.concept, one_word_prompts=()))
+    outcome = sweep_of(bare, llama, tmp_path, saes, cell("hand_crafted", 0)).measure(cell("hand_crafted", 0))
+    skipped = {row.metric: row.reason for row in outcome.rows if row.status == "skipped"}
+    assert skipped == dict.fromkeys(("one_word_changed", "one_word_success"), "the concept has no one_word_prompts")
+    failed = {row.reason for row in outcome.rows if row.status == "failed"}
+    assert len(outcome.rows) > len(skipped)
+    assert [reason[:40] for reason in failed] == ["no feature's description holds any of 'k"]
+    assert outcome.failures == list(failed)
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_vectors_that_can_be_made_are_measured_beside_one_that_cannot(llama, setting, saes, tmp_path, failing):
+    names = ["mean_difference", "delta"]
+    names.insert(failing, "hand_crafted")
+    cells = [cell(name, 0) for name in names]
+    sweep = sweep_of(setting, llama, tmp_path / "together", saes, *cells)
+    for each in cells:
+        found = sweep.measure(each)
+        assert found.cell == each
+        assert bool(found.failures) == (each.method == "hand_crafted")
+        alone = sweep_of(setting, llama, tmp_path / each.method, saes, each).measure(each)
+        assert found.rows == alone.rows
+
+
+@pytest.mark.parametrize("changes", [{"control": "other features"}, {"norm_of": "delta"}])
+def test_saes_are_read_where_only_the_control_or_the_norm_needs_them(llama, setting, saes, tmp_path, changes):
+    plans = (dataclasses.replace(PLANS[0], **changes), *PLANS[1:])
+    profile = dataclasses.replace(PROFILE, methods=plans)
+    sweep = sweep_of(dataclasses.replace(setting, profile=profile), llama, tmp_path, saes, cell("mean_difference"))
+    assert set(sweep.activations.features) == {1}
+    outcome = sweep.measure(cell("mean_difference"))
+    assert outcome.failures == []
+    if "control" in changes:
+        assert outcome.scores["rollout_probability"].p_control is not None
+        assert {row.status for row in rows_of(tmp_path, "other features")} == {"ok"}
+    else:
+        expected = 2.0 * sweep.intervention(cell("delta")).vector.norm
+        assert float(sweep.intervention(cell("mean_difference")).addition.norm()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_rows_say_how_the_vector_was_constructed_and_which_sae_was_read(llama, setting, saes, tmp_path):
+    sweep = sweep_of(setting, llama, tmp_path, saes, cell("delta"), cell("mean_difference"))
+    sweep.measure(cell("delta"))
+    sae = load_small(saes / "1")
+    for name, method in (("delta", "feature_delta"), ("other features", "random_features")):
+        for row in rows_of(tmp_path, name):
+            assert row.parameters["construction"] == method
+            assert (row.parameters["sae"], row.parameters["sae_hash"]) == (sae.name, sae.hash)
+            assert row.parameters["hook_name"] == "blocks.1.hook_resid_post"
+    assert {row.parameters["top"] for row in rows_of(tmp_path, "delta")} == {30}
+    for row in rows_of(tmp_path, "mean_difference"):
+        assert row.parameters == {"construction": "mean_difference"}
+    assert {str(row.parameters) for row in rows_of(tmp_path, "unsteered")} == {"{}"}
