@@ -31,6 +31,9 @@ class MethodPlan:
             the control, neutral loss change under the bound. Elsewhere results are recorded without a claim.
         norm_of: Another plan, to the norm of whose vector each vector is scaled before the multiplier.
         layers: Of the profile's layers, those that the plan is run at; None means all.
+        is_control: Whether its vectors are there for comparison only. What another plan names as its control is a
+            control without saying so.
+        metrics: Of the registered metrics, those that its cells are measured by; None means all.
     """
 
     name: str
@@ -41,6 +44,8 @@ class MethodPlan:
     claimed_layers: tuple[int, ...] = ()
     norm_of: str = ""
     layers: tuple[int, ...] | None = None
+    is_control: bool = False
+    metrics: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Fill in the method; refuse a name that means something else, a dose that is no number, and idle claims."""
@@ -168,6 +173,12 @@ class Profile:
             "steered_positions": "prompt",
             "first_continuation_token": "scored",
         }
+
+    @property
+    def controls(self) -> frozenset[str]:
+        """Names of the plans that are there for comparison only."""
+        named = {plan.control for plan in self.methods if plan.control}
+        return frozenset(named | {plan.name for plan in self.methods if plan.is_control})
 
     def plan(self, method: str) -> MethodPlan:
         """Return the plan of one of the profile's methods."""

@@ -53,6 +53,8 @@ class Row:
         high: Upper end.
         p_value: Of the one-sided paired test against the unsteered run, where the metric has one.
         p_control: Of the one-sided paired test against the plan's control, where it has one.
+        control: The profile's name of that control.
+        is_control: Whether the method is there for comparison only.
         items: Per-item values.
         texts: Completions behind the items.
         features: The heaviest SAE features of the vector, where it is a sum of features.
@@ -85,6 +87,8 @@ class Row:
     high: float | None = None
     p_value: float | None = None
     p_control: float | None = None
+    control: str = ""
+    is_control: bool = False
     items: tuple[float, ...] = ()
     texts: tuple[str, ...] = field(default=(), repr=False)
     features: tuple[FeatureWeight, ...] = field(default=(), repr=False)

@@ -244,11 +244,14 @@ class Sweep:
         """The fields that all rows of a cell share."""
         common = run_fields(self.setting, self.model, self._run)
         if cell is not None:
+            plan = self.setting.profile.plan(cell.method)
             common |= {
                 "method": cell.method,
                 "layer": cell.layer,
                 "multiplier": cell.multiplier,
-                "parameters": dict(self.setting.profile.plan(cell.method).parameters),
+                "parameters": dict(plan.parameters),
+                "control": plan.control,
+                "is_control": plan.name in self.setting.profile.controls,
             }
         if intervention is not None:
             common |= vector_fields(intervention, self.activations)
