@@ -20,8 +20,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--rollouts", type=int, metavar="N", help="sampled completions of each configuration")
     option("--multiplier", type=float, metavar="X", help="dose of every method, instead of the profile's")
     option("--equal-norm", action="store_true", help="scale each vector to the norm of the mean difference there")
+    option(
+        "--budget",
+        type=float,
+        metavar="X",
+        help="give each cell the largest dose whose neutral loss change stays within X",
+    )
+    option("--split", choices=["test", "development"], help="development: other prompts, documents and random numbers")
     option("--seed", type=int, metavar="N", help="seed of sampling")
     option("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
     option("--device", default="auto", help="for instance cpu, cuda or mps (default: the best there is)")
     option("--fresh", action="store_true", help="capture activations anew instead of reading them from the cache")
+    option("--resume", action="store_true", help="measure nothing that the results directory holds already")
+    option("--shard", metavar="I/N", help="run one of N parts of the selected tests, for instance 2/4")
+    option(
+        "--gate", metavar="FILE", help="compare with a baseline; exit status 1: regressed or missing, 3: not comparable"
+    )
     option("--results", default="results", metavar="DIR", help="where results.jsonl is appended to (default: results)")

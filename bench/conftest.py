@@ -2,59 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import processes, reporting
+from bench.run import Run, resolve
 from steering import progress
 from steering.activation_cache import ActivationCache
 from steering.cells import Cell, Outcome
-from steering.checks import check_layers
-from steering.claims import Verdict, check_claims, judge, judge_sae, waiver, without_claims
-from steering.errors import DataError, SteeringError
-from steering.export import feature_summary, sae_summary, summary, to_text
-from steering.loading import layer_count
-from steering.methods import create_method, methods, needs_sae
+from steering.claims import Verdict, judge, judge_sae
+from steering.errors import SteeringError
+from steering.methods import methods, needs_sae
 from steering.model import LanguageModel
-from steering.plans import at_equal_norm, without_foreign_saes
-from steering.profile_files import load_profile
-from steering.profiles import Profile, Setting
-from steering.results import FILE_NAME, SAE, Journal
-from steering.sae_library import SaeLibrary, open_library
+from steering.results import SAE, Journal
 from steering.sae_quality import SaeOutcome, SaeQuality
 from steering.sweep import Sweep
 
-
-@dataclass
-class Run:
-    """State of one benchmark run, kept on pytest's configuration."""
-
-    setting: Setting
-    layers: tuple[int, ...]
-    saes: SaeLibrary | None
-    results: Path
-    waiver: str
-    note: str
-    name: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
-    cells: list[Cell] = field(default_factory=list)
-    sae_layers: list[int] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
-    sae_outcomes: list[SaeOutcome] = field(default_factory=list)
-    verdicts: dict[tuple[str, int], str] = field(default_factory=dict)
-
-
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
 _RUN = pytest.StashKey[Run]()
-# Where output is no terminal, lines are as wide as the table needs.
-_WIDTH = 200
+_GATE = pytest.StashKey[Any]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,54 +35,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if _timing(config) and "--benchmark-columns" not in " ".join(config.invocation_params.args):
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
     try:
-        config.stash[_RUN] = _resolve(config)
+        config.stash[_RUN] = resolve(config)
     except SteeringError as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def _resolve(config: pytest.Config) -> Run:
-    declared = load_profile(config.getoption("profile"))
-    profile, note = without_foreign_saes(_overridden(declared, config), declared)
-    for plan in profile.methods:
-        if needs_sae(create_method(plan.method, plan.parameters)) and not profile.saes:
-            raise DataError(f"method {plan.name!r} reads SAEs: name some with 'saes' in the profile or with --saes")
-    reason = waiver(profile, declared)
-    setting = Setting.load(without_claims(profile) if reason else profile)
-    blocks = layer_count(profile.model)
-    layers = tuple(range(blocks)) if profile.layers is None else profile.layers
-    named = {layer for plan in setting.profile.methods for layer in plan.claimed_layers}
-    if profile.model == declared.model:  # another may have fewer blocks, and is steered at those that it has
-        named |= {layer for plan in profile.methods for layer in plan.layers or ()}
-    check_layers([*layers, *sorted(named)], blocks, profile.model)
-    library = open_library(profile.saes, profile.descriptions) if profile.saes else None
-    if library is not None:
-        check_claims(setting.profile, library)
-    return Run(setting, layers, library, Path(config.getoption("results")), reason, note)
 
 
 def _timing(config: pytest.Config) -> bool:
     return config.pluginmanager.has_plugin("benchmark")
 
 
-def _overridden(profile: Profile, config: pytest.Config) -> Profile:
-    """Apply the command line to a profile."""
-    keys = ("model", "concept", "toward", "neutral", "saes", "descriptions", "rollouts", "seed")
-    given = {key: value for key in keys if (value := config.getoption(key)) is not None}
-    if layers := config.getoption("layers"):
-        try:
-            given["layers"] = tuple(sorted({int(layer) for layer in layers.split(",")}))
-        except ValueError:
-            raise pytest.UsageError(f"--layers {layers!r}: give block numbers with commas, for instance 8,20") from None
-    if (multiplier := config.getoption("multiplier")) is not None:
-        given["methods"] = tuple(dataclasses.replace(plan, multiplier=multiplier) for plan in profile.methods)
-    changed = dataclasses.replace(profile, **given)
-    return at_equal_norm(changed) if config.getoption("equal_norm") else changed
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each method at each layer, ordered by layer, and one for each SAE."""
     run = metafunc.config.stash[_RUN]
-    with_sae = _layers_with_sae(run)
+    with_sae = [layer for layer in run.layers if run.saes is not None and layer in run.saes.layers]
     if "cell" in metafunc.fixturenames:
         cells = [
             Cell(plan.name, layer, plan.multiplier)
@@ -132,15 +66,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in with_sae])
 
 
-def _layers_with_sae(run: Run) -> list[int]:
-    return [layer for layer in run.layers if run.saes is not None and layer in run.saes.layers]
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Show pytest-benchmark which tests are benchmarks, and leave to a shard its part of what is selected.
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Show pytest-benchmark which tests are benchmarks: --benchmark-only and --benchmark-skip look at the fixtures.
-
-    Where there is no SAE, or no plan that applies, pytest makes one test without a parameter, which is left out.
+    --benchmark-only and --benchmark-skip look at the fixtures. Where there is no SAE, or no plan that applies, pytest
+    makes one test without a parameter, which is left out.
     """
     for name, kind in (("cell", Cell), ("sae_layer", int)):
         items[:] = [item for item in items if name not in _fixtures(item) or isinstance(_parameter(item, name), kind)]
@@ -148,6 +79,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if {"cell", "sae_layer"} & set(_fixtures(item)):
                 item.fixturenames.append("benchmark")
+    yield
+    shard = config.stash[_RUN].shard
+    if shard is not None:
+        part = shard.part(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in part])
+        items[:] = part
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Note what was left out on purpose: the gate does not miss it."""
+    for item in items:
+        if (cell := _parameter(item, "cell")) is not None:
+            item.config.stash[_RUN].deselected.add((cell.method, cell.layer))
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
@@ -186,8 +130,18 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
     config = request.config
     run = config.stash[_RUN]
     with _ending_cleanly(), _uncaptured(config):
-        options = {"progress": progress.for_terminal(), "cache": ActivationCache(fresh=config.getoption("fresh"))}
-        sweep = Sweep(run.setting, model, Journal(run.results), run.cells, run=run.name, saes=run.saes, **options)
+        sweep = Sweep(
+            run.setting,
+            model,
+            Journal(run.results),
+            run.cells,
+            run=run.name,
+            saes=run.saes,
+            progress=progress.for_terminal(),
+            cache=ActivationCache(fresh=config.getoption("fresh")),
+            earlier=run.earlier(),
+            most_together=1 if processes.is_worker(config) else None,  # what it is given next is not known
+        )
         run.outcomes = sweep.outcomes
         _ = sweep.unsteered, sweep.activations
     return sweep
@@ -196,16 +150,16 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
 @pytest.fixture(scope="session")
 def sae_quality(request: pytest.FixtureRequest, model: LanguageModel) -> SaeQuality:
     """What measures SAEs."""
-    config = request.config
-    run = config.stash[_RUN]
+    run = request.config.stash[_RUN]
     with _ending_cleanly():
-        journal = Journal(run.results)
-    return SaeQuality(run.setting, model, run.saes, journal, run=run.name, progress=progress.for_terminal())
+        journal, earlier = Journal(run.results), run.earlier()
+    options = {"run": run.name, "progress": progress.for_terminal(), "earlier": earlier}
+    return SaeQuality(run.setting, model, run.saes, journal, **options)
 
 
 @pytest.fixture
 def verdict_on(request: pytest.FixtureRequest) -> Callable[[Outcome | SaeOutcome], Verdict]:
-    """Hold an outcome against its profile's claim, and remember the verdict for the table."""
+    """Hold an outcome against its profile's claim, and remember the verdict for the table and for JUnit's file."""
     run = request.config.stash[_RUN]
 
     def decide(outcome: Outcome | SaeOutcome) -> Verdict:
@@ -215,6 +169,8 @@ def verdict_on(request: pytest.FixtureRequest) -> Callable[[Outcome | SaeOutcome
         else:
             verdict, key = judge(run.setting.profile, outcome), (outcome.cell.method, outcome.cell.layer)
         run.verdicts[key] = verdict.state
+        request.node.user_properties += [(row.metric, row.value) for row in outcome.rows if row.status == "ok"]
+        request.node.user_properties.append(("claim", verdict.message))
         return verdict
 
     return decide
@@ -262,39 +218,37 @@ def _uncaptured(config: pytest.Config) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Under pytest-xdist, before another process starts."""
+    processes.greet(node.config.stash[_RUN], node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - the hook's signature
+    """Under pytest-xdist, after another process ended."""
+    processes.collect(node.config.stash[_RUN], node)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold the run against its baseline, whose verdict decides about the exit status where pytest has no trouble."""
+    config = session.config
+    run = config.stash.get(_RUN, None)
+    if run is None or config.option.collectonly:
+        return
+    if processes.is_worker(config):
+        processes.report(run, config)
+        return
+    config.stash[_GATE] = report = reporting.compare(run)
+    finished = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if report is not None and report.exit_code and session.exitstatus in finished:
+        session.exitstatus = report.exit_code
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what was measured, what the profile claims of it, and where it is kept."""
-    run = config.stash.get(_RUN, None)
-    if run is None or not (run.outcomes or run.sae_outcomes):
-        return
-    rows = [row for outcome in (*run.outcomes, *run.sae_outcomes) for row in outcome.rows]
-    terminalreporter.section("steering")
-    width = shutil.get_terminal_size().columns if terminalreporter.isatty else _WIDTH
-    controls = {plan.control for plan in run.setting.profile.methods}
-    features = feature_summary([row for row in rows if row.method not in controls])
-    for table in (summary(rows, run.verdicts), features, sae_summary(rows, run.verdicts)):
-        if len(table) > 1:
-            terminalreporter.write(to_text(table, width))
-    for line in _remarks(run):
-        terminalreporter.write_line(line)
-    terminalreporter.write_line(f"Results: {run.results / FILE_NAME}")
-
-
-def _remarks(run: Run) -> Iterator[str]:
-    """What has to be said under the tables."""
-    if run.outcomes:
-        yield (
-            "P(success): share of rollouts with a keyword. p: one-sided, paired with the unsteered rollouts ('p "
-            "control': the control's), not adjusted for the number of cells. norm: of what is added. "
-            "Δ loss: steered minus unsteered, nats per token."
-        )
-    if run.note:
-        yield run.note
-    if run.waiver:
-        yield f"No claim was tested: {run.waiver}."
-    elif "no claim" in run.verdicts.values():
-        yield f"no claim: profile {run.setting.profile.name!r} claims nothing there; the values are recorded."
-    selected = len(run.cells) + len(run.sae_layers)
-    if len(run.verdicts) < selected:
-        yield f"Not finished: {len(run.verdicts)} of {selected} tests were measured."
+    run, report = config.stash.get(_RUN, None), config.stash.get(_GATE, None)
+    if run is not None and (run.all_rows or report is not None):
+        reporting.show(run, report, terminalreporter)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from bench.speed import Report, Sampled, documents, intervention, prompt, report, seconds_of
+from bench.speed import Report, Sampled, ceiling, documents, intervention, prompt, report, seconds_of
 from steering.continuation_losses import ContinuationLosses
 from steering.model import LanguageModel
 

@@ -48,6 +48,8 @@ def waiver(profile: Profile, declared: Profile) -> str:
         "new_tokens",
         "temperature",
         "top_p",
+        "split",
+        "neutral_budget",
     ):
         if getattr(profile, key) != getattr(declared, key):
             return f"the profile's claims are for {key} as it is written there"
@@ -80,8 +82,8 @@ def check_claims(profile: Profile, library: SaeLibrary) -> None:
 def judge(profile: Profile, outcome: Outcome) -> Verdict:
     """Hold a steered cell against the claim of its profile.
 
-    It steers at level alpha, more than the unsteered run and more than its control where it has one, and the neutral
-    loss change is under the bound. A metric that failed breaks any cell, claimed or not; a control that was not
+    It steers, more than the unsteered run and more than its control where it has one, by tests whose level alpha all
+    claims of the profile share; and the neutral loss change is under the bound. A metric that failed breaks any cell, claimed or not; a control that was not
     measured breaks the claims that need it.
     """
     cell = outcome.cell
@@ -136,11 +138,14 @@ def _at_least(score: Score, name: str, bound: float) -> tuple[bool, str]:
 def _above(profile: Profile, score: Score, other: str, p_value: float | None) -> tuple[bool, str]:
     if p_value is None:
         return False, f"rollout probability {score.value:.3f} cannot be held against {other}, which was not measured"
-    holds = p_value < profile.alpha
+    # What passes at this level passes by Holm's method over all claims of the profile, whichever of them are run.
+    claims = sum(len(plan.claimed_layers) for plan in profile.methods)
+    level = profile.alpha / claims
+    holds = p_value < level
     relation = "<" if holds else ">="
     return holds, (
         f"rollout probability {score.value:.3f} {'is' if holds else 'is not'} significantly above {other} "
-        f"(p = {p_value:.2g} {relation} alpha = {profile.alpha:g}, n = {len(score.items)})"
+        f"(p = {p_value:.2g} {relation} {level:.2g}, which is {profile.alpha:g} / {claims}, n = {len(score.items)})"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from steering import cli_features, cli_sae, embedded
+from steering import cli_features, cli_results, cli_sae, embedded
 from steering.concepts import builtin_concepts
 from steering.errors import ResultsError, SteeringError
 from steering.export import to_csv, to_markdown
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_sae.app, name="sae")
 app.add_typer(cli_features.app, name="features")
+app.command("merge")(cli_results.merge_results)
 
 
 class Format(StrEnum):

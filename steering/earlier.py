@@ -23,20 +23,24 @@ class Earlier:
         self._rows = {row.key: row for row in rows if row.status != "failed"}
 
     def outcome(self, cell: Cell | None, common: Mapping[str, Any], names: Sequence[str]) -> Outcome | None:
-        """The outcome of a cell, or None where not every metric of it is there.
+        """The outcome of a cell, None standing for the unsteered run; further arguments as in `find`."""
+        found = self.find(common, names)
+        return None if found is None else Outcome(cell, *found)
+
+    def find(self, common: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Score], tuple[Row, ...]] | None:
+        """Scores and rows of one measurement, or None where not every row of it is there.
 
         A run that was killed may have left some rows of a cell; they do not count.
 
         Args:
-            cell: None for the unsteered run.
-            common: The fields that the cell's rows share.
-            names: Of the scores that belong to the cell.
+            common: The fields that its rows share.
+            names: Of the scores that belong to it.
         """
         rows = [self._rows.get(Row(**common, metric=name).key) for name in names]
         found = [row for row in rows if row is not None and row.control == common.get("control", "")]
         if not names or len(found) < len(names):
             return None
-        return Outcome(cell, {row.metric: _score(row) for row in found if row.status == "ok"}, tuple(found))
+        return {row.metric: _score(row) for row in found if row.status == "ok"}, tuple(found)
 
 
 def _score(row: Row) -> Score:

@@ -52,18 +52,7 @@ def _profile(path: Path, table: dict[str, Any]) -> Profile:
     if missing := sorted(required - set(table)):
         raise DataError(f"{path}: missing {', '.join(missing)}")
     values = {"name": path.stem} | table
-    layers = table.get("layers", "all")
-    values["layers"] = None if layers == "all" else _layers(path, "layers", layers, "'all' or ")
-    if not isinstance(table["methods"], dict):
-        raise DataError(f"{path}: methods must be tables such as [methods.mean_difference]")
-    if "sae_bounds" in table:
-        values["sae_bounds"] = _sae_bounds(path, table["sae_bounds"])
-    values["methods"] = tuple(_method_plan(path, name, entry) for name, entry in table["methods"].items())
-    for key, value in values.items():
-        default = getattr(Profile, key, "")
-        if key not in ("methods", "layers", "sae_bounds") and not _same_kind(value, default):
-            raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
-    profile = Profile(**values)
+    profile = Profile(**{key: _value(path, key, value) for key, value in values.items()})
     for plan in profile.methods:
         if profile.layers is not None and (idle := set(plan.claimed_layers) - set(profile.layers)):
             raise DataError(
@@ -72,10 +61,34 @@ def _profile(path: Path, table: dict[str, Any]) -> Profile:
     return profile
 
 
+def _value(path: Path, key: str, value: Any) -> Any:
+    """What a profile holds for what its file says."""
+    if key == "methods":
+        if not isinstance(value, dict):
+            raise DataError(f"{path}: methods must be tables such as [methods.mean_difference]")
+        return tuple(_method_plan(path, name, entry) for name, entry in value.items())
+    if key == "layers":
+        return None if value == "all" else _layers(path, key, value, "'all' or ")
+    if key == "sae_bounds":
+        return _sae_bounds(path, value)
+    if key == "doses":
+        return _numbers(path, key, value)
+    default = 0.0 if key == "neutral_budget" else getattr(Profile, key, "")
+    if not _same_kind(value, default):
+        raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
+    return value
+
+
 def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, ...]:
     if isinstance(value, list) and all(type(layer) is int and layer >= 0 for layer in value):
         return tuple(sorted(set(value)))
     raise DataError(f"{path}: {key} is {value!r}; it must be {or_else}a list of block numbers from 0")
+
+
+def _numbers(path: Path, key: str, value: Any) -> tuple[float, ...]:
+    if isinstance(value, list) and all(_same_kind(number, 1.0) for number in value):
+        return tuple(map(float, value))
+    raise DataError(f"{path}: {key} is {value!r}; it must be a list of numbers")
 
 
 def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:

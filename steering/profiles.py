@@ -122,7 +122,7 @@ class Profile:
             development documents stays within it, instead of its plan's multiplier. None keeps the multipliers.
         doses: Multipliers to choose among, rising.
         seed: Of sampling.
-        alpha: Level of the test of a claim.
+        alpha: Level of the tests of all claims together.
         neutral_bound: Bound of the neutral loss change where a claim is made, nats per token.
     """
 

@@ -215,14 +215,26 @@ def load_rows(path: Path) -> list[Row]:
     return [row for row in last.values() if not row.lacks_vector or latest[row.place] is row]
 
 
-def _row(file: Path, number: int, line: bytes) -> Row:
+def parse_row(line: bytes | str) -> Row:
+    """Read what `Row.to_json` wrote.
+
+    Raises:
+        ResultsError: It is damaged or of another schema.
+    """
     try:
         version = _VERSIONED.validate_json(line).schema_version
         if version != SCHEMA_VERSION:
-            raise ResultsError(f"{file}:{number}: schema version {version}; this release reads {SCHEMA_VERSION}")
+            raise ResultsError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
         return _ROW.validate_json(line)
     except ValidationError as error:
-        raise ResultsError(f"{file}:{number}: not a results row: {first_fault(error)}") from None
+        raise ResultsError(f"not a results row: {first_fault(error)}") from None
+
+
+def _row(file: Path, number: int, line: bytes) -> Row:
+    try:
+        return parse_row(line)
+    except ResultsError as error:
+        raise ResultsError(f"{file}:{number}: {error}") from None
 
 
 def _drop_partial_line(path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from steering import stats
 from steering.activation_store import is_no_outlier
 from steering.continuation_losses import ContinuationLosses
+from steering.earlier import Earlier
 from steering.errors import NonFiniteError
 from steering.metrics import Score
 from steering.model import LanguageModel
@@ -208,6 +209,7 @@ class SaeQuality:
         journal: Where rows go.
         run: Identifies this run in the rows.
         progress: Where to report.
+        earlier: What earlier runs measured: SAEs that are among it are not measured again, nor written.
     """
 
     def __init__(
@@ -219,6 +221,7 @@ class SaeQuality:
         *,
         run: str,
         progress: Reporter | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self._setting = setting
         self._model = model
@@ -226,6 +229,7 @@ class SaeQuality:
         self._journal = journal
         self._run = run
         self._progress = progress or Silent()
+        self._earlier = earlier or Earlier()
 
     @cached_property
     def _texts(self) -> list[TokenizedText]:
@@ -259,6 +263,8 @@ class SaeQuality:
             "layer": layer,
             "parameters": sae_fields(sae) | {"centred": sae.centred, "d_sae": sae.d_sae},
         }
+        if (kept := self._earlier.find(common, METRICS)) is not None:
+            return SaeOutcome(layer, *kept)
         try:
             scores = self._scores(sae)
         except NonFiniteError as error:

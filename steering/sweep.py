@@ -43,6 +43,7 @@ class Sweep:
         progress: Where to report.
         cache: Where activations of earlier runs are, and those of this one are kept.
         earlier: What earlier runs measured: cells that are among it are not measured again, nor written.
+        most_together: How many cells are measured together at most; None for as many as memory allows.
 
     Attributes:
         outcomes: What was measured so far, the unsteered run first.
@@ -60,6 +61,7 @@ class Sweep:
         progress: Reporter | None = None,
         cache: ActivationCache | None = None,
         earlier: Earlier | None = None,
+        most_together: int | None = None,
     ) -> None:
         self.setting = setting
         self.model = model
@@ -69,6 +71,7 @@ class Sweep:
         self._run = run
         self._progress = progress or Silent()
         self._earlier = earlier or Earlier()
+        self._most_together = most_together
         self._constructor = Constructor(setting, model, self._cells, saes=saes, progress=self._progress, cache=cache)
         self._evaluation = Evaluation(setting, model, self._progress)
         self._measured: dict[Cell, Outcome] = {}
@@ -133,7 +136,8 @@ class Sweep:
         """How many configurations' rollouts are decoded together."""
         profile, tokenizer = self.setting.profile, self.model.tokenizer
         prompt = max(len(tokenize_prompt(tokenizer, text)) for text in self.setting.concept.rollout_prompts)
-        return max(1, self.model.rows_together(prompt + profile.new_tokens) // profile.rollouts)
+        fitting = max(1, self.model.rows_together(prompt + profile.new_tokens) // profile.rollouts)
+        return fitting if self._most_together is None else min(fitting, self._most_together)
 
     def _measure_together(self, cells: Sequence[Cell]) -> None:
         self._progress.note(f"measuring {', '.join(cell.id for cell in cells)} …")

@@ -52,7 +52,7 @@ def test_claim_holds_above_baseline_within_the_bound():
     assert verdict.state == "holds"
     assert verdict.message == (
         "mean_difference-layer3: rollout probability 0.750 is significantly above the unsteered run "
-        "(p = 1e-06 < alpha = 0.01, n = 4); neutral loss change +0.050, upper bound +0.050, "
+        "(p = 1e-06 < 0.01, which is 0.01 / 1, n = 4); neutral loss change +0.050, upper bound +0.050, "
         "is under 0.1 nats per token (n = 4)"
     )
 
@@ -76,12 +76,21 @@ def test_claim_with_a_control_holds_above_both():
     verdict = judge(CONTROLLED, outcome(p_control=0.009))
     assert verdict.state == "holds"
     baseline, control, neutral = verdict.message.split("; ")
-    assert "is significantly above the unsteered run (p = 1e-06 < alpha" in baseline
+    assert "is significantly above the unsteered run (p = 1e-06 < 0.01" in baseline
     assert control == (
         "rollout probability 0.750 is significantly above its control random_direction "
-        "(p = 0.009 < alpha = 0.01, n = 4)"
+        "(p = 0.009 < 0.01, which is 0.01 / 1, n = 4)"
     )
     assert neutral.startswith("neutral loss change")
+
+
+def test_claims_of_a_profile_share_the_level():
+    plan = PROFILE.plan("mean_difference")
+    four = dataclasses.replace(plan, claimed_layers=(1, 2, 3, 4))
+    many = dataclasses.replace(PROFILE, methods=(four, CONTROL))
+    assert judge(many, outcome(0.0024)).state == "holds"
+    broken = judge(many, outcome(0.0026))
+    assert (broken.state, "p = 0.0026 >= 0.0025, which is 0.01 / 4" in broken.message) == ("broken", True)
 
 
 @pytest.mark.parametrize("p_control", [0.01, 1.0])

@@ -38,7 +38,7 @@ class ShuffledLabels:
             raise ValueError("a seed must be 0 or more")
 
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
-        """Return the mean difference `[d_model]` of the relabelled pairs; where their number is odd, one more is kept."""
+        """Return the mean difference `[d_model]` of the relabelled pairs; one more keeps its sides if odd."""
         positive, negative = activations.at(layer)
         drawn = sorted(range(len(activations.pair_ids)), key=lambda pair: self._lot(activations.pair_ids[pair]))
         signs = torch.ones(len(drawn), 1, dtype=torch.float64, device=positive.device)

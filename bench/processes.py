@@ -1,0 +1,45 @@
+"""What the processes of one run tell each other under pytest-xdist: the first shows what the others measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bench.run import Run
+from steering.results import parse_row
+
+_KEY = "steering"
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether another process shows the tables."""
+    return hasattr(config, "workerinput")
+
+
+def greet(run: Run, node: Any) -> None:
+    """Tell a process the name of the run."""
+    node.workerinput["steering_run"] = run.name
+
+
+def report(run: Run, config: pytest.Config) -> None:
+    """In a process that ends: hand over what it measured."""
+    told = {
+        "rows": [row.to_json() for row in run.all_rows],
+        "verdicts": [[*key, state] for key, state in run.verdicts.items()],
+        "cells": [[cell.method, cell.layer, cell.multiplier] for cell in run.cells],
+        "sae_layers": run.sae_layers,
+        "deselected": sorted(run.deselected),
+    }
+    config.workeroutput[_KEY] = json.dumps(told)  # type: ignore[attr-defined]
+
+
+def collect(run: Run, node: Any) -> None:
+    """In the process that shows the tables: take what another one measured; one that crashed has nothing to say."""
+    told = json.loads(getattr(node, "workeroutput", {}).get(_KEY, "{}"))
+    if not told:
+        return
+    run.rows += map(parse_row, told["rows"])
+    run.verdicts |= {(method, layer): state for method, layer, state in told["verdicts"]}
+    run.take_selection(told["cells"], told["sae_layers"], told["deselected"])

@@ -1,0 +1,84 @@
+"""What a benchmark run says at its end: tables, remarks, and the gate's verdict."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+
+import pytest
+from steering.gate import GateReport
+from steering.tables import control_summary, dose_summary, feature_summary, sae_summary, summary
+
+from bench.run import Run
+from steering import gate
+from steering.export import append_step_summary, to_markdown_table, to_text
+from steering.results import FILE_NAME
+
+# Where output is no terminal, lines are as wide as the table needs.
+_WIDTH = 200
+_Table = Sequence[Sequence[str]]
+
+
+def compare(run: Run) -> GateReport | None:
+    """Hold what was measured against the baseline, where there is one.
+
+    Every cell of the baseline has to be there, but for those that the command line left out.
+    """
+    if run.baseline is None:
+        return None
+    required = {cell.key for cell in run.baseline.cells} - run.deselected
+    return gate.compare(run.baseline, run.all_rows, required=required)
+
+
+def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter) -> None:
+    """Print what was measured, what the profile claims of it, and where it is kept."""
+    tables = [table for table in _tables(run) if len(table) > 1]
+    remarks = list(_remarks(run))
+    reporter.section("steering")
+    width = shutil.get_terminal_size().columns if reporter.isatty else _WIDTH
+    for table in tables:
+        reporter.write(to_text(table, width))
+    for line in remarks:
+        reporter.write_line(line)
+    if report is not None:
+        reporter.section("gate")
+        reporter.write(to_text(report.table, width))
+        for line in report.messages:
+            reporter.write_line(line)
+        tables.append(report.table)
+        remarks += report.messages
+    reporter.write_line(f"Results: {run.results / FILE_NAME}")
+    markdown = "\n".join(["## steering-bench", *map(to_markdown_table, tables), *remarks, ""])
+    if trouble := append_step_summary(markdown, os.environ):
+        reporter.write_line(trouble)
+
+
+def _tables(run: Run) -> Iterator[_Table]:
+    rows = run.all_rows
+    yield summary(rows, run.verdicts)
+    yield control_summary(rows)
+    yield dose_summary(rows)
+    yield feature_summary([row for row in rows if not row.is_control])
+    yield sae_summary(rows, run.verdicts)
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    """What has to be said under the tables."""
+    if any(row.method != "sae" for row in run.all_rows):
+        yield (
+            "P(success): share of rollouts with a keyword. p: one-sided, paired with the unsteered rollouts ('p "
+            "control': the control's), by Holm's method over the cells shown that are no controls. norm: of what is "
+            "added. Δ loss: steered minus unsteered, nats per token."
+        )
+    if run.note:
+        yield run.note
+    if run.waiver:
+        yield f"No claim was tested: {run.waiver}."
+    elif "no claim" in run.verdicts.values():
+        yield f"no claim: profile {run.setting.profile.name!r} claims nothing there; the values are recorded."
+    selected = len(run.cells) + len(run.sae_layers)
+    if len(run.verdicts) < selected:
+        yield f"Not finished: {len(run.verdicts)} of {selected} tests were measured."
+    if run.resumes and (found := sum(row.run != run.name for row in run.all_rows)):
+        yield f"{found} of {len(run.all_rows)} values are of an earlier run."

@@ -1,0 +1,182 @@
+"""The state of one benchmark run, and how the command line makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from steering.baselines import Baseline, load_baseline
+
+from steering.cells import Cell, Outcome
+from steering.checks import check_layers
+from steering.claims import check_claims, waiver, without_claims
+from steering.earlier import Earlier
+from steering.errors import DataError
+from steering.loading import layer_count
+from steering.methods import create_method, needs_sae
+from steering.metrics import metrics
+from steering.plans import at_equal_norm, without_foreign_saes
+from steering.profile_files import load_profile
+from steering.profiles import Profile, Setting
+from steering.results import FILE_NAME, Row, load_rows
+from steering.sae_library import SaeLibrary, open_library
+from steering.sae_quality import SaeOutcome
+
+_SHARD = re.compile(r"([1-9]\d*)/([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of the selected tests, each of which another process or machine runs.
+
+    Attributes:
+        number: Which, from 1.
+        count: Of how many.
+    """
+
+    number: int
+    count: int
+
+    def part(self, items: list[pytest.Item]) -> list[pytest.Item]:
+        """Neighbours stay together: cells of one layer share what is computed below it."""
+        return items[(self.number - 1) * len(items) // self.count : self.number * len(items) // self.count]
+
+
+@dataclass
+class Run:
+    """State of one benchmark run, kept on pytest's configuration.
+
+    Attributes:
+        setting: What is measured.
+        layers: Blocks that are steered.
+        saes: Where SAEs are read.
+        results: Directory of the journal.
+        waiver: Why claims are not tested, or an empty string.
+        note: What was left out, or an empty string.
+        name: Identifies the run in its rows; processes of one run share it.
+        baseline: What the gate compares with.
+        resumes: Whether what the journal holds is not measured again.
+        shard: Which part is run; None for all.
+        cells: Cells selected.
+        sae_layers: Layers of the SAEs selected.
+        deselected: Cells (method, layer) that were left out on purpose.
+        outcomes: What was measured, or found in the journal.
+        sae_outcomes: The same of SAEs.
+        rows: Rows that other processes of the run sent.
+        verdicts: (method, layer) -> what became of the claim.
+    """
+
+    setting: Setting
+    layers: tuple[int, ...]
+    saes: SaeLibrary | None
+    results: Path
+    waiver: str
+    note: str
+    name: str
+    baseline: Baseline | None = None
+    resumes: bool = False
+    shard: Shard | None = None
+    cells: list[Cell] = field(default_factory=list)
+    sae_layers: list[int] = field(default_factory=list)
+    deselected: set[tuple[str, int]] = field(default_factory=set)
+    outcomes: list[Outcome] = field(default_factory=list)
+    sae_outcomes: list[SaeOutcome] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    verdicts: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def take_selection(self, cells: list[list[Any]], sae_layers: list[int], deselected: list[list[Any]]) -> None:
+        """Note what another process of the run selected."""
+        self.cells = [Cell(*cell) for cell in cells]
+        self.sae_layers = sae_layers
+        self.deselected |= {(method, layer) for method, layer in deselected}
+
+    @property
+    def all_rows(self) -> list[Row]:
+        """Rows of all outcomes, each once."""
+        own = [row for outcome in (*self.outcomes, *self.sae_outcomes) for row in outcome.rows]
+        return list({row.key: row for row in (*own, *self.rows)}.values())
+
+    def earlier(self) -> Earlier:
+        """What the journal holds already, where the run goes on from there."""
+        return Earlier(load_rows(self.results) if self.resumes and (self.results / FILE_NAME).exists() else ())
+
+
+def resolve(config: pytest.Config) -> Run:
+    """Make the run that the command line asks for; a mistake is found before anything is computed.
+
+    Raises:
+        SteeringError: An option, or a file that it names, cannot be used.
+    """
+    option = config.getoption
+    declared = load_profile(option("profile"))
+    profile, note = without_foreign_saes(_overridden(declared, config), declared)
+    for plan in profile.methods:
+        if needs_sae(create_method(plan.method, plan.parameters)) and not profile.saes:
+            raise DataError(f"method {plan.name!r} reads SAEs: name some with 'saes' in the profile or with --saes")
+        for name in plan.metrics or ():
+            _ = metrics[name]
+    reason = waiver(profile, declared)
+    setting = Setting.load(without_claims(profile) if reason else profile)
+    layers = _layers(setting, declared)
+    library = open_library(profile.saes, profile.descriptions) if profile.saes else None
+    if library is not None:
+        check_claims(setting.profile, library)
+    run = Run(setting, layers, library, Path(option("results")), reason, note, _name(config))
+    run.baseline = load_baseline(Path(option("gate"))) if option("gate") else None
+    if run.baseline is not None and option("layers"):
+        run.deselected = {cell.key for cell in run.baseline.cells if cell.layer not in layers}
+    run.resumes, run.shard = option("resume"), _shard(option("shard"))
+    run.earlier()  # a damaged journal is found now
+    return run
+
+
+def _layers(setting: Setting, declared: Profile) -> tuple[int, ...]:
+    profile = setting.profile
+    blocks = layer_count(profile.model)
+    layers = tuple(range(blocks)) if profile.layers is None else profile.layers
+    named = {layer for plan in profile.methods for layer in plan.claimed_layers}
+    if profile.model == declared.model:  # another may have fewer blocks, and is steered at those that it has
+        named |= {layer for plan in profile.methods for layer in plan.layers or ()}
+    check_layers([*layers, *sorted(named)], blocks, profile.model)
+    return layers
+
+
+def _name(config: pytest.Config) -> str:
+    """The run's name; a process of pytest-xdist is told it by the one that started it."""
+    given = getattr(config, "workerinput", {})
+    return str(given.get("steering_run") or f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
+
+
+def _shard(text: str | None) -> Shard | None:
+    if text is None:
+        return None
+    match = _SHARD.fullmatch(text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise pytest.UsageError(f"--shard {text!r}: give a part and their number, for instance 2/4")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def _overridden(profile: Profile, config: pytest.Config) -> Profile:
+    """Apply the command line to a profile."""
+    keys = ("model", "concept", "toward", "neutral", "saes", "descriptions", "rollouts", "seed", "split")
+    given: dict[str, Any] = {key: value for key in keys if (value := config.getoption(key)) is not None}
+    if (budget := config.getoption("budget")) is not None:
+        given["neutral_budget"] = budget
+    if layers := config.getoption("layers"):
+        try:
+            given["layers"] = tuple(sorted({int(layer) for layer in layers.split(",")}))
+        except ValueError:
+            raise pytest.UsageError(f"--layers {layers!r}: give block numbers with commas, for instance 8,20") from None
+    if (multiplier := config.getoption("multiplier")) is not None:
+        doses = [math.copysign(1, plan.multiplier) * multiplier for plan in profile.methods]
+        plans = zip(profile.methods, doses, strict=True)
+        given["methods"] = tuple(dataclasses.replace(plan, multiplier=dose) for plan, dose in plans)
+    changed = dataclasses.replace(profile, **given)
+    return at_equal_norm(changed) if config.getoption("equal_norm") else changed

@@ -1,0 +1,74 @@
+"""Joining the journals of a run's parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from steering.errors import ResultsError
+from steering.results import FILE_NAME, Row, load_rows
+
+
+def merge(sources: Sequence[Path]) -> list[Row]:
+    """Join the rows of several journals; what more than one of them measured stands there once.
+
+    Shards share the unsteered run and, at their borders, controls: on machines of one kind these are equal to the last
+    bit.
+
+    Args:
+        sources: Results directories or journals.
+
+    Raises:
+        ResultsError: One of them cannot be read, or two say different things about the same measurement.
+    """
+    joined: dict[tuple[Any, ...], tuple[Row, Path]] = {}
+    for source in sources:
+        for row in load_rows(source):
+            known = joined.setdefault(row.key, (row, source))
+            if _measured(known[0]) != _measured(row):
+                raise ResultsError(_contradiction(*known, row, source))
+    return [row for row, _ in joined.values()]
+
+
+def write_merged(rows: Sequence[Row], directory: Path) -> Path:
+    """Write rows as the journal of a new results directory, whole or not at all.
+
+    Raises:
+        ResultsError: There is a journal already, or the directory cannot be written.
+    """
+    path = directory / FILE_NAME
+    partial = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+    if path.exists():
+        raise ResultsError(f"{path}: exists already; give a directory without results with --output")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("x", encoding="utf-8") as file:
+                file.writelines(row.to_json() + "\n" for row in rows)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _measured(row: Row) -> tuple[Any, ...]:
+    """What two measurements of one thing have to agree on."""
+    return (row.status, row.reason, row.n, row.value, row.low, row.high, row.p_value, row.items, row.texts)
+
+
+def _contradiction(first: Row, where: Path, second: Row, there: Path) -> str:
+    cell = first.method if first.layer is None else f"{first.method}-layer{first.layer}"
+    found = [f"{row.value} (n = {row.n})" if row.status == "ok" else row.status for row in (first, second)]
+    differing = f"{found[0]} in {where}, {found[1]} in {there}"
+    if found[0] == found[1]:
+        differing = f"other items in {where} than in {there}, though {found[0]} in both"
+    return (
+        f"{cell}: {first.metric} was measured twice, and differently: {differing}. "
+        "Merge parts of one run, made on machines of one kind; leave out or repeat one of the two."
+    )

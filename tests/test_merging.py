@@ -1,0 +1,88 @@
+"""Joining the journals of a run's parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from steering import merging
+from steering.cli import app
+from steering.errors import ResultsError
+from steering.merging import merge, write_merged
+from steering.results import FILE_NAME, Journal, Row, load_rows
+from tests.small_rows import small_row, unsteered_row
+
+
+def journal(directory: Path, *rows: Row) -> Path:
+    Journal(directory).append(rows)
+    return directory
+
+
+ONE, TWO, THREE = (small_row(layer=layer, items=(1.0, 0.0), n=2) for layer in (1, 2, 3))
+
+
+def test_parts_are_joined_and_what_they_share_stands_there_once(tmp_path):
+    first = journal(tmp_path / "a", unsteered_row(run="a"), ONE)
+    second = journal(tmp_path / "b", unsteered_row(run="b"), TWO)
+    third = journal(tmp_path / "c", unsteered_row(run="c"), THREE)
+    rows = merge([first, second, third])
+    assert [row.layer for row in rows] == [None, 1, 2, 3]
+    assert rows[0].run == "a"
+    assert load_rows(write_merged(rows, tmp_path / "whole")) == rows
+
+
+def test_order_of_the_parts_changes_no_measurement(tmp_path):
+    parts = [journal(tmp_path / name, unsteered_row(), row) for name, row in (("a", ONE), ("b", TWO))]
+    there, back = (merge(order) for order in (parts, parts[::-1]))
+    assert sorted(map(Row.to_json, there)) == sorted(map(Row.to_json, back))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"value": 0.25}, "0.5 (n = 2) in {a}, 0.25 (n = 2) in {b}"),
+        ({"items": (0.0, 1.0)}, "other items in {a} than in {b}, though 0.5 (n = 2) in both"),
+        ({"texts": ("x", "y")}, "other items in {a} than in {b}"),
+        ({"status": "failed", "value": None, "reason": "NaN"}, "0.5 (n = 2) in {a}, failed in {b}"),
+    ],
+)
+def test_contradiction_is_refused_with_both_values_and_places(tmp_path, changes, told):
+    first = journal(tmp_path / "a", ONE)
+    second = journal(tmp_path / "b", small_row(**({"layer": 1, "items": (1.0, 0.0), "n": 2} | changes)))
+    with pytest.raises(ResultsError) as caught:
+        merge([first, second])
+    message = str(caught.value)
+    assert message.startswith("mean_difference-layer1: rollout_probability was measured twice, and differently: ")
+    assert told.format(a=first, b=second) in message
+
+
+def test_repetition_within_one_journal_is_no_contradiction(tmp_path):
+    directory = journal(tmp_path / "a", small_row(value=0.25, n=4), small_row(value=0.5, n=4))
+    assert [row.value for row in merge([directory])] == [0.5]
+
+
+def test_existing_results_are_left_alone(tmp_path):
+    directory = journal(tmp_path / "a", ONE)
+    before = (directory / FILE_NAME).read_bytes()
+    with pytest.raises(ResultsError, match="exists already; give a directory without results"):
+        write_merged([TWO], directory)
+    assert (directory / FILE_NAME).read_bytes() == before
+
+
+def test_disk_that_fills_up_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(merging.os, "fsync", full)
+    with pytest.raises(ResultsError, match="cannot be written: No space left on device"):
+        write_merged([ONE], tmp_path / "whole")
+    assert list((tmp_path / "whole").iterdir()) == []
+
+
+def test_command_joins_and_says_so(tmp_path):
+    parts = [str(journal(tmp_path / name, row)) for name, row in (("a", ONE), ("b", TWO))]
+    result = CliRunner().invoke(app, ["merge", *parts, "--output", str(tmp_path / "whole")])
+    assert (result.exit_code, result.output.startswith("2 values of 2 sources: ")) == (0, True)
+    assert [row.layer for row in load_rows(tmp_path / "whole")] == [1, 2]
