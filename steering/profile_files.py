@@ -15,7 +15,7 @@ from steering.errors import DataError, UnknownNameError
 from steering.files import read_toml
 from steering.profiles import MethodPlan, Profile, SaeBounds
 
-_KINDS = {str: "string", int: "whole number", float: "number", dict: "table"}
+_KINDS = {str: "string", int: "whole number", float: "number", dict: "table", bool: "true or false"}
 
 
 def builtin_profiles() -> list[str]:
@@ -78,6 +78,12 @@ def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, .
     raise DataError(f"{path}: {key} is {value!r}; it must be {or_else}a list of block numbers from 0")
 
 
+def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and value and all(type(name) is str for name in value):
+        return tuple(value)
+    raise DataError(f"{path}: {key} is {value!r}; it must be a list of names")
+
+
 def _sae_bounds(path: Path, entry: Any) -> SaeBounds:
     known = {key.name for key in dataclasses.fields(SaeBounds)}
     if not isinstance(entry, dict):
@@ -98,12 +104,14 @@ def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
     for key in entry:
         if key not in known:
             raise UnknownNameError(f"key in [methods.{name}] of {path}", key, known)
-    for key, default in (("parameters", {}), ("method", ""), ("control", ""), ("norm_of", "")):
+    for key, default in (("parameters", {}), ("method", ""), ("control", ""), ("norm_of", ""), ("is_control", False)):
         if key in entry and not _same_kind(entry[key], default):
             raise DataError(
                 f"{path}: {key} of [methods.{name}] is {entry[key]!r}; it must be a {_KINDS[type(default)]}"
             )
     values = entry | {"multiplier": float(entry["multiplier"])}
+    if "metrics" in entry:
+        values["metrics"] = _names(path, f"[methods.{name}] metrics", entry["metrics"])
     for key in {"layers", "claimed_layers"} & set(entry):
         values[key] = _layers(path, f"[methods.{name}] {key}", entry[key])
     with _naming(path):

@@ -7,13 +7,19 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
 from steering.concepts import Concept, Side, load_concept
 from steering.errors import DataError, UnknownNameError
 from steering.neutral import NeutralSet, load_neutral
 from steering.results import SAE, UNSTEERED
 
+_CLAIMED_METRICS = ("rollouts", "loss_neutral")
+Split = Literal["test", "development"]
+
+# Steps of √2, from what hardly shows to what no text survives.
+_DOSES = tuple(round(2 ** (step / 2), 2) for step in range(-4, 13))
 _NEUTRAL_TOKENS = ("neutral_prompt_tokens", "neutral_continuation_tokens")
 
 
@@ -57,6 +63,9 @@ class MethodPlan:
             object.__setattr__(self, "method", self.name)
         if not math.isfinite(self.multiplier):
             raise DataError(f"method {self.name!r}: multiplier is {self.multiplier!r}; it must be finite")
+        if self.claimed_layers and self.metrics is not None and not set(_CLAIMED_METRICS) <= set(self.metrics):
+            needed = " and ".join(map(repr, _CLAIMED_METRICS))
+            raise DataError(f"method {self.name!r}: its claims need the metrics {needed}; add them or leave out claims")
         if self.layers is not None and (idle := set(self.claimed_layers) - set(self.layers)):
             raise DataError(
                 f"method {self.name!r}: claimed_layers {sorted(idle)} are not among its layers, {list(self.layers)}"
@@ -107,6 +116,11 @@ class Profile:
         neutral_documents: How many neutral documents to use.
         neutral_prompt_tokens: First tokens of a document, which are steered.
         neutral_continuation_tokens: Tokens after them, which are scored.
+        split: "test", or "development" to choose layers and doses by: other prompts, documents and random numbers.
+        development_documents: How many of the neutral documents after those of the test make the development split.
+        neutral_budget: Nats per token; each cell gets the largest of the `doses` whose neutral loss change on the
+            development documents stays within it, instead of its plan's multiplier. None keeps the multipliers.
+        doses: Multipliers to choose among, rising.
         seed: Of sampling.
         alpha: Level of the test of a claim.
         neutral_bound: Bound of the neutral loss change where a claim is made, nats per token.
@@ -130,6 +144,10 @@ class Profile:
     neutral_documents: int = 256
     neutral_prompt_tokens: int = 32
     neutral_continuation_tokens: int = 64
+    split: Split = "test"
+    development_documents: int = 64
+    neutral_budget: float | None = None
+    doses: tuple[float, ...] = _DOSES
     seed: int = 0
     alpha: float = 0.01
     neutral_bound: float = 0.1
@@ -138,13 +156,18 @@ class Profile:
         """Refuse values that make no sense; the message names the key."""
         for key in ("name", "model", "concept", "neutral"):
             self._require(key, bool(getattr(self, key).strip()), "a name or a path")
-        for key in ("rollouts", "new_tokens", "neutral_documents", *_NEUTRAL_TOKENS):
+        for key in ("rollouts", "new_tokens", "neutral_documents", "development_documents", *_NEUTRAL_TOKENS):
             self._require(key, getattr(self, key) >= 1, "at least 1")
         self._require("temperature", 0 < self.temperature < math.inf, "finite and above 0")
         self._require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._require("alpha", 0 < self.alpha < 1, "between 0 and 1")
         self._require("neutral_bound", 0 < self.neutral_bound < math.inf, "finite and above 0")
         self._require("seed", self.seed >= 0, "0 or more")
+        self._require("split", self.split in get_args(Split), "'test' or 'development'")
+        budget = self.neutral_budget
+        self._require("neutral_budget", budget is None or 0 < budget < math.inf, "finite and above 0")
+        rising = all(low < high for low, high in pairwise((0.0, *self.doses, math.inf)))
+        self._require("doses", bool(self.doses) and rising, "finite numbers above 0, rising")
         self._require("toward", self.toward in get_args(Side), "'positive' or 'negative'")
         self._require("methods", bool(self.methods), "at least one method")
         self._require("layers", self.layers != (), "'all' or a list of block numbers from 0")
@@ -169,10 +192,14 @@ class Profile:
     def measurement(self) -> dict[str, Any]:
         """The settings that decide what a metric value means, for results."""
         keys = ("rollouts", "new_tokens", "temperature", "top_p", *_NEUTRAL_TOKENS)
-        return {key: getattr(self, key) for key in keys} | {
-            "steered_positions": "prompt",
-            "first_continuation_token": "scored",
-        }
+        fixed = {"steered_positions": "prompt", "first_continuation_token": "scored"}
+        split = {} if self.split == "test" else {"split": self.split}
+        return {key: getattr(self, key) for key in keys} | fixed | split
+
+    @property
+    def stream(self) -> int:
+        """Which random numbers of the seed rollouts draw: the splits have nothing in common."""
+        return get_args(Split).index(self.split)
 
     @property
     def controls(self) -> frozenset[str]:
@@ -190,11 +217,24 @@ class Profile:
 
 @dataclass(frozen=True)
 class Setting:
-    """A profile with the data that it names, loaded."""
+    """A profile with the data that it names, loaded.
+
+    Attributes:
+        profile: What to run.
+        concept: Of the profile's split.
+        neutral: Documents of the profile's split.
+        development: Documents that doses are looked for on, where the profile has a budget.
+    """
 
     profile: Profile
     concept: Concept
     neutral: NeutralSet
+    development: NeutralSet | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a budget without the documents that it is for."""
+        if self.profile.neutral_budget is not None and self.development is None:
+            raise DataError(f"profile {self.profile.name!r}: a neutral_budget needs development documents")
 
     @classmethod
     def load(cls, profile: Profile) -> Setting:
@@ -205,7 +245,12 @@ class Setting:
             DataError: One of them is malformed.
         """
         concept = load_concept(profile.concept, profile.toward)
-        return cls(profile, concept, load_neutral(profile.neutral, profile.neutral_documents))
+        development = None
+        if profile.split == "development" or profile.neutral_budget is not None:
+            development = load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)
+        if profile.split == "development" and development is not None:
+            return cls(profile, concept.development(), development, development)
+        return cls(profile, concept, load_neutral(profile.neutral, profile.neutral_documents), development)
 
     @property
     def data_hash(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from steering.activations import ContrastActivations
+from steering.cells import Cell
+from steering.doses import Dose
 from steering.metrics import Score
 from steering.model import LanguageModel
 from steering.profiles import Setting
@@ -49,6 +51,28 @@ def vector_fields(intervention: Intervention, activations: ContrastActivations) 
         "vector_hash": vector.hash,
         "vector_norm": vector.norm,
         "features": vector.features,
+    }
+
+
+def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
+    """The fields of a row that say which plan at which layer was measured."""
+    plan = setting.profile.plan(cell.method)
+    return {
+        "method": cell.method,
+        "layer": cell.layer,
+        "multiplier": cell.multiplier,
+        "parameters": dict(plan.parameters),
+        "control": plan.control,
+        "is_control": plan.name in setting.profile.controls,
+    }
+
+
+def dose_fields(setting: Setting, dose: Dose) -> dict[str, Any]:
+    """The parameters of a row whose multiplier was looked for, that say how."""
+    return {
+        "neutral_budget": setting.profile.neutral_budget,
+        "development_loss_change": dose.change,
+        "development_hash": setting.development.hash if setting.development else "",
     }
 
 

@@ -66,9 +66,17 @@ class NucleusSampler:
         return sample_nucleus(logits, drawn.to(logits.device), self.top_p, self.temperature, branches)
 
 
-def uniform_streams(seed: int, rows: int, steps: int) -> torch.Tensor:
-    """Uniform numbers `[row, step]`, float64; row i does not depend on how many rows are asked for."""
-    return torch.from_numpy(np.random.Generator(np.random.Philox(key=seed)).random((rows, steps)))
+def uniform_streams(seed: int, rows: int, steps: int, stream: int = 0) -> torch.Tensor:
+    """Uniform numbers `[row, step]`, float64; row i does not depend on how many rows are asked for.
+
+    Args:
+        seed: 0 or more.
+        rows: How many rollouts.
+        steps: Tokens of each.
+        stream: Those of one seed with different numbers have nothing in common.
+    """
+    bits = np.random.Philox(key=seed)
+    return torch.from_numpy(np.random.Generator(bits.jumped(stream) if stream else bits).random((rows, steps)))
 
 
 def sample_nucleus(

@@ -1,4 +1,4 @@
-"""From cells to outcomes: constructs vectors, measures them beside the unsteered model, and writes down what it saw.
+"""From cells to outcomes: measures them beside the unsteered model, and writes down what it saw.
 
 Cells are measured together, as many as memory allows: their rollouts decode in one batch, and their losses go on from
 the same stored outputs. What is measured of a cell does not depend on the others.
@@ -7,26 +7,24 @@ the same stored outputs. What is measured of a cell does not depend on the other
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from steering import stats
 from steering.activation_cache import ActivationCache
-from steering.activations import ContrastActivations, FeatureReader, capture_pairs
-from steering.cells import Cell, Outcome, control_of, plans_of, with_controls
-from steering.errors import NonFiniteError, SaeError, VectorError
-from steering.features import Descriptions
+from steering.activations import ContrastActivations
+from steering.cells import Cell, Outcome, control_of, with_controls
+from steering.construction import Constructed, Constructor
+from steering.earlier import Earlier
+from steering.evaluation import Evaluation
 from steering.machine import release_freed_memory
-from steering.methods import construct, methods, needs_sae
-from steering.metrics import Metric, Observation, Score, metrics
+from steering.metrics import Observation, Score
 from steering.model import LanguageModel
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
-from steering.records import measured_row, run_fields, vector_fields
+from steering.records import cell_fields, dose_fields, measured_row, run_fields, vector_fields
 from steering.results import Journal, Row, Status
-from steering.sae import SparseAutoencoder
 from steering.sae_library import SaeLibrary
 from steering.tokens import tokenize_prompt
 from steering.vectors import Intervention
@@ -44,6 +42,7 @@ class Sweep:
         saes: Where the SAEs are that some methods read.
         progress: Where to report.
         cache: Where activations of earlier runs are, and those of this one are kept.
+        earlier: What earlier runs measured: cells that are among it are not measured again, nor written.
 
     Attributes:
         outcomes: What was measured so far, the unsteered run first.
@@ -60,66 +59,52 @@ class Sweep:
         saes: SaeLibrary | None = None,
         progress: Reporter | None = None,
         cache: ActivationCache | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self.setting = setting
         self.model = model
         self.outcomes: list[Outcome] = []
-        self.capture_seconds = 0.0
         self._journal = journal
         self._cells = with_controls(setting.profile, cells)
         self._run = run
-        self._saes = saes
         self._progress = progress or Silent()
-        self._cache = cache
+        self._earlier = earlier or Earlier()
+        self._constructor = Constructor(setting, model, self._cells, saes=saes, progress=self._progress, cache=cache)
+        self._evaluation = Evaluation(setting, model, self._progress)
         self._measured: dict[Cell, Outcome] = {}
-        self._metrics = [metrics[name](setting, model) for name in metrics]
 
-    @cached_property
+    @property
     def activations(self) -> ContrastActivations:
         """Activations of the concept's generation pairs at the sweep's layers."""
-        concept = self.setting.concept
-        started = time.perf_counter()
-        reader = FeatureReader(self._load_saes(), concept.feature_keywords)
-        layers = sorted({cell.layer for cell in self._cells})
-        activations = capture_pairs(
-            self.model,
-            concept.generation,
-            layers,
-            concept.name,
-            reader=reader,
-            progress=self._progress,
-            cache=self._cache,
-        )
-        self.capture_seconds = time.perf_counter() - started
-        return activations
+        return self._constructor.activations
 
-    def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:
-        profile = self.setting.profile
-        layers = sorted(
-            {
-                cell.layer
-                for cell in self._cells
-                if any(needs_sae(methods[plan.method]) for plan in plans_of(profile, cell))
-            }
-        )
-        if not layers:
-            return []
-        if self._saes is None:
-            raise SaeError(f"profile {profile.name!r}: a method reads SAEs, and 'saes' names none")
-        self._progress.note("loading sparse autoencoders …")
-        loaded = [self._saes.load(layer, self.model.device) for layer in layers]
-        return [(sae, self._saes.describe(sae)) for sae in loaded]
+    @property
+    def capture_seconds(self) -> float:
+        """Time that capturing the activations took."""
+        return self._constructor.capture_seconds
+
+    def intervention(self, cell: Cell) -> Intervention:
+        """The cell's vector with the multiplier that its plan gives it; see `Constructor.intervention`."""
+        return self._constructor.intervention(cell)
 
     @cached_property
     def unsteered(self) -> Outcome:
         """The unsteered run: measured once, by the same code as each cell, and written first."""
+        if self._unsteered_earlier is not None:
+            return self._kept(self._unsteered_earlier)
         started = time.perf_counter()
-        scored = self._score(self._unsteered_observations, None)
-        return self._record(None, None, scored, 0.0, time.perf_counter() - started)
+        scored = self._evaluation.score(self._unsteered_observed, self._unsteered_observed, None)
+        return self._record(None, self._common(None), scored, 0.0, time.perf_counter() - started)
 
     @cached_property
-    def _unsteered_observations(self) -> list[Observation | str]:
-        return self._observe([None])[0]
+    def _unsteered_observed(self) -> dict[str, Observation | str]:
+        if self._unsteered_earlier is not None:
+            return self._evaluation.restored(self._unsteered_earlier)
+        return self._evaluation.observe([None], [self._evaluation.chosen(None)])[0]
+
+    @cached_property
+    def _unsteered_earlier(self) -> Outcome | None:
+        return self._earlier.outcome(None, self._common(None), self._score_names(None))
 
     def measure(self, cell: Cell) -> Outcome:
         """Measure a cell with its neighbours in the plan, and append their rows to the journal; each is measured once.
@@ -152,122 +137,82 @@ class Sweep:
 
     def _measure_together(self, cells: Sequence[Cell]) -> None:
         self._progress.note(f"measuring {', '.join(cell.id for cell in cells)} …")
-        constructed = [self._construct(cell) for cell in cells]
-        interventions = [found for found, _ in constructed if isinstance(found, Intervention)]
-        started = time.perf_counter()
-        observed = iter(self._observe(interventions))
-        seconds = (time.perf_counter() - started) / max(1, len(interventions))
-        for cell, (found, construction_seconds) in zip(cells, constructed, strict=True):
-            if isinstance(found, Intervention):
+        constructed = {cell: self._constructor.construct(cell) for cell in cells}
+        common = {cell: self._common(cell, found) for cell, found in constructed.items()}
+        earlier = {cell: self._earlier.outcome(cell, common[cell], self._score_names(cell)) for cell in cells}
+        observed = self._observe({cell: found for cell, found in constructed.items() if earlier[cell] is None})
+        for cell, found in constructed.items():
+            kept = earlier[cell]
+            if kept is not None:
+                self._measured[cell] = self._kept(kept)
+                continue
+            if cell in observed:
                 needed = control_of(self.setting.profile, cell)
-                scored = self._score(next(observed), self._measured.get(needed) if needed else None)
-                outcome = self._record(cell, found, scored, construction_seconds, seconds)
+                control = self._measured.get(needed) if needed else None
+                scored = self._evaluation.score(observed[cell].seen, self._unsteered_observed, control)
+                seconds = observed[cell].seconds
             else:
-                failed: list[list[Score] | str] = [metric.skip_reason or found for metric in self._metrics]
-                outcome = self._record(cell, None, failed, construction_seconds, 0.0)
-            self._measured[cell] = outcome
+                scored, seconds = self._evaluation.failed(self._chosen(cell), found.reason), 0.0
+            self._measured[cell] = self._record(cell, common[cell], scored, found.seconds, seconds)
         release_freed_memory()
 
-    def _construct(self, cell: Cell) -> tuple[Intervention | str, float]:
-        """The cell's intervention, or why there is none; and the seconds that it took."""
+    def _observe(self, constructed: Mapping[Cell, Constructed]) -> dict[Cell, _Seen]:
+        """Observe the cells that have a vector, all together; each took an equal share of the time."""
+        present = {cell: found.intervention for cell, found in constructed.items() if found.intervention}
         started = time.perf_counter()
-        try:
-            found: Intervention | str = self.intervention(cell)
-        except (SaeError, VectorError, NonFiniteError) as error:
-            found = str(error)
-        return found, time.perf_counter() - started
+        observed = self._evaluation.observe(list(present.values()), [self._chosen(cell) for cell in present])
+        seconds = (time.perf_counter() - started) / max(1, len(present))
+        return {cell: _Seen(seen, seconds) for cell, seen in zip(present, observed, strict=True)}
 
-    def intervention(self, cell: Cell) -> Intervention:
-        """The cell's vector with its dose.
+    def _chosen(self, cell: Cell | None) -> list[str]:
+        """The metrics of a cell."""
+        return self._evaluation.chosen(self.setting.profile.plan(cell.method).metrics if cell else None)
 
-        Raises:
-            SaeError: The method finds no feature to use.
-            VectorError: The vector has no length, though its plan scales it to another's.
-        """
-        plan, *others = plans_of(self.setting.profile, cell)
-        vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
-        if not others:
-            return Intervention(vector, cell.multiplier)
-        other = others[-1]  # those between are themselves scaled to its norm
-        reference = construct(other.method, other.parameters, self.activations, cell.layer)
-        if vector.norm == 0:
-            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {other.name}")
-        return Intervention(vector, cell.multiplier * reference.norm / vector.norm)
+    def _score_names(self, cell: Cell | None) -> list[str]:
+        return self._evaluation.score_names(self._chosen(cell))
 
-    def _observe(self, interventions: Sequence[Intervention | None]) -> list[list[Observation | str]]:
-        """For each configuration one observation of each metric, or the reason why there is none."""
-        columns = [self._observe_by(metric, interventions) for metric in self._metrics]
-        return [list(row) for row in zip(*columns, strict=True)]
-
-    def _observe_by(self, metric: Metric, interventions: Sequence[Intervention | None]) -> list[Observation | str]:
-        if metric.skip_reason or not interventions:
-            return [metric.skip_reason] * len(interventions)
-        try:
-            return list(metric.observe(interventions, self._progress))
-        except NonFiniteError as error:
-            if len(interventions) == 1:
-                return [str(error)]
-        return [self._observe_by(metric, [intervention])[0] for intervention in interventions]
-
-    def _score(self, observed: Sequence[Observation | str], control: Outcome | None) -> list[list[Score] | str]:
-        """Scores of each metric, or the reason why it has none."""
-        scored: list[list[Score] | str] = []
-        for metric, here, there in zip(self._metrics, observed, self._unsteered_observations, strict=True):
-            result = _score_one(metric, here, there)
-            scored.append(result if isinstance(result, str) else [_against(score, control) for score in result])
-        return scored
+    def _kept(self, outcome: Outcome) -> Outcome:
+        """An outcome of an earlier run, which is in the journal already."""
+        self.outcomes.append(outcome)
+        return outcome
 
     def _record(
         self,
         cell: Cell | None,
-        intervention: Intervention | None,
-        scored: Sequence[list[Score] | str],
+        common: dict[str, Any],
+        scored: Mapping[str, list[Score] | str],
         construction_seconds: float,
         evaluation_seconds: float,
     ) -> Outcome:
-        common = self._common(cell, intervention)
         rows: list[Row] = []
         scores: dict[str, Score] = {}
-        for metric, result in zip(self._metrics, scored, strict=True):
+        for name, result in scored.items():
             if isinstance(result, str):
-                status: Status = "skipped" if metric.skip_reason else "failed"
-                rows += [Row(**common, metric=name, status=status, reason=result) for name in metric.names]
+                status: Status = "skipped" if self._evaluation.skips(name) else "failed"
+                names = self._evaluation.score_names([name])
+                rows += [Row(**common, metric=each, status=status, reason=result) for each in names]
                 continue
             for score in result:
                 scores[score.metric] = score
                 rows.append(measured_row(common, score))
         self._journal.append(rows)
-        self.outcomes.append(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
-        return self.outcomes[-1]
+        return self._kept(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
 
-    def _common(self, cell: Cell | None, intervention: Intervention | None) -> dict[str, Any]:
+    def _common(self, cell: Cell | None, constructed: Constructed | None = None) -> dict[str, Any]:
         """The fields that all rows of a cell share."""
         common = run_fields(self.setting, self.model, self._run)
         if cell is not None:
-            plan = self.setting.profile.plan(cell.method)
-            common |= {
-                "method": cell.method,
-                "layer": cell.layer,
-                "multiplier": cell.multiplier,
-                "parameters": dict(plan.parameters),
-                "control": plan.control,
-                "is_control": plan.name in self.setting.profile.controls,
-            }
-        if intervention is not None:
-            common |= vector_fields(intervention, self.activations)
+            common |= cell_fields(self.setting, cell)
+        if constructed is not None and constructed.intervention is not None:
+            common |= vector_fields(constructed.intervention, self.activations)
+        if constructed is not None and constructed.dose is not None:
+            common["parameters"] |= dose_fields(self.setting, constructed.dose)
         return common
 
 
-def _score_one(metric: Metric, observed: Observation | str, unsteered: Observation | str) -> list[Score] | str:
-    if isinstance(observed, str):
-        return observed
-    if isinstance(unsteered, str):
-        return f"the unsteered run failed: {unsteered}"
-    return metric.score(observed, unsteered)
+@dataclass(frozen=True)
+class _Seen:
+    """What the metrics saw of a cell, and the seconds that it took."""
 
-
-def _against(score: Score, control: Outcome | None) -> Score:
-    """The score with its test against the control, where it has a test and the control was measured."""
-    if score.p_value is None or control is None or score.metric not in control.scores:
-        return score
-    return replace(score, p_control=stats.p_above_baseline(score.items, control.scores[score.metric].items))
+    seen: Mapping[str, Observation | str]
+    seconds: float

@@ -96,7 +96,8 @@ def reordered(activations: ContrastActivations, order: torch.Tensor) -> Contrast
         for layer, found in activations.features.items()
     }
     sides = {side: getattr(activations, side)[order] for side in SIDES}
-    return dataclasses.replace(activations, **sides, features=features)
+    ids = tuple(activations.pair_ids[pair] for pair in order.tolist())
+    return dataclasses.replace(activations, **sides, pair_ids=ids, features=features)
 
 
 def dense(activations: ContrastActivations, rule: str, layer: int = 5) -> tuple[np.ndarray, np.ndarray]:

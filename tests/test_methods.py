@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from steering.activations import ContrastActivations
 from steering.errors import DataError, NonFiniteError, SaeError, UnknownNameError
 from steering.methods import Method, construct, create_method, methods, needs_sae
+from steering.methods.shuffled_labels import ShuffledLabels
 from tests.planted import D_MODEL, KING, QUEEN, dense, planted_activations, planted_direction, reordered, swapped
 
 #: What the conformance suite runs: each method by its defaults, and those that read features by others too.
@@ -49,7 +50,8 @@ def test_method_finds_planted_direction(method):
 def test_method_looks_at_its_own_layer(method):
     activations = planted_activations(planted_direction())
     at_signal, at_noise = (method.fit(activations, layer) for layer in (5, 3))
-    assert float(at_signal.norm()) > 5 * float(at_noise.norm())
+    follows = float(at_signal.norm()) > 5 * float(at_noise.norm())
+    assert follows is keeps(method, "looks_at_its_own_layer")
 
 
 def test_method_swapping_sides_flips_sign(method):
@@ -108,6 +110,18 @@ def test_random_direction_has_the_norm_of_the_mean_difference_and_its_own_seed()
     assert not torch.allclose(zero, one)
     other_layer = create_method("random_direction", {}).fit(activations, 3)
     assert abs(float(torch.nn.functional.cosine_similarity(zero, other_layer, dim=0))) < 0.9
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 7, 40])
+def test_shuffled_labels_swap_half_of_the_pairs_and_the_seed_says_which(pairs):
+    activations = planted_activations(planted_direction(torch.float64), pairs)
+    differences = (activations.positive - activations.negative)[:, 1].numpy()
+    found = [ShuffledLabels(seed).fit(activations, 5).numpy() * pairs for seed in range(3)]
+    for total in found:
+        signs = np.linalg.lstsq(differences.T, total, rcond=None)[0] if pairs < D_MODEL else None
+        if signs is not None:
+            np.testing.assert_allclose(np.sort(signs), np.sort([-1.0] * (pairs // 2) + [1.0] * (pairs - pairs // 2)))
+    assert (pairs < 7) or not np.allclose(found[0], found[1])
 
 
 def test_construct_records_provenance():

@@ -83,6 +83,11 @@ class Metric(Protocol):
         ...
 
     @property
+    def observed(self) -> str:
+        """Which of the names has what was observed as its items: a score that was written down gives it back."""
+        ...
+
+    @property
     def skip_reason(self) -> str:
         """Why it cannot be measured in this setting, or an empty string."""
         ...

@@ -35,6 +35,11 @@ class LossChange:
         """The loss itself and its change."""
         return f"loss_{self.kind}", f"loss_change_{self.kind}"
 
+    @property
+    def observed(self) -> str:
+        """The loss itself."""
+        return self.names[0]
+
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
         """Mean cross-entropy of each continuation."""
         return [Observation(items) for items in self.losses.measure(interventions, progress)]

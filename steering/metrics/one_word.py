@@ -43,6 +43,7 @@ class OneWordCompletion:
     keywords: tuple[str, ...]
 
     names = ("one_word_changed", "one_word_success")
+    observed = "one_word_success"
 
     @property
     def skip_reason(self) -> str:

@@ -51,6 +51,7 @@ class RolloutProbability:
     sampler: NucleusSampler
 
     names = ("rollout_probability",)
+    observed = "rollout_probability"
     skip_reason = ""
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
@@ -83,7 +84,7 @@ class RolloutProbability:
 def rollout_probability(setting: Setting, model: LanguageModel) -> RolloutProbability:
     """Build the metric from a profile and its concept."""
     profile, concept = setting.profile, setting.concept
-    uniforms = uniform_streams(profile.seed, profile.rollouts, profile.new_tokens)
+    uniforms = uniform_streams(profile.seed, profile.rollouts, profile.new_tokens, profile.stream)
     return RolloutProbability(
         model=model,
         prompts=tuple(tokenize_prompt(model.tokenizer, prompt) for prompt in concept.rollout_prompts),
