@@ -18,8 +18,10 @@ from steering.errors import DataError, UnknownNameError
 from steering.files import read_records, read_toml
 
 Side = Literal["positive", "negative"]
+Split = Literal["test", "development"]
 
 _REQUIRED = ("name", "description", "licence", "source", "rollout_prompts", "one_word_prompts", "keywords")
+_OPTIONAL = ("feature_keywords", "development_prompts")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -86,10 +88,13 @@ class Concept:
         one_word_prompts: Prompts that are completed greedily by one word; may be empty.
         keywords: Success words for each side.
         generation: Pairs that vectors are constructed from.
-        test: Pairs that losses are measured on; shares no prompt with `generation`.
+        test: Pairs that losses are measured on; shares no prompt with `generation`, or is part of it where `split` is
+            "development".
         toward: The side of the files that is "positive" here.
         feature_keywords: Words, of both sides, by which features of a sparse autoencoder are found in their
             descriptions; the success words where none are given.
+        development_prompts: What rollouts complete instead while doses and layers are chosen; may be empty.
+        split: "test" as files are read, "development" for what `development` returns.
     """
 
     name: str
@@ -103,6 +108,8 @@ class Concept:
     test: tuple[ContrastPair, ...]
     toward: Side = "positive"
     feature_keywords: tuple[str, ...] = ()
+    development_prompts: tuple[str, ...] = ()
+    split: Split = "test"
 
     def __post_init__(self) -> None:
         """Refuse empty splits, repeated ids and prompts shared between the splits."""
@@ -115,6 +122,16 @@ class Concept:
         for split in ("generation", "test"):
             if not getattr(self, split):
                 raise DataError(f"concept {self.name!r}: the {split} split has no pairs")
+        if both := set(self.rollout_prompts) & set(self.development_prompts):
+            raise DataError(
+                f"concept {self.name!r}: {min(both)!r} is in rollout_prompts and in development_prompts; "
+                "what is chosen on a prompt cannot be tested on it"
+            )
+        if self.split == "test":
+            self._refuse_overlap()
+
+    def _refuse_overlap(self) -> None:
+        """Refuse test pairs that vectors are constructed from; those of the development split are, by design."""
         ids = [pair.id for pair in self.generation + self.test]
         if repeated := [name for name, count in Counter(ids).items() if count > 1]:
             raise DataError(f"concept {self.name!r}: pair id {repeated[0]!r} occurs more than once")
@@ -131,8 +148,9 @@ class Concept:
     def hash(self) -> str:
         """SHA-256 of everything that can influence a result, the orientation included."""
         content = asdict(self)
-        for text in ("description", "licence", "source"):
-            del content[text]
+        # Development prompts decide no result of the test split; in the development split they are the rollout prompts.
+        for key in ("description", "licence", "source", "development_prompts", "split"):
+            del content[key]
         # Left out where they say nothing new, so that such concepts keep the hash from before there were any.
         if self.feature_keywords == self._success_words:
             del content["feature_keywords"]
@@ -146,6 +164,30 @@ class Concept:
             generation=tuple(_swapped(pair) for pair in self.generation),
             test=tuple(_swapped(pair) for pair in self.test),
             toward="negative" if self.toward == "positive" else "positive",
+        )
+
+    def development(self) -> Concept:
+        """The same concept with nothing of the test split in it, to choose doses and layers by.
+
+        Rollouts complete the development prompts. Losses are measured on the first generation pairs, as many as there
+        are test pairs: vectors were constructed from these, so their losses flatter and are good for comparisons only.
+        There are no one-word prompts, as all of them belong to the test.
+
+        Raises:
+            DataError: The concept has no development prompts.
+        """
+        if not self.development_prompts:
+            raise DataError(
+                f"concept {self.name!r} has no development prompts; give `development_prompts` in its concept.toml, "
+                "or use the test split"
+            )
+        return replace(
+            self,
+            rollout_prompts=self.development_prompts,
+            one_word_prompts=(),
+            test=self.generation[: len(self.test)],
+            development_prompts=(),
+            split="development",
         )
 
 
@@ -195,11 +237,19 @@ def _read_directory(directory: Path) -> Concept:
     name, description, licence, source = (_string(path, table, key) for key in _REQUIRED[:4])
     rollout_prompts, one_word_prompts = (_strings(path, table, key) for key in _REQUIRED[4:6])
     sides = (_strings(path, keywords, "positive"), _strings(path, keywords, "negative"))
-    features = _strings(path, table, "feature_keywords") if "feature_keywords" in table else ()
+    features, development = (_strings(path, table, key) if key in table else () for key in _OPTIONAL)
     texts = (name, description, licence, source)
     try:
         prompts = (rollout_prompts, one_word_prompts)
-        return Concept(*texts, *prompts, Keywords(*sides), generation, test, feature_keywords=features)
+        return Concept(
+            *texts,
+            *prompts,
+            Keywords(*sides),
+            generation,
+            test,
+            feature_keywords=features,
+            development_prompts=development,
+        )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -42,33 +42,47 @@ class NeutralSet:
         return hashlib.sha256(json.dumps(self.documents).encode()).hexdigest()
 
 
-def load_neutral(reference: str, count: int) -> NeutralSet:
-    """Load the first `count` neutral documents.
+def load_neutral(reference: str, count: int, *, skip: int = 0) -> NeutralSet:
+    """Load neutral documents: the first `count` of those that follow the first `skip`.
 
     Args:
         reference: "embedded", "openwebtext" (needs the model hub and the `datasets` package), or a JSON Lines file
             whose objects have a `text`.
-        count: How many documents to take; fewer are used where a file holds fewer.
+        count: How many documents to take; fewer are used where a set holds fewer.
+        skip: How many documents to leave out before them. With as many as the test split takes, what is loaded shares
+            no document with it.
 
     Raises:
         UnknownNameError: Neither a known set nor a file.
-        DataError: The file is malformed (file and line are named), or OpenWebText cannot be read.
+        DataError: The file is malformed (file and line are named), no document is left after those that are skipped,
+            or OpenWebText cannot be read.
     """
     if count < 1:
         raise DataError(f"neutral set {reference!r}: {count} documents were asked for; at least 1 is needed")
+    if skip < 0:
+        raise DataError(f"neutral set {reference!r}: {skip} documents were to be skipped; it must be 0 or more")
     if reference == "embedded":
         path = Path(str(resources.files("steering"))) / "data" / "neutral" / "web.jsonl"
-        return NeutralSet("embedded", _read(path, count))
+        return NeutralSet("embedded", _after("embedded", _read(path), count, skip))
     if reference == "openwebtext":
-        return NeutralSet("openwebtext", _openwebtext(count))
+        return NeutralSet("openwebtext", _after("openwebtext", _openwebtext(skip + count), count, skip))
     if os.path.isfile(reference):  # noqa: PTH113 - False, not an error, for what cannot be a path
-        return NeutralSet(Path(reference).name, _read(Path(reference), count))
+        return NeutralSet(Path(reference).name, _after(reference, _read(Path(reference)), count, skip))
     raise UnknownNameError("neutral set", reference, ["embedded", "openwebtext"], "Or give a JSON Lines file.")
 
 
-def _read(path: Path, count: int) -> tuple[str, ...]:
-    # The whole file is checked, also what lies beyond `count`: a fault must not hide behind a small count.
-    return tuple(record["text"] for _, record in read_records(path, ("text",)))[:count]
+def _after(reference: str, documents: tuple[str, ...], count: int, skip: int) -> tuple[str, ...]:
+    if 0 < len(documents) <= skip:
+        raise DataError(
+            f"neutral set {reference!r} has {len(documents)} documents, and {skip} were to be skipped, so none is "
+            "left: ask for fewer `neutral_documents`, or give a longer file"
+        )
+    return documents[skip : skip + count]
+
+
+def _read(path: Path) -> tuple[str, ...]:
+    # The whole file is checked, also what lies beyond those that are taken: a fault must not hide behind a small count.
+    return tuple(record["text"] for _, record in read_records(path, ("text",)))
 
 
 def _openwebtext(count: int) -> tuple[str, ...]:

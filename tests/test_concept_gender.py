@@ -33,6 +33,7 @@ GENERATION, TEST = records(CONCEPT / "generation.jsonl"), records(CONCEPT / "tes
 PAIRS = GENERATION + TEST
 DOCUMENTS = records(DATA / "neutral" / "web.jsonl")
 ONE_WORD_PROMPTS = load_concept("gender").one_word_prompts
+DEVELOPMENT_PROMPTS = load_concept("gender").development_prompts
 
 OWN_PRONOUNS = {"positive": MASCULINE_PRONOUNS, "negative": FEMININE_PRONOUNS}
 OTHER_WORDS = {"positive": FEMININE, "negative": MASCULINE}
@@ -145,8 +146,31 @@ def test_gender_one_word_prompts_do_not_end_in_a_gendered_word():
     assert [prompt for prompt in ONE_WORD_PROMPTS if words(prompt)[-1] in MASCULINE | FEMININE] == []
 
 
+def test_gender_development_prompts_leave_the_gender_open():
+    """The test prompt's own "doll" is the one exception."""
+    concept = load_concept("gender")
+    gendered = MASCULINE | FEMININE | {*concept.keywords.positive, *concept.keywords.negative}
+    assert [prompt for prompt in DEVELOPMENT_PROMPTS if held(prompt, gendered) - {"doll"}] == []
+    assert len(set(DEVELOPMENT_PROMPTS)) == 6
+
+
+def test_gender_development_prompts_share_no_run_of_three_words_with_a_prompt_of_the_test():
+    concept = load_concept("gender")
+    tested = {run for prompt in (*concept.rollout_prompts, *concept.one_word_prompts) for run in runs(prompt, 3)}
+    assert [prompt for prompt in DEVELOPMENT_PROMPTS if tested & set(runs(prompt, 3))] == []
+
+
+def test_gender_development_prompts_stop_before_the_word():
+    assert [prompt for prompt in DEVELOPMENT_PROMPTS if not prompt[-1].isalpha()] == []
+
+
+def test_gender_hash_is_the_one_that_results_were_measured_on():
+    """From before there were development prompts."""
+    assert load_concept("gender").hash == "ac3591ea74d39cee3ee3971dabb7897f43bf4d33a9db16b7c0d3cc05ffbdd30a"
+
+
 def test_neutral_documents_are_as_many_as_promised():
-    assert len(DOCUMENTS) == len({document["id"] for document in DOCUMENTS}) == 256
+    assert len(DOCUMENTS) == len({document["id"] for document in DOCUMENTS}) == 256 + 64
     assert load_neutral("embedded", 1000).documents == tuple(document["text"] for document in DOCUMENTS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import sys
 from types import SimpleNamespace
@@ -60,6 +61,46 @@ def test_count_limits_the_documents(neutral_file, count, taken):
     assert load_neutral(str(neutral_file), count).documents == everything[:taken]
 
 
+@pytest.mark.parametrize(("count", "skip"), [(1, 0), (2, 1), (1, 3), (9, 2), (4, 0)])
+def test_documents_after_those_that_are_skipped(neutral_file, count, skip):
+    lines = neutral_file.read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for number, line in enumerate(lines, 1) if skip < number <= skip + count]
+    assert list(load_neutral(str(neutral_file), count, skip=skip).documents) == texts
+
+
+@pytest.mark.parametrize("skip", [4, 5, 1000])
+def test_skipping_every_document_is_refused_with_both_numbers_and_the_remedy(neutral_file, skip):
+    with pytest.raises(DataError) as caught:
+        load_neutral(str(neutral_file), 2, skip=skip)
+    message = str(caught.value)
+    assert f"neutral.jsonl' has 4 documents, and {skip} were to be skipped, so none is left" in message
+    assert "fewer `neutral_documents`, or give a longer file" in message
+
+
+def test_skipping_fewer_than_no_document_is_refused(neutral_file):
+    with pytest.raises(DataError, match=r"neutral\.jsonl': -1 documents were to be skipped; it must be 0 or more"):
+        load_neutral(str(neutral_file), 2, skip=-1)
+
+
+def test_fault_among_the_skipped_documents_is_found(neutral_file):
+    neutral_file.write_text('{"txt": "Rain."}\n{"text": "Snow."}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"neutral\.jsonl:1: 'text' is missing"):
+        load_neutral(str(neutral_file), 1, skip=1)
+
+
+def test_embedded_test_split_is_what_results_were_measured_on():
+    """Further documents follow the first 256; what was published stays comparable."""
+    expected = "7f650f132b721e33f87a3a8bdcee97700853a0dd506f470df2b987136948f37c"
+    assert load_neutral("embedded", 256).hash == expected
+
+
+def test_embedded_development_split_shares_no_document_with_the_test_split():
+    test, development = load_neutral("embedded", 256), load_neutral("embedded", 256, skip=256)
+    assert (len(test.documents), len(development.documents)) == (256, 64)
+    assert len({*test.documents, *development.documents}) == 256 + 64
+    assert test.hash != development.hash
+
+
 def test_no_document_is_refused(neutral_file):
     with pytest.raises(DataError, match=r"neutral\.jsonl': 0 documents were asked for; at least 1 is needed"):
         load_neutral(str(neutral_file), 0)
@@ -108,6 +149,17 @@ def test_openwebtext_is_streamed_from_the_export_of_the_named_repository(hub):
 def test_openwebtext_is_read_no_further_than_the_count(hub, count):
     assert len(load_neutral("openwebtext", count).documents) == count
     assert hub.given == count
+
+
+def test_openwebtext_is_skipped_from_its_beginning(hub):
+    assert load_neutral("openwebtext", 2, skip=3).documents == ("Document 3.", "Document 4.")
+    assert hub.given == 5
+
+
+def test_openwebtext_that_ends_among_the_skipped_documents_is_refused(hub, monkeypatch):
+    monkeypatch.setattr(sys.modules["datasets"], "load_dataset", lambda *_, **__: [{"text": "Document 0."}])
+    with pytest.raises(DataError, match="'openwebtext' has 1 documents, and 7 were to be skipped, so none is left"):
+        load_neutral("openwebtext", 3, skip=7)
 
 
 def test_openwebtext_that_cannot_be_read_is_reported_with_reason_and_remedy(hub):
