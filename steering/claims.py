@@ -83,8 +83,8 @@ def judge(profile: Profile, outcome: Outcome) -> Verdict:
     """Hold a steered cell against the claim of its profile.
 
     It steers, more than the unsteered run and more than its control where it has one, by tests whose level alpha all
-    claims of the profile share; and the neutral loss change is under the bound. A metric that failed breaks any cell, claimed or not; a control that was not
-    measured breaks the claims that need it.
+    claims of the profile share; and the neutral loss change is under the bound. A metric that failed breaks any cell,
+    claimed or not; a control that was not measured breaks the claims that need it.
     """
     cell = outcome.cell
     if cell is None:

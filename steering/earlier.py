@@ -37,7 +37,7 @@ class Earlier:
             names: Of the scores that belong to it.
         """
         rows = [self._rows.get(Row(**common, metric=name).key) for name in names]
-        found = [row for row in rows if row is not None and row.control == common.get("control", "")]
+        found = [row for row in rows if row is not None]
         if not names or len(found) < len(names):
             return None
         return {row.metric: _score(row) for row in found if row.status == "ok"}, tuple(found)

@@ -87,6 +87,16 @@ class Evaluation:
             return f"the unsteered run failed: {there}"
         return [_against(score, control) for score in metric.score(here, there)]
 
+    def rescored(
+        self, outcome: Outcome, chosen: Sequence[str], control: Outcome | None
+    ) -> dict[str, list[Score] | str]:
+        """Scores of a configuration whose outcome was written down, tested against the control as it is now."""
+        return {
+            name: self._metrics[name].skip_reason
+            or [_against(replace(outcome.scores[each], p_control=None), control) for each in self._metrics[name].names]
+            for name in chosen
+        }
+
     def failed(self, chosen: Sequence[str], reason: str) -> dict[str, list[Score] | str]:
         """In the place of scores, the reason of a configuration that cannot be measured."""
         return {name: self._metrics[name].skip_reason or reason for name in chosen}

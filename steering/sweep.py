@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -146,13 +146,13 @@ class Sweep:
         earlier = {cell: self._earlier.outcome(cell, common[cell], self._score_names(cell)) for cell in cells}
         observed = self._observe({cell: found for cell, found in constructed.items() if earlier[cell] is None})
         for cell, found in constructed.items():
+            needed = control_of(self.setting.profile, cell)
+            control = self._measured.get(needed) if needed else None
             kept = earlier[cell]
             if kept is not None:
-                self._measured[cell] = self._kept(kept)
+                self._measured[cell] = self._keep(cell, common[cell], kept, control)
                 continue
             if cell in observed:
-                needed = control_of(self.setting.profile, cell)
-                control = self._measured.get(needed) if needed else None
                 scored = self._evaluation.score(observed[cell].seen, self._unsteered_observed, control)
                 seconds = observed[cell].seconds
             else:
@@ -175,8 +175,14 @@ class Sweep:
     def _score_names(self, cell: Cell | None) -> list[str]:
         return self._evaluation.score_names(self._chosen(cell))
 
+    def _keep(self, cell: Cell, common: dict[str, Any], outcome: Outcome, control: Outcome | None) -> Outcome:
+        """Keep an outcome of an earlier run; it is written again only if its control is another by now."""
+        scored = self._evaluation.rescored(outcome, self._chosen(cell), control)
+        rows, _ = self._rows(common, scored)
+        as_written = [replace(row, run=known.run) for row, known in zip(rows, outcome.rows, strict=True)]
+        return self._kept(outcome) if as_written == list(outcome.rows) else self._record(cell, common, scored, 0.0, 0.0)
+
     def _kept(self, outcome: Outcome) -> Outcome:
-        """An outcome of an earlier run, which is in the journal already."""
         self.outcomes.append(outcome)
         return outcome
 
@@ -188,6 +194,14 @@ class Sweep:
         construction_seconds: float,
         evaluation_seconds: float,
     ) -> Outcome:
+        rows, scores = self._rows(common, scored)
+        self._journal.append(rows)
+        return self._kept(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
+
+    def _rows(
+        self, common: dict[str, Any], scored: Mapping[str, list[Score] | str]
+    ) -> tuple[list[Row], dict[str, Score]]:
+        """The rows of a cell, and its scores by name."""
         rows: list[Row] = []
         scores: dict[str, Score] = {}
         for name, result in scored.items():
@@ -199,8 +213,7 @@ class Sweep:
             for score in result:
                 scores[score.metric] = score
                 rows.append(measured_row(common, score))
-        self._journal.append(rows)
-        return self._kept(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
+        return rows, scores
 
     def _common(self, cell: Cell | None, constructed: Constructed | None = None) -> dict[str, Any]:
         """The fields that all rows of a cell share."""
