@@ -8,15 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from steering.concepts import Concept, Side, load_concept
+from steering.concepts import Concept, Side, Split, load_concept
 from steering.errors import DataError, UnknownNameError
 from steering.neutral import NeutralSet, load_neutral
 from steering.results import SAE, UNSTEERED
 
 _CLAIMED_METRICS = ("rollouts", "loss_neutral")
-Split = Literal["test", "development"]
 
 # Steps of √2, from what hardly shows to what no text survives.
 _DOSES = tuple(round(2 ** (step / 2), 2) for step in range(-4, 13))
