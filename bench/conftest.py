@@ -20,7 +20,6 @@ from steering.cells import Cell, Outcome
 from steering.checks import check_layers
 from steering.claims import Verdict, check_claims, judge, judge_sae, waiver, without_claims
 from steering.errors import DataError, SteeringError
-from steering.export import feature_summary, sae_summary, summary, to_text
 from steering.loading import layer_count
 from steering.methods import create_method, methods, needs_sae
 from steering.model import LanguageModel
@@ -31,6 +30,7 @@ from steering.results import FILE_NAME, SAE, Journal
 from steering.sae_library import SaeLibrary, open_library
 from steering.sae_quality import SaeOutcome, SaeQuality
 from steering.sweep import Sweep
+from steering.tables import feature_summary, sae_summary, summary, to_text
 
 
 @dataclass
