@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from steering.gate import GateReport
-from steering.tables import control_summary, dose_summary, feature_summary, sae_summary, summary
 
 from bench.run import Run
 from steering import gate
-from steering.export import append_step_summary, to_markdown_table, to_text
+from steering.comparisons import control_summary, dose_summary
+from steering.export import markdown_table
 from steering.results import FILE_NAME
+from steering.step_summary import append_step_summary
+from steering.tables import feature_summary, sae_summary, summary, to_text
 
 # Where output is no terminal, lines are as wide as the table needs.
 _WIDTH = 200
@@ -49,7 +51,7 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
         tables.append(report.table)
         remarks += report.messages
     reporter.write_line(f"Results: {run.results / FILE_NAME}")
-    markdown = "\n".join(["## steering-bench", *map(to_markdown_table, tables), *remarks, ""])
+    markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), *remarks, ""])
     if trouble := append_step_summary(markdown, os.environ):
         reporter.write_line(trouble)
 

@@ -12,12 +12,12 @@ import torch
 
 from steering import load_concept
 from steering.concepts import keyword_pattern
-from steering.export import to_text
 from steering.machine import matrix_product_ceiling
 from steering.metrics.rollouts import is_confirmed
 from steering.model import LanguageModel
 from steering.neutral import load_neutral
 from steering.sampling import NucleusSampler, uniform_streams
+from steering.tables import to_text
 from steering.tokens import TokenizedText, tokenize_continuation, tokenize_document, tokenize_prompt
 from steering.vectors import Intervention, SteeringVector
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from steering import cli_features, cli_results, cli_sae, embedded
+from steering import cli_export, cli_features, cli_results, cli_sae, embedded
 from steering.concepts import builtin_concepts
-from steering.errors import ResultsError, SteeringError
-from steering.export import to_csv, to_markdown
+from steering.errors import SteeringError
 from steering.families import FAMILIES
 from steering.methods import methods
 from steering.metrics import metrics
 from steering.profile_files import builtin_profiles
-from steering.results import load_rows
 
 app = typer.Typer(
     help="Measure whether steering vectors work. The benchmark itself is run by `pytest bench`.",
@@ -26,30 +21,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("export")(cli_export.export_results)
 app.add_typer(cli_sae.app, name="sae")
 app.add_typer(cli_features.app, name="features")
 app.command("merge")(cli_results.merge_results)
-
-
-class Format(StrEnum):
-    """Formats of `steering export`."""
-
-    csv = "csv"
-    markdown = "markdown"
-
-
-@app.command()
-def export(
-    results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
-    form: Annotated[
-        Format, typer.Option("--format", help="csv: every value; markdown: the summary table.")
-    ] = Format.markdown,
-) -> None:
-    """Print the metric tables of a results directory."""
-    rows = load_rows(results)
-    if not rows:
-        raise ResultsError(f"{results}: no results in it yet")
-    typer.echo(to_csv(rows) if form is Format.csv else to_markdown(rows), nl=False)
 
 
 @app.command()

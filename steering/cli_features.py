@@ -17,7 +17,6 @@ from steering.activations import ContrastActivations, FeatureReader, capture_pai
 from steering.cli_sae import Device, Dtype, Model, load_model
 from steering.concepts import Concept, load_concept
 from steering.errors import DataError, SaeError, VectorError
-from steering.export import to_text
 from steering.feature_activity import read_activity
 from steering.features import Descriptions, logit_lens, similarity
 from steering.methods import construct, create_method
@@ -25,6 +24,7 @@ from steering.model import LanguageModel
 from steering.neutral import load_neutral
 from steering.sae import SparseAutoencoder
 from steering.sae_library import SaeLibrary, open_library
+from steering.tables import to_text
 from steering.vectors import SteeringVector, load_vector
 
 app = typer.Typer(help="What SAE features mean, and what they have to do with a concept.", no_args_is_help=True)

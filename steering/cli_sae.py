@@ -12,7 +12,6 @@ import typer
 from steering import progress
 from steering.corpus import read_corpus, token_rows
 from steering.errors import DataError, SaeError
-from steering.export import to_text
 from steering.feature_activity import read_activity
 from steering.features import DESCRIPTIONS_FILE, write_descriptions
 from steering.loading import DtypeName
@@ -21,6 +20,7 @@ from steering.sae_description import describe_features
 from steering.sae_library import open_library
 from steering.sae_quality import held_out_quality
 from steering.sae_training import Recipe, TrainingRun
+from steering.tables import to_text
 from steering.tokens import TokenizedText
 
 app = typer.Typer(help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True)

@@ -1,14 +1,15 @@
-"""Reading files that a user wrote: every fault is one message with file and line number."""
+"""Reading files that a user wrote, and writing files for one: every fault is one message that names the file."""
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from steering.errors import DataError
+from steering.errors import DataError, ResultsError
 
 
 def read_text(path: Path) -> str:
@@ -62,6 +63,27 @@ def read_records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dic
         yield number, record
     if count == 0:
         raise DataError(f"{path}: empty; it must hold one JSON object a line with {', '.join(required)}")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a reader sees what was there before, or all that is written.
+
+    Raises:
+        ResultsError: It cannot be written; what was there before is kept.
+    """
+    target = path.resolve()
+    try:
+        if target.exists() and not target.is_file():  # a terminal or a pipe takes bytes, and is not to be replaced
+            target.write_bytes(content)
+            return
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(content)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -18,7 +18,10 @@ LAYERS = [
     {"files", "families", "hooks", "registry", "progress"},
     {"concepts", "neutral", "corpus", "vectors", "results", "stats", "tokens", "pretrained"},
     {"batching", "sampling", "decoding", "attention", "machine"},
-    {"embedded", "loading", "profiles", "profile_files", "merging", "export", "checks", "edits", "sae"},
+    {"embedded", "loading", "profiles", "profile_files", "merging", "checks", "edits", "sae"},
+    {"wording", "configurations", "latex", "row_filters", "step_summary"},
+    {"tables", "comparisons", "separation", "pivots", "trackers"},
+    {"export"},
     {"model"},
     {"continuation_losses"},
     {"features", "feature_activity", "activation_store"},
@@ -29,7 +32,7 @@ LAYERS = [
     {"construction", "records", "earlier", "evaluation"},
     {"sae_quality", "sweep"},
     {"claims"},
-    {"cli", "cli_results", "cli_sae", "cli_features", "__init__", "__main__"},
+    {"cli", "cli_results", "cli_export", "cli_sae", "cli_features", "__init__", "__main__"},
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 

@@ -1,0 +1,122 @@
+"""From rows to configurations: what was measured of one cell, and the circumstances that two cells have to share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steering.results import SAE, UNSTEERED, Row
+
+#: The metric that decides whether a vector steers.
+SUCCESS = "rollout_probability"
+NEUTRAL_CHANGE = "loss_change_neutral"
+TEST = "test"
+DEVELOPMENT = "development"
+
+
+def configurations(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """Metric -> row, for each configuration: by circumstances, the unsteered one first, then by method and layer."""
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row.key[:-1], {})[row.metric] = row
+    return sorted(found.values(), key=_order)
+
+
+def _order(metrics: dict[str, Row]) -> tuple[Any, ...]:
+    row = any_row(metrics)
+    layer = -1 if row.layer is None else row.layer
+    return (shared(row), row.method != UNSTEERED, row.method, layer, row.multiplier)
+
+
+def any_row(metrics: dict[str, Row]) -> Row:
+    """One of a configuration's rows, for what they share."""
+    return next(iter(metrics.values()))
+
+
+def steered(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """The configurations in which something is added."""
+    return configurations([row for row in rows if row.method not in (UNSTEERED, SAE)])
+
+
+def split_of(row: Row) -> str:
+    """The split that a row was measured on: "development", or "test" where it does not say."""
+    return str(row.measurement.get("split", TEST))
+
+
+def on_split(rows: Sequence[Row], split: str) -> list[Row]:
+    """The rows that were measured on one split."""
+    return [row for row in rows if split_of(row) == split]
+
+
+def circumstances(row: Row) -> dict[str, Any]:
+    """What a run is told apart by."""
+    keys = ("model", "dtype", "concept", "toward", "neutral", "seed")
+    return {key: getattr(row, key) for key in keys} | row.measurement | {"split": split_of(row)}
+
+
+def shared(row: Row) -> str:
+    """The circumstances as one string, which is the same for cells that can be compared."""
+    return json.dumps(circumstances(row), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The first column of a table whose rows were not all measured under the same circumstances.
+
+    Attributes:
+        differing: Names of the circumstances that are not the same in all rows; where there are none, there is no
+            column.
+    """
+
+    differing: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Runs:
+        """Find out in what some rows differ."""
+        found = [circumstances(row) for row in rows]
+        names = dict.fromkeys(key for entry in found for key in entry)
+        return cls(tuple(key for key in names if len({json.dumps(entry.get(key)) for entry in found}) > 1))
+
+    @property
+    def heading(self) -> list[str]:
+        """Of the column, or nothing."""
+        return ["run"] if self.differing else []
+
+    def cell(self, row: Row) -> list[str]:
+        """Of the column for one row, or nothing."""
+        here = circumstances(row)
+        return [", ".join(f"{key} {here.get(key, '-')}" for key in self.differing)] if self.differing else []
+
+
+def labels(cells: Sequence[Row], place: Callable[[Row], Hashable]) -> list[str]:
+    """A name for each cell that no other cell at its place has: of its method, or of the SAE.
+
+    A method with several doses at one place has the multiplier in its names; where that is not enough, names end in a
+    hash of all that decides about the cell.
+
+    Args:
+        cells: One row of each cell.
+        place: What cells of different names may share, for instance the layer.
+    """
+    plain = [str(row.parameters.get("sae", SAE)) if row.method == SAE else row.method for row in cells]
+    repeated = {name for (name, _), times in _times(plain, cells, place).items() if times > 1}
+    dosed = [
+        f"{name} ×{row.multiplier:g}" if name in repeated else name for name, row in zip(plain, cells, strict=True)
+    ]
+    times = _times(dosed, cells, place)
+    return [
+        f"{name} {_digest(row)}" if times[name, place(row)] > 1 else name
+        for name, row in zip(dosed, cells, strict=True)
+    ]
+
+
+def _times(names: Sequence[str], cells: Sequence[Row], place: Callable[[Row], Hashable]) -> Counter[Any]:
+    return Counter((name, place(row)) for name, row in zip(names, cells, strict=True))
+
+
+def _digest(row: Row) -> str:
+    return hashlib.sha256(json.dumps(row.key[:-1]).encode()).hexdigest()[:8]

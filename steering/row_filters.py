@@ -1,0 +1,56 @@
+"""Which rows of a results file are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from steering.errors import UnknownNameError
+from steering.results import UNSTEERED, Row
+
+ALL = "all"
+LAST = "last"
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """What to keep; an empty tuple keeps everything.
+
+    Attributes:
+        methods: Names of methods.
+        layers: Blocks. The unsteered run, with which every layer is compared, is kept.
+        metrics: Names of metrics.
+        run: Name of a run, "last" or "all". Runs are named by the time at which they began, and the last is the last
+            in the order of names. What a later run measured again belongs to the later run alone.
+    """
+
+    methods: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+    metrics: tuple[str, ...] = ()
+    run: str = ALL
+
+    def apply(self, rows: Sequence[Row]) -> list[Row]:
+        """The wanted rows, in their order.
+
+        Raises:
+            UnknownNameError: A method, layer, metric or run that no row has.
+        """
+        _require("method", self.methods, {row.method for row in rows})
+        _require("metric", self.metrics, {row.metric for row in rows})
+        layers = {row.layer for row in rows if row.layer is not None}
+        _require("layer", map(str, self.layers), [str(layer) for layer in layers])
+        runs = {row.run for row in rows}
+        if self.run not in (ALL, LAST):
+            _require("run", (self.run,), runs)
+        run = max(runs, default=ALL) if self.run == LAST else self.run
+        return [row for row in rows if self._wants(row) and run in (ALL, row.run)]
+
+    def _wants(self, row: Row) -> bool:
+        layer = not self.layers or row.layer in self.layers or row.method == UNSTEERED
+        return layer and row.method in (self.methods or (row.method,)) and row.metric in (self.metrics or (row.metric,))
+
+
+def _require(kind: str, wanted: Collection[str] | map[str], present: Collection[str]) -> None:
+    for name in wanted:
+        if name not in present:
+            raise UnknownNameError(kind, name, present)

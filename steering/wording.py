@@ -1,0 +1,77 @@
+"""How numbers and names are written in tables."""
+
+from __future__ import annotations
+
+from steering.results import Row
+
+#: Stands for what was not measured.
+ABSENT = "-"
+#: Headings of columns that hold words, aligned to the left; all others hold numbers.
+NAMES = ("run", "method", "claim", "SAE", "description", "context", "control", "other controls")
+
+
+def alignment(heading: str) -> str:
+    """Of a column of some heading: "left" or "right"."""
+    return "left" if heading in NAMES else "right"
+
+
+def visible(text: str) -> str:
+    """Text on one line that shows what it holds: white space as spaces, control characters as replacement characters.
+
+    Names in results are whatever a profile calls its plans: they may hold what moves a terminal's cursor or turns the
+    direction of reading.
+    """
+    return "".join(
+        character if character.isprintable() else " " if character.isspace() else "\ufffd" for character in text
+    )
+
+
+def proportion(row: Row | None) -> str:
+    """A value with its 95 % interval."""
+    if row is None or row.value is None:
+        return ABSENT
+    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def change_with_interval(row: Row | None) -> str:
+    """A signed value with its 95 % interval."""
+    if row is None or row.value is None:
+        return ABSENT
+    return f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p value, bounded where it would round to 0."""
+    if value is None:
+        return ABSENT
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def number(row: Row | None) -> str:
+    """A value."""
+    return ABSENT if row is None or row.value is None else f"{row.value:.3f}"
+
+
+def change(row: Row | None) -> str:
+    """A signed value."""
+    return signed(None if row is None else row.value)
+
+
+def signed(value: float | None) -> str:
+    """A signed number."""
+    return ABSENT if value is None else f"{value:+.3f}"
+
+
+def count(row: Row | None) -> str:
+    """A proportion as the number of items of all items."""
+    return ABSENT if row is None or row.value is None else f"{round(row.value * row.n)}/{row.n}"
+
+
+def multiplier(row: Row) -> str:
+    """What the vector is multiplied by."""
+    return f"{row.multiplier:.3g}"
+
+
+def norm(row: Row) -> str:
+    """Length of what is added: the vector's times the multiplier."""
+    return ABSENT if row.vector_norm is None else f"{abs(row.multiplier) * row.vector_norm:.0f}"
