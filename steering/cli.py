@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from steering import cli_features, cli_sae, embedded
+from steering import cli_features, cli_gate, cli_sae, embedded
 from steering.concepts import builtin_concepts
 from steering.errors import ResultsError, SteeringError
 from steering.export import to_csv, to_markdown
@@ -26,6 +26,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("compare")(cli_gate.compare)
+app.command("power")(cli_gate.power)
+app.add_typer(cli_gate.app, name="baseline")
 app.add_typer(cli_sae.app, name="sae")
 app.add_typer(cli_features.app, name="features")
 

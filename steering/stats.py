@@ -218,6 +218,21 @@ def power_of_drop(share: float, drop: float, n: int, old_n: int, *, alpha: float
     return float(stats.binom.pmf(new, n, share - drop) @ found @ stats.binom.pmf(old, old_n, share))
 
 
+def minimum_detectable_drop(
+    share: float, n: int, old_n: int, *, alpha: float, power: float = 0.8, cells: int = 1
+) -> float | None:
+    """Smallest drop that `power_of_drop` gives some probability; arguments as there.
+
+    Returns:
+        The drop as a difference of probabilities; None where not even a drop to 0 would be found.
+    """
+
+    def excess(drop: float) -> float:
+        return power_of_drop(share, drop, n, old_n, alpha=alpha, cells=cells) - power
+
+    return float(optimize.brentq(excess, 0.0, share, xtol=1e-4)) if excess(share) >= 0 else None
+
+
 def _power_of_rise(n: int, share: float, rise: float, level: float) -> float:
     """Power of the exact McNemar test where the two of a pair are independent."""
     raised = share + rise

@@ -27,8 +27,8 @@ LAYERS = [
     {"methods", "metrics"},
     {"cells", "records", "plans"},
     {"sae_quality", "sweep"},
-    {"claims"},
-    {"cli", "cli_sae", "cli_features", "__init__", "__main__"},
+    {"claims", "baselines", "promotion", "gate", "gate_tables"},
+    {"cli", "cli_sae", "cli_features", "cli_gate", "__init__", "__main__"},
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
