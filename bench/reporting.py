@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 import pytest
-from steering.gate import GateReport
 
 from bench.run import Run
 from steering import gate
 from steering.comparisons import control_summary, dose_summary
 from steering.export import markdown_table
+from steering.gate import GateReport
+from steering.gate_tables import remarks as gate_remarks
+from steering.gate_tables import verdict_table
 from steering.results import FILE_NAME
 from steering.step_summary import append_step_summary
 from steering.tables import feature_summary, sae_summary, summary, to_text
@@ -44,12 +46,13 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
     for line in remarks:
         reporter.write_line(line)
     if report is not None:
+        table, told = verdict_table(report), gate_remarks(report)
         reporter.section("gate")
-        reporter.write(to_text(report.table, width))
-        for line in report.messages:
+        reporter.write(to_text(table, width))
+        for line in told:
             reporter.write_line(line)
-        tables.append(report.table)
-        remarks += report.messages
+        tables.append(table)
+        remarks += told
     reporter.write_line(f"Results: {run.results / FILE_NAME}")
     markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), *remarks, ""])
     if trouble := append_step_summary(markdown, os.environ):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from steering.baselines import Baseline, load_baseline
 
+from steering.baselines import Baseline, read_baseline
 from steering.cells import Cell, Outcome
 from steering.checks import check_layers
 from steering.claims import check_claims, waiver, without_claims
@@ -129,7 +129,7 @@ def resolve(config: pytest.Config) -> Run:
     if library is not None:
         check_claims(setting.profile, library)
     run = Run(setting, layers, library, Path(option("results")), reason, note, _name(config))
-    run.baseline = load_baseline(Path(option("gate"))) if option("gate") else None
+    run.baseline = read_baseline(Path(option("gate"))) if option("gate") else None
     if run.baseline is not None and option("layers"):
         run.deselected = {cell.key for cell in run.baseline.cells if cell.layer not in layers}
     run.resumes, run.shard = option("resume"), _shard(option("shard"))

@@ -8,7 +8,8 @@
     ├── SaeError              a sparse autoencoder that is missing, damaged, or does not fit the model
     ├── VectorError           a steering vector that does not fit the model or the file it is read from
     ├── NonFiniteError        NaN or infinity in an activation, a loss or a vector
-    └── ResultsError          a results file that cannot be written or read
+    └── ResultsError          a results file or a baseline that cannot be written or read
+        └── SchemaError       a baseline that another release wrote, in another schema
 
 Each message says what was wrong, where, and what would be right; front ends print it without a traceback.
 """
@@ -68,7 +69,11 @@ class NonFiniteError(SteeringError):
 
 
 class ResultsError(SteeringError):
-    """A results directory or file that cannot be written or read."""
+    """A results directory or file, or a baseline, that cannot be written, read or compared."""
+
+
+class SchemaError(ResultsError):
+    """A baseline of another schema: it says nothing about this release's results."""
 
 
 def one_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ LAYERS = [
     {"batching", "sampling", "decoding", "attention", "machine"},
     {"embedded", "loading", "profiles", "profile_files", "merging", "checks", "edits", "sae"},
     {"wording", "configurations", "latex", "row_filters", "step_summary"},
-    {"tables", "comparisons", "separation", "pivots", "trackers"},
+    {"tables", "comparisons", "damage", "separation", "pivots", "trackers"},
     {"export"},
     {"model"},
     {"continuation_losses"},
@@ -31,8 +31,8 @@ LAYERS = [
     {"cells", "doses", "plans"},
     {"construction", "records", "earlier", "evaluation"},
     {"sae_quality", "sweep"},
-    {"claims"},
-    {"cli", "cli_results", "cli_export", "cli_sae", "cli_features", "__init__", "__main__"},
+    {"claims", "baselines", "promotion", "gate", "gate_tables"},
+    {"cli", "cli_results", "cli_export", "cli_gate", "cli_sae", "cli_features", "__init__", "__main__"},
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 

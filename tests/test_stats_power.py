@@ -1,0 +1,111 @@
+"""Intervals over clusters, and what a number of rollouts can show, against simulation through the tests themselves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from steering import stats
+from steering.errors import NonFiniteError, SteeringError
+from tests.test_stats import ones
+
+REPETITIONS = 1500
+
+
+def monte_carlo(share: float) -> float:
+    """Three standard errors of a share of the repetitions."""
+    return 3 * math.sqrt(share * (1 - share) / REPETITIONS)
+
+
+def test_clustered_interval_is_that_of_resampled_clusters():
+    generator = np.random.default_rng(1)
+    sizes = generator.integers(1, 9, 30)
+    clusters = np.repeat(np.arange(30), sizes)
+    values = generator.normal(size=len(clusters)) + generator.normal(size=30)[clusters]
+    sums = np.array([values[clusters == cluster].sum() for cluster in range(30)])
+    drawn = generator.integers(0, 30, (40_000, 30))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    found = stats.clustered_interval(values, [f"prompt {cluster}" for cluster in clusters])
+    assert found == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.15 * means.std())
+
+
+def test_clustered_interval_covers_where_that_over_items_does_not():
+    generator = np.random.default_rng(2)
+    clusters = np.repeat(np.arange(40), 10)
+    samples = generator.normal(size=(300, 40))[:, clusters] + generator.normal(size=(300, 400))
+    over_clusters = np.array([stats.clustered_interval(values, clusters) for values in samples])
+    over_items = np.array([stats.mean_interval(values) for values in samples])
+
+    def covered(intervals: np.ndarray) -> float:
+        return float(((intervals[:, 0] <= 0) & (intervals[:, 1] >= 0)).mean())
+
+    # 300 repetitions: three standard errors are 0.038, and the percentile method falls a little short at 40 clusters.
+    assert 0.9 <= covered(over_clusters) <= 0.985
+    assert covered(over_items) < 0.7
+
+
+def test_clusters_of_one_item_each_are_the_items():
+    values = np.random.default_rng(3).exponential(size=60)
+    found = stats.clustered_interval(values, range(60))
+    assert found == pytest.approx(stats.mean_interval(values), abs=0.1 * values.std() / math.sqrt(60))
+
+
+def test_clusters_that_say_nothing_are_refused():
+    with pytest.raises(SteeringError, match="at least two"):
+        stats.clustered_interval(np.array([1.0, 2.0]), ["a", "a"])
+    with pytest.raises(SteeringError, match="3 items have 2 cluster labels"):
+        stats.clustered_interval(np.ones(3), ["a", "b"])
+    with pytest.raises(SteeringError, match="no items"):
+        stats.clustered_interval(np.array([]), [])
+    with pytest.raises(NonFiniteError):
+        stats.clustered_interval(np.array([1.0, math.nan]), ["a", "b"])
+
+
+@pytest.mark.parametrize(("share", "cells"), [(0.035, 1), (0.035, 40), (0.3, 1), (0.5, 10)])
+def test_minimum_detectable_difference_is_found_as_often_as_it_says(share, cells):
+    generator = np.random.default_rng(11)
+    rise = stats.minimum_detectable_difference(200, share, alpha=0.01, cells=cells)
+    before, after = (generator.random((REPETITIONS, 200)) < p for p in (share, share + rise))
+    pairs = zip(after.astype(float), before.astype(float), strict=True)
+    found = np.mean([stats.p_above_baseline(*pair) <= 0.01 / cells for pair in pairs])
+    assert abs(found - 0.8) <= monte_carlo(0.8)
+
+
+def test_pairs_that_share_random_numbers_are_found_more_often():
+    uniforms = np.random.default_rng(12).random((REPETITIONS, 200))
+    rise = stats.minimum_detectable_difference(200, 0.3, alpha=0.01)
+    before, after = ((uniforms < p).astype(float) for p in (0.3, 0.3 + rise))
+    assert np.mean([stats.p_above_baseline(*pair) <= 0.01 for pair in zip(after, before, strict=True)]) > 0.9
+
+
+def test_minimum_detectable_difference_shrinks_with_pairs_and_grows_with_cells():
+    def smallest(n: int, cells: int = 1) -> float:
+        return stats.minimum_detectable_difference(n, 0.1, alpha=0.01, cells=cells)
+
+    assert smallest(2000) < smallest(200) < smallest(50)
+    assert smallest(200, 1) < smallest(200, 5) < smallest(200, 40)
+
+
+@pytest.mark.parametrize(("n", "share"), [(5, 0.5), (200, 0.99), (200, 1.0)])
+def test_no_difference_is_detectable_where_not_even_a_rise_to_1_is(n, share):
+    assert stats.minimum_detectable_difference(n, share, alpha=0.01) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "drop", "n", "old_n"),
+    [(0.5, 0.15, 200, 2000), (0.5, 0.15, 200, 200), (0.95, 0.05, 200, 2000), (0.1, 0.1, 50, 80), (1.0, 0.04, 200, 300)],
+)
+def test_power_of_a_drop_is_how_often_the_test_finds_it(share, drop, n, old_n):
+    generator = np.random.default_rng(13)
+    new, old = generator.binomial(n, share - drop, REPETITIONS), generator.binomial(old_n, share, REPETITIONS)
+    counts = zip(new, old, strict=True)
+    found = np.mean([stats.p_proportion_drop(ones(x, n), ones(y, old_n)) <= 0.04 / 40 for x, y in counts])
+    power = stats.power_of_drop(share, drop, n, old_n, alpha=0.04, cells=40)
+    assert abs(found - power) <= monte_carlo(max(power, 0.01)) + 1e-4
+
+
+def test_power_without_a_drop_is_at_most_the_level():
+    for share in (0.0, 0.035, 0.5, 0.95, 1.0):
+        assert stats.power_of_drop(share, 0.0, 200, 2000, alpha=0.01) <= 0.01
