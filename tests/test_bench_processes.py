@@ -52,13 +52,13 @@ def test_resumed_run_says_what_was_there(bench, arguments, tmp_path):
     assert "27 of 45 values are of an earlier run." in result.stdout.str()
     after = (tmp_path / "results" / "results.jsonl").read_text(encoding="utf-8")
     assert after.startswith(before)
-    assert len(after.splitlines()) == 45
+    assert after.count("\n") == 45
 
 
 def test_resuming_from_a_damaged_journal_is_one_message_and_changes_nothing(bench, arguments, tmp_path):
     bench(*arguments, "--layers", "0").assert_outcomes(passed=2)
     path = tmp_path / "results" / "results.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [line + "\n" for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     damaged = "".join([*lines[:3], lines[3].replace('"value": ', '"value": NaN, "was": '), *lines[4:]])
     path.write_text(damaged, encoding="utf-8")
     result = bench(*arguments, "--resume")
