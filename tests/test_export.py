@@ -29,9 +29,7 @@ from steering.vectors import FeatureWeight
 from tests.small_rows import configuration, quality, small_row, unsteered_row
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-marks = st.sampled_from(
-    ["\n", '"', ",", ";", "|", " ", "\\", "`", "*", "_", "<b>", "&lt;", "[a](b)", "~~", "=", "@", "\x1b"]
-)
+marks = st.sampled_from([*'\n",;| \\`*_=@\x1b', "<b>", "&lt;", "[a](b)", "~~"])
 awkward = st.lists(st.one_of(marks, st.text(st.characters(codec="utf-8"), max_size=6)), max_size=6).map("".join)
 FEATURE = FeatureWeight(7, 2.5, "a | b")
 FAILED = unsteered_row(value=None, low=None, high=None, n=0, status="failed", reason="a, b")
@@ -73,7 +71,7 @@ def test_csv_holds_each_field_at_full_precision(value, reason, parameters):
 @given(st.lists(finite, min_size=1, max_size=9))
 def test_csv_is_read_by_pandas_to_the_last_bit(values):
     rows = [small_row(layer=layer, value=value, items=(1.5,)) for layer, value in enumerate(values)]
-    frame = pd.read_csv(io.StringIO(to_csv(rows)), float_precision="round_trip")
+    frame = pd.read_csv(io.StringIO(to_csv(rows)))
     assert frame["value"].tolist() == values
     assert frame["layer"].tolist() == list(range(len(values)))
 

@@ -204,7 +204,7 @@ def test_p_values_are_adjusted_over_the_cells_that_are_no_controls(seed):
 
 
 def test_p_values_of_a_published_example_reject_as_published():
-    # Benjamini and Hochberg 1995, section 4.1: at .05 Bonferroni and Hochberg, between which Holm is, both reject three.
+    # Benjamini and Hochberg 1995, section 4: at .05 Bonferroni and Hochberg, between which Holm is, reject three.
     raw = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528]
     raw += [0.7590, 1.0000]
     header, *lines = summary([small_row(layer=layer, p_value=value) for layer, value in enumerate(raw)])
