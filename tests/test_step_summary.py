@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +19,7 @@ def environment(tmp_path):
 
 
 def written(environment) -> bytes:
-    with open(environment["GITHUB_STEP_SUMMARY"], "rb") as file:
-        return file.read()
+    return Path(environment["GITHUB_STEP_SUMMARY"]).read_bytes()
 
 
 def test_summaries_follow_each_other_as_paragraphs(environment):

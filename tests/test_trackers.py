@@ -7,7 +7,7 @@ import math
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering.trackers import to_bencher, to_benchmark_action
@@ -60,6 +60,7 @@ def test_bencher_has_a_benchmark_for_each_cell_and_a_measure_for_each_metric():
     assert set(found["mean_difference-layer8"]) == {row.metric for row in configuration()}
 
 
+@settings(max_examples=20)
 @given(name=st.text(st.characters(codec="utf-8"), max_size=5), times=st.integers(0, 600), value=finite)
 def test_formats_are_kept_whatever_the_names_and_values(name, times, value):
     rows = [small_row(method="m" + name * times, value=value, low=value, high=value), *quality()]
