@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from steering.wording import alignment, visible
 
-# Braces keep what follows from being read as an argument of what stands before, and characters from joining to others:
-# a cell that starts with [ or * after \\, two hyphens, ?`.
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -26,13 +24,6 @@ _ESCAPES = {
     '"': r"\textquotedblright{}",
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
-    "-": "{-}",
-    ",": "{,}",
-    "?": "{?}",
-    "!": "{!}",
     "Δ": r"$\Delta$",
     "×": r"$\times$",
     "÷": r"$\div$",
@@ -40,8 +31,8 @@ _ESCAPES = {
     "±": r"$\pm$",
     "µ": r"$\mu$",
     "°": r"$^\circ$",
-    "–": "--",
-    "—": "---",
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
     "…": r"\ldots{}",
     "\ufffd": r"$\diamond$",
 }
@@ -56,10 +47,15 @@ def escaped(text: str) -> str:
 
     What pdflatex cannot show is written as its code point. White space becomes spaces, on one line.
     """
-    return "".join(map(_escaped, visible(text)))
+    shown = visible(text)
+    return "".join(_escaped(character, shown[:place]) for place, character in enumerate(shown))
 
 
-def _escaped(character: str) -> str:
+def _escaped(character: str, before: str) -> str:
+    # Braces keep a cell that starts so from being read as an argument of what ends the line before it, and characters
+    # from joining to a dash or a quotation mark.
+    if (character in "[*" and not before.strip()) or (character in "-," and before.endswith(character)):
+        return f"{{{character}}}"
     if character in _ESCAPES:
         return _ESCAPES[character]
     if character.isascii() or character in _LETTERS:

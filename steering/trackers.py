@@ -64,8 +64,8 @@ def to_benchmark_action(rows: Sequence[Row], better: Literal["bigger", "smaller"
     """The file that github-action-benchmark reads with the tool customBiggerIsBetter or customSmallerIsBetter.
 
     A list of {name, unit, value, range, extra}. Of a control or of the unsteered model it is neither better nor worse
-    to succeed: they are left out. In place of the change of the neutral loss stands its exponential, the ratio of
-    perplexities: the action compares with the commit before by ratio, which says nothing of numbers around 0.
+    to succeed, so that they are left out. In place of the change of the neutral loss stands its exponential, the ratio
+    of perplexities: the action compares with the commit before by ratio, which says nothing of numbers around 0.
     See https://github.com/benchmark-action/github-action-benchmark.
 
     Args:

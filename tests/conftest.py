@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-from steering import activation_cache
+from steering import activation_cache, cli
 from steering.model import LanguageModel
 from tests.documents import ROOT
 from tests.small_models import ARCHITECTURES, small_model, small_module, small_tokenizer
@@ -140,3 +140,17 @@ def bench(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
         return pytester.runpytest_inprocess(*place, "-p", "no:cacheprovider", *options)
 
     return run
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call the `steering` command; return exit status, standard output and standard error."""
+
+    def invoke(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["steering", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return invoke

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from steering.results import UNSTEERED, Row
+from steering.results import SAE, UNSTEERED, Row
 
 _ROW = Row(
     run="run-1",
@@ -43,3 +43,25 @@ def unsteered_row(**changes: Any) -> Row:
     """The same of the unsteered run."""
     steering = {"method": UNSTEERED, "layer": None, "multiplier": 0.0, "vector_hash": "", "vector_norm": None}
     return small_row(**(steering | {"p_value": None} | changes))
+
+
+def configuration(**changes: object) -> list[Row]:
+    """Every row that the summary shows of one vector."""
+    return [
+        small_row(**changes),
+        small_row(metric="loss_change_positive", value=-0.12345, **changes),
+        small_row(metric="loss_change_negative", value=0.5, **changes),
+        small_row(metric="loss_change_neutral", value=0.0004, **changes),
+        small_row(metric="one_word_changed", value=0.4, n=15, **changes),
+    ]
+
+
+def quality(**changes: object) -> list[Row]:
+    """Every row of one SAE's quality."""
+    common = {"method": SAE, "layer": 8, "multiplier": 0.0, "vector_hash": "", "vector_norm": None, "p_value": None}
+    common |= {"parameters": {"sae": "saes/layer8", "d_sae": 64}} | changes
+    values = {"variance_explained": 0.8, "l0": 32.25, "spliced_loss": 3.5, "loss_recovered": -0.125}
+    rows = [
+        small_row(metric=f"sae_{name}", value=value, low=0.75, high=0.85, **common) for name, value in values.items()
+    ]
+    return [*rows, small_row(metric="sae_silent_features", value=0.015, **common)]

@@ -1,16 +1,19 @@
-"""Reading JSON Lines: what is written is read back, and every fault names file and line."""
+"""Reading JSON Lines: what is written is read back, and every fault names file and line. Writing whole files."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steering.errors import DataError
-from steering.files import read_records, read_text, read_toml
+from steering.errors import DataError, ResultsError
+from steering.files import read_records, read_text, read_toml, write_file
 
 GOOD = '{"text": "a"}'
 
@@ -162,3 +165,55 @@ def test_toml_with_a_number_that_is_too_long_is_refused(tmp_path):
     path.write_text("a = " + "1" * 5000, encoding="utf-8")
     with pytest.raises(DataError, match="long.toml: not valid TOML"):
         read_toml(path)
+
+
+@given(before=st.none() | st.binary(), content=st.binary())
+def test_written_file_holds_its_content_alone(tmp_path_factory, before, content):
+    path = tmp_path_factory.mktemp("written") / "file"
+    if before is not None:
+        path.write_bytes(before)
+    write_file(path, content)
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_file_is_kept_where_writing_fails(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+
+    def full(target, content):
+        with target.open("wb") as file:
+            file.write(content[:2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ResultsError, match="file: cannot be written: No space left on device"):
+        write_file(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", [".", "nowhere/file"])
+def test_place_that_cannot_be_written_is_one_message(tmp_path, name):
+    with pytest.raises(ResultsError, match="cannot be written"):
+        write_file(tmp_path / name, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_link_is_followed_and_kept(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_file(tmp_path / "link", b"a")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"a"
+
+
+def test_pipe_takes_the_content_and_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_file(pipe, b"content")
+    reader.join(10)
+    assert found == [b"content"]
+    assert pipe.is_fifo()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from steering.export import feature_summary, sae_summary, summary, to_markdown
 from steering.results import SAE
+from steering.tables import feature_summary, sae_summary, summary
 from steering.vectors import FeatureWeight
-from tests.small_rows import small_row
-from tests.test_export import SAE_HEADINGS, cells, configuration, quality
+from tests.small_rows import configuration, quality, small_row
+from tests.test_tables import SAE_HEADINGS
 
 MIXED = [
     ({"dtype": "bfloat16"}, "dtype float32", "dtype bfloat16"),
@@ -33,10 +33,15 @@ def test_features_of_vectors_of_different_runs_say_in_what_they_differ(change, b
     lines = feature_summary([*rows, *configuration(concept="age", data_hash="d"), *quality(toward="negative")])
     assert lines[0] == ["run", "method", "layer", "feature", "weight", "description"]
     assert sorted((line[0], line[3]) for line in lines[1:]) == sorted([(before, "7"), (after, "3"), (after, "7")])
-    rule = to_markdown(rows).split("\n\n")[1].splitlines()[1]
-    assert cells(rule) == ["---", "---", "---:", "---:", "---:", "---"]
 
 
 def test_setting_that_only_some_rows_know_is_a_dash_elsewhere():
     lines = summary([small_row(), small_row(measurement={"rollouts": 8})])
     assert {line[0] for line in lines[1:]} == {"top_p 0.95", "top_p -"}
+
+
+def test_rows_that_do_not_say_were_measured_on_the_test_split():
+    told = {"rollouts": 8, "top_p": 0.95}
+    assert summary([small_row(), small_row(layer=3, measurement={"split": "test"} | told)])[0][0] == "method"
+    lines = summary([small_row(), small_row(measurement=told | {"split": "development"})])
+    assert {line[0] for line in lines[1:]} == {"split test", "split development"}
