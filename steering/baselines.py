@@ -216,6 +216,14 @@ def _compact(cell: dict[str, Any]) -> dict[str, Any]:
     return cell | {"scores": scores}
 
 
+def _is_json(value: Any) -> bool:
+    try:
+        _dumped(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _faults(baseline: Baseline) -> list[str]:
     names = {metric.name for metric in GATED}
     faults = [
@@ -235,6 +243,8 @@ def _faults(baseline: Baseline) -> list[str]:
         for (method, layer), times in Counter(cell.key for cell in baseline.cells).items()
         if times > 1
     ]
+    if not all(_is_json(table) for table in (baseline.measurement, *(cell.parameters for cell in baseline.cells))):
+        faults.append("its settings hold NaN, infinity, or what JSON does not know")
     if baseline.required_rollouts < 1:
         faults.append(f"required_rollouts is {baseline.required_rollouts}; at least one is needed")
     return faults + [f"{cell.id}: {fault}" for cell in baseline.cells for fault in _cell_faults(cell, names)]

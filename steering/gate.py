@@ -218,8 +218,8 @@ def _compared(
     items = [
         (np.array(cell.scores[metric.name].items), np.array(measured[metric.name].items)) for cell, measured in pairs
     ]
-    worse = [_p_worse(metric, old, new, margin) for old, new in items]
-    better = [_p_worse(metric, new, old, margin) for old, new in items]
+    worse = [p_of_worse(metric, old, new, margin) for old, new in items]
+    better = [p_of_worse(metric, new, old, margin) for old, new in items]
     adjusted = zip(items, worse, stats.holm(worse), stats.holm(better), strict=True)
     return [
         Comparison(
@@ -239,8 +239,15 @@ def _compared(
     ]
 
 
-def _p_worse(metric: GatedMetric, old: np.ndarray, new: np.ndarray, margin: float) -> float:
-    """One-sided p value of a change for the worse beyond a margin, in one cell."""
+def p_of_worse(metric: GatedMetric, old: np.ndarray, new: np.ndarray, margin: float) -> float:
+    """One-sided p value of a change for the worse beyond a margin, in one cell; swapped sides give that for the better.
+
+    Args:
+        metric: Says which direction is worse, and which test applies.
+        old: `[old item]`.
+        new: `[item]`.
+        margin: In the unit of the items.
+    """
     if not metric.paired:
         lower, higher = (new, old) if metric.higher_is_better else (old, new)
         return stats.p_proportion_drop(lower, higher, margin)
