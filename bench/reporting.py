@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from bench.run import Run
-from steering import gate
+from steering import gate, stats
 from steering.comparisons import control_summary, dose_summary
+from steering.configurations import SUCCESS
 from steering.export import markdown_table
 from steering.gate import GateReport
 from steering.gate_tables import remarks as gate_remarks
 from steering.gate_tables import verdict_table
-from steering.results import FILE_NAME
+from steering.results import FILE_NAME, UNSTEERED
 from steering.step_summary import append_step_summary
 from steering.tables import feature_summary, sae_summary, summary, to_text
 
@@ -68,6 +69,22 @@ def _tables(run: Run) -> Iterator[_Table]:
     yield sae_summary(rows, run.verdicts)
 
 
+def _detectable(run: Run) -> str:
+    """What the run could have found, so that a cell that shows nothing is read for what it is."""
+    profile = run.setting.profile
+    success = [row.value for row in run.all_rows if row.method == UNSTEERED and row.metric == SUCCESS]
+    count = sum(cell.method not in profile.controls for cell in run.cells)
+    if not count or not success or success[0] is None:
+        return ""
+    rise = stats.minimum_detectable_difference(profile.rollouts, success[0], alpha=profile.alpha, cells=count)
+    if rise is None:
+        return ""
+    return (
+        f"With {profile.rollouts} rollouts, a rise of P(success) by {rise:.3f} above the unsteered {success[0]:.3f} is "
+        f"found with a probability of 80 % (level {profile.alpha:g} over {count} cells); a smaller one may be missed."
+    )
+
+
 def _remarks(run: Run) -> Iterator[str]:
     """What has to be said under the tables."""
     if any(row.method != "sae" for row in run.all_rows):
@@ -76,6 +93,8 @@ def _remarks(run: Run) -> Iterator[str]:
             "control': the control's), by Holm's method over the cells shown that are no controls. norm: of what is "
             "added. Δ loss: steered minus unsteered, nats per token."
         )
+    if detectable := _detectable(run):
+        yield detectable
     if run.note:
         yield run.note
     if run.waiver:

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from steering import latex
 from steering.comparisons import control_summary, dose_summary, selection_summary
 from steering.configurations import DEVELOPMENT, TEST, on_split
+from steering.damage import damage_summary
 from steering.pivots import pivot_frame, pivot_table
 from steering.results import Row
 from steering.separation import separation_summary
@@ -57,6 +58,7 @@ def result_tables(rows: Sequence[Row], among: Sequence[Row] | None = None) -> di
         "Cells": summary(test, among=all_test),
         "Controls": control_summary(test, all_test),
         "Doses": dose_summary(rows),
+        "Neutral documents": damage_summary(test),
         "Separation of test pairs": separation_summary(test),
         "Selection": selection_summary(rows, everything),
         "Cells on the development split": summary(on_split(rows, DEVELOPMENT), among=on_split(everything, DEVELOPMENT)),
