@@ -12,7 +12,7 @@ import yaml
 
 from tests.documents import ROOT, unknown_benchmark_options, unknown_steering_options
 
-WORKFLOW = yaml.safe_load((ROOT / "examples" / "github-actions.yml").read_text(encoding="utf-8"))
+WORKFLOW = yaml.safe_load((ROOT / "docs" / "github-actions.yml").read_text(encoding="utf-8"))
 JOBS = WORKFLOW["jobs"]
 STEPS = [(name, step) for name, job in JOBS.items() for step in job["steps"]]
 SCRIPTS = [step["run"] for _, step in STEPS if "run" in step]

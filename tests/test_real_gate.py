@@ -28,7 +28,7 @@ from tests.documents import ROOT
 
 pytestmark = pytest.mark.real
 
-BASELINE = ROOT / "baselines" / "embedded.json"
+BASELINE = ROOT / "bench" / "baselines" / "embedded.json"
 CELL = Cell("mean_difference", 20, 12.0)
 KEY = ("mean_difference", 20)
 
