@@ -22,6 +22,7 @@ LAYERS = [
     {"wording", "configurations", "latex", "row_filters", "step_summary"},
     {"tables", "comparisons", "damage", "separation", "pivots", "trackers"},
     {"export"},
+    {"report"},
     {"model"},
     {"continuation_losses"},
     {"features", "feature_activity", "activation_store"},

@@ -89,8 +89,9 @@ def _paper_lines(paper: PaperValues) -> list[list[Any]]:
 def _draw_success(
     panels: Sequence[Panel], baseline: Row | None, title: str, paper: PaperValues | None, beside: Series | None
 ) -> Canvas:
-    figure = style.new_figure(title, 0.5 + 3.5 * len(panels))
-    all_axes = figure.subplots(len(panels), squeeze=False, sharey=True)[:, 0]
+    heights = [3.0 + style.legend_height(["unsteered", *map(panel.label, panel.series)]) for panel in panels]
+    figure = style.new_figure(title, 0.5 + sum(heights))
+    all_axes = figure.subplots(len(panels), squeeze=False, sharey=True, height_ratios=heights)[:, 0]
     for axes, panel in zip(all_axes, panels, strict=True):
         lines.unsteered_band(axes, baseline)
         for entry, look, shift in zip(panel.series, panel.looks, lines.shifts(len(panel.series)), strict=True):
@@ -145,7 +146,7 @@ def _ends(panel: Panel) -> list[float]:
 
 
 def _draw_losses(panel: Panel, title: str) -> Canvas:
-    figure = style.new_figure(title, 8.6)
+    figure = style.new_figure(title, 8.2 + style.legend_height([*map(panel.label, panel.series)]))
     all_axes = figure.subplots(3, sharex=True, sharey=True)
     for axes, (metric, kind) in zip(all_axes, LOSSES.items(), strict=True):
         axes.axhline(0, color="black", linewidth=0.8, zorder=1)
@@ -194,13 +195,14 @@ def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figu
 def _draw_norms(
     comparison: Comparison, norms: dict[str, dict[int, Row]], title: str, paper: PaperValues | None
 ) -> Canvas:
-    figure = style.new_figure(title, 3.6)
+    labels = {method: style.inert(method, 44) for method in norms}
+    figure = style.new_figure(title, 3.3 + style.legend_height([*labels.values()]))
     axes: Axes = figure.subplots()
     looks = style.Look.of_methods(comparison.series)
     for method, by_layer in norms.items():
         layers = sorted(by_layer)
         values = lines.numbers([by_layer[layer].vector_norm for layer in layers])
-        axes.plot(layers, values, **looks[method].line_style, label=style.inert(method, 44))
+        axes.plot(layers, values, **looks[method].line_style, label=labels[method])
     if paper:
         axes.plot(list(paper.norms), list(paper.norms.values()), label=f"paper, {paper.method}", **_PAPER_LOOK)
     if np.nanmin([row.vector_norm for by_layer in norms.values() for row in by_layer.values()]) > 0:

@@ -45,6 +45,7 @@ class Figure:
         with style.applied(), _without_glyph_warnings():
             drawn = self.drawing()
             drawn.draw_without_rendering()  # makes the tick labels while the style holds: no name is read as TeX
+            drawn.set_layout_engine("none")  # the layout stays as it is, whatever it is saved as
             return drawn
 
 

@@ -50,7 +50,7 @@ def band(axes: Axes, rows: Sequence[Row], look: Look, label: str) -> None:
     """Values over layers with intervals as a band, or as bars where neighbours are missing."""
     layers, (value, low, high) = numbers([row.layer for row in rows]), _ends(rows)
     axes.plot(layers, value, label=label, **look.line_style)
-    axes.fill_between(layers, low, high, color=look.colour, alpha=0.15, linewidth=0)
+    axes.fill_between(layers, low, high, color=look.colour, alpha=look.opacity, linewidth=0)
     known = np.pad(np.isfinite(value), 1)
     alone = known[1:-1] & ~known[:-2] & ~known[2:]
     if alone.any():

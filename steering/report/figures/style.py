@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,6 +86,11 @@ class Look:
         faint = {"linewidth": 0.8, "markersize": 3.5, "zorder": 1.5} if self.colour == GREY else {"zorder": 2.5}
         return {"color": self.colour, "marker": self.marker, "linestyle": self.line, **faint}
 
+    @property
+    def opacity(self) -> float:
+        """Of a band."""
+        return 0.09 if self.colour == GREY else 0.15
+
     @classmethod
     def of_methods(cls, series: Sequence[Series]) -> dict[str, Look]:
         """Method -> its look; controls are grey, and differ in their markers."""
@@ -155,6 +161,11 @@ def columns(labels: Sequence[str]) -> int:
     """How many columns of a legend fit beside each other."""
     column = max(text_width(text, _LEGEND_SIZE) for text in labels) + _HANDLE
     return max(1, min(len(labels), int((POINTS - 55) / column)))
+
+
+def legend_height(labels: Sequence[str]) -> float:
+    """Of a legend with these labels, inches."""
+    return 0.19 * math.ceil(len(labels) / columns(labels)) if labels else 0.0
 
 
 def layer_axis(axes: Axes, layers: Sequence[int], name: str = LAYER) -> None:

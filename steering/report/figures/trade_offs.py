@@ -103,7 +103,7 @@ def _dominated(point: tuple[float, float], others: np.ndarray) -> bool:
 def _draw_pareto(comparison: Comparison, points: Sequence[Point], title: str) -> Canvas:
     methods = list(dict.fromkeys(point.success.method for point in points))
     labels = [style.inert(method, 30) for method in methods]
-    above = 0.2 * -(-len(labels) // style.columns(labels))
+    above = style.legend_height(labels)
     figure = style.new_figure(title, 5.4 + above)
     grid = figure.add_gridspec(2, 2, width_ratios=(0.71, 0.29), height_ratios=(above, 5))
     legend, axes, listed = (figure.add_subplot(place) for place in (grid[0, :], grid[1, 0], grid[1, 1]))
@@ -132,7 +132,7 @@ def _number(axes: Axes, best: Sequence[Point]) -> None:
     """Put numbers above and to the left of the points, where no cell can be; one above another where it is tight."""
     to_points = 72 / mpl.rcParams["figure.dpi"]
     taken: list[tuple[float, float]] = []
-    for number, point in enumerate(best, start=1):
+    for number, point in enumerate(best[:_LISTED], start=1):
         x, bottom = axes.transData.transform(point.at) * to_points + (-7, 6)
         y = bottom
         while any(abs(x - other) < 13 and abs(y - height) < 10 for other, height in taken):
@@ -224,12 +224,12 @@ def equal_damage(comparison: Comparison) -> list[Figure]:
 
 def _draw_damage(comparison: Comparison, series: Sequence[Series], budget: float, title: str) -> Canvas:
     [panel, *_] = lines.panels_of(series, len(series))
-    figure = style.new_figure(title, 8.6)
+    figure = style.new_figure(title, 8.2 + style.legend_height([*map(panel.label, panel.series)]))
     above, middle, below = figure.subplots(3, sharex=True, height_ratios=(1.2, 1, 1))
     lines.unsteered_band(above, comparison.unsteered.get(SUCCESS))
     middle.axhline(budget, color="black", linestyle="--", linewidth=1, label=f"budget {budget:g}")
     for entry, look, shift in zip(panel.series, panel.looks, lines.shifts(len(panel.series)), strict=True):
-        lines.error_bars(above, entry.rows(SUCCESS), look, style.label(entry), shift)
+        lines.error_bars(above, entry.rows(SUCCESS), look, panel.label(entry), shift)
         _damage(middle, entry.rows(NEUTRAL_CHANGE), look, shift)
         rows = entry.measured(NEUTRAL_CHANGE)
         added = [None if row.vector_norm is None else abs(row.multiplier) * row.vector_norm for row in rows]
