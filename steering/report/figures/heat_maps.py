@@ -31,11 +31,11 @@ def success_by_dose(comparison: Comparison, paper: PaperValues | None) -> list[F
     for entry in comparison.at(None):
         if entry.measured(SUCCESS):
             by_method.setdefault(entry.method, []).append(entry)
-    adjusted = _adjusted(comparison)
+    several = {method: series for method, series in by_method.items() if len(series) > 1}
+    adjusted = _adjusted(comparison) if several else {}
     return [
         _map(comparison, series, adjusted, paper if paper and method in paper.best else None)
-        for method, series in by_method.items()
-        if len(series) > 1
+        for method, series in several.items()
     ]
 
 
