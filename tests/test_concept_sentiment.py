@@ -1,4 +1,4 @@
-"""The concept "sentiment" keeps its rules: open prompts, and continuations that say how somebody feels near their end."""
+"""The concept "sentiment" keeps its rules: open prompts, continuations that say near their end how somebody feels."""
 
 from __future__ import annotations
 
