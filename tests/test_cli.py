@@ -20,7 +20,8 @@ from tests.small_saes import write_sae
 def test_list_names_what_exists(call):
     _, out, _ = call("list")
     kinds = dict(line.split(":", 1) for line in out.splitlines())
-    assert kinds["concepts"].strip() == "gender"
+    concepts = sorted(path.parent.name for path in (ROOT / "steering" / "data" / "concepts").glob("*/concept.toml"))
+    assert kinds["concepts"].strip() == ", ".join(concepts)
     files = sorted(path.stem for path in (ROOT / "steering" / "methods").glob("[!_]*.py"))
     assert kinds["methods"].strip() == ", ".join(files)
     assert "embedded" in kinds["profiles"]
