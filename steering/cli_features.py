@@ -212,10 +212,13 @@ def parse_parameters(text: str) -> dict[str, Any]:
     Raises:
         DataError: It is neither.
     """
-    if text.endswith(".toml"):
-        return read_toml(Path(text))
     try:
-        parsed = json.loads(read_text(Path(text)) if text.endswith(".json") else text)
+        if text.endswith(".toml"):
+            parsed = json.loads(json.dumps(read_toml(Path(text))))
+        else:
+            parsed = json.loads(read_text(Path(text)) if text.endswith(".json") else text)
+    except TypeError as error:  # TOML has dates, JSON and methods have none
+        raise DataError(f"--parameters {text!r}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"--parameters {text!r}: not JSON: {error}") from None
     if not isinstance(parsed, dict):

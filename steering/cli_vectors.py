@@ -153,7 +153,7 @@ def apply(
         entry = {
             "prompt": prompt,
             "multiplier": steered.multiplier,
-            "completions": [{"unsteered": unsteered, "steered": steered} for unsteered, steered in pairs],
+            "completions": [dict(zip(("unsteered", "steered"), pair, strict=True)) for pair in pairs],
         }
         typer.echo(json.dumps(entry, ensure_ascii=False, indent=1))
         return

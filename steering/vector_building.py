@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typing import Any
 from steering.activation_cache import ActivationCache
 from steering.activations import FeatureReader, capture_pairs
 from steering.concepts import Concept
+from steering.errors import NonFiniteError
 from steering.features import Descriptions
 from steering.methods import construct, create_method, needs_sae
 from steering.model import LanguageModel
@@ -41,7 +43,9 @@ class Recipe:
     recommended_multiplier: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no model is needed to refuse: an unknown method or parameter, a layer without an SAE."""
+        """Refuse what no model is needed to refuse: an unknown method or parameter, a layer without an SAE, a NaN."""
+        if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
+            raise NonFiniteError(f"multiplier {self.recommended_multiplier} is not finite")
         if needs_sae(create_method(self.method, self.parameters)) and self.saes is not None:
             for layer in self.layers:
                 self.saes.require(layer)
