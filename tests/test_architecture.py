@@ -18,7 +18,7 @@ LAYERS = [
     {"files", "families", "hooks", "registry", "progress"},
     {"concepts", "neutral", "corpus", "vectors", "results", "stats", "tokens", "pretrained"},
     {"batching", "sampling", "decoding", "attention", "machine"},
-    {"embedded", "loading", "profiles", "profile_files", "merging", "checks", "edits", "sae"},
+    {"embedded", "loading", "profiles", "profile_files", "merging", "checks", "edits", "sae", "vector_export"},
     {"wording", "configurations", "latex", "row_filters", "step_summary"},
     {"tables", "comparisons", "damage", "separation", "pivots", "trackers"},
     {"export"},
@@ -28,11 +28,12 @@ LAYERS = [
     {"sae_library", "sae_description", "sae_training", "contrast_features", "activation_cache"},
     {"activations"},
     {"methods", "metrics"},
+    {"vector_building"},
     {"cells", "doses", "plans"},
     {"construction", "records", "earlier", "evaluation"},
     {"sae_quality", "sweep"},
     {"claims", "baselines", "promotion", "gate", "gate_tables"},
-    {"cli", "cli_results", "cli_export", "cli_gate", "cli_sae", "cli_features", "__init__", "__main__"},
+    {"cli", "cli_results", "cli_export", "cli_gate", "cli_sae", "cli_features", "cli_vectors", "__init__", "__main__"},
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
