@@ -15,12 +15,12 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from steering.report.characters import visible
-from steering.report.drawings import embed, inline_svg
+from steering.report.drawings import _CONTROLS, embed, inline_svg
 from steering.report.html import render
 from tests.report_rows import StandIn, run
 
 SVG = "{http://www.w3.org/2000/svg}"
-DRAWN = {"svg", "title", "desc", "defs", "g", "path", "use", "clipPath", "rect", "image"}
+DRAWN = {"svg", "title", "desc", "defs", "g", "path", "use", "clipPath", "rect", "image", "text"}
 ATTACKS = [
     "<script>alert(1)</script>",
     "</title></style></script><img src=x onerror=alert(1)>",
@@ -107,6 +107,8 @@ def test_no_text_of_a_figure_becomes_markup(text):
     assert not {name for name in names if name.startswith("on")}
     [title] = fragment.iter(f"{SVG}title")
     assert title.text == visible(text + "A")
+    drawn = ["".join(element.itertext()) for element in fragment.iter(f"{SVG}text")]
+    assert drawn.count(visible(_CONTROLS.sub(" ", text + "A"))) == 2, "as title of the axes, and in the legend"
 
 
 def test_what_a_drawing_needs_not_is_dropped():

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import html5lib
+import numpy as np
 import pytest
 
 from steering import gate, report
@@ -141,9 +142,17 @@ def test_figures_stand_inline_with_title_and_data(page):
         assert [text_of(cell) for cell in figure.findall(".//td")] == ["4", "0.125"]
 
 
-def test_large_figure_becomes_a_picture(monkeypatch):
-    monkeypatch.setattr("steering.report.drawings.LONGEST_SVG", 1000)
-    image = section(render(run(), [StandIn()]), "figures").find(".//img")
+class Crowded(StandIn):
+    """A figure of more points than anybody can tell apart."""
+
+    def draw(self):
+        figure = super().draw()
+        figure.axes[0].plot(*np.random.default_rng(0).random((2, 10_000)), ".")
+        return figure
+
+
+def test_figure_that_is_shorter_as_a_picture_becomes_one():
+    image = section(render(run(), [Crowded()]), "figures").find(".//img")
     kind, data = image.get("src").split(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(data).startswith(b"\x89PNG")

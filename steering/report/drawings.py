@@ -27,7 +27,7 @@ _ELEMENTS = frozenset(
 )
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _DATA = "data:image/png;base64,"
-#: Characters of SVG, beyond which a figure becomes a PNG.
+#: Characters of SVG, beyond which a figure becomes a PNG where that is shorter.
 LONGEST_SVG = 400_000
 _DPI = 160
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -73,22 +73,22 @@ def embed(drawing: Drawing, identifier: str) -> Embedded:
         drawing: The figure.
         identifier: Begins every id in the SVG, and must be no other figure's.
     """
-    settings: Any = {"svg.fonttype": "path", "svg.image_inline": True, "svg.hashsalt": identifier}
+    settings: Any = {"svg.fonttype": "none", "svg.image_inline": True, "svg.hashsalt": identifier}
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn, which will do
         figure = drawing.draw()
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
         markup = inline_svg(buffer.getvalue(), identifier, drawing.title, drawing.caption)
         if len(markup) > LONGEST_SVG:
-            markup = _picture(figure, drawing.title)
+            markup = min(markup, _picture(figure, drawing.title), key=len)
     table = Table.of(f"Data of: {drawing.title}", [[_text(cell) for cell in line] for line in drawing.data])
     return Embedded(drawing.title, drawing.caption, table, markup)
 
 
 def _picture(figure: Any, title: str) -> Markup:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return Markup('<img src="{}{}" alt="{}">').format(_DATA, encoded, visible(title))
 
@@ -122,6 +122,7 @@ def _clean(element: ET.Element, identifier: str) -> None:
         else:
             element.remove(child)
     element.tag = element.tag.removeprefix(_SVG)
+    element.text = visible(element.text or "")
     kept = {}
     for name, value in element.attrib.items():
         plain = "href" if name in (_LINK, "href") else name
