@@ -17,11 +17,16 @@ pytestmark = pytest.mark.usefixtures("without_collection")
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
-    """A results directory; each report of it has one figure."""
-    figures = ModuleType("steering.report.figures")
-    figures.figures_of = lambda rows: [StandIn(caption=f"{len(rows)} rows")]
-    monkeypatch.setitem(sys.modules, "steering.report.figures", figures)
+def figures(monkeypatch):
+    """Each report has one figure."""
+    module = ModuleType("steering.report.figures")
+    module.figures_of = lambda rows: [StandIn(caption=f"{len(rows)} rows")]
+    monkeypatch.setitem(sys.modules, "steering.report.figures", module)
+
+
+@pytest.fixture
+def results(tmp_path, figures):
+    """A results directory."""
     Journal(tmp_path / "results").append(run())
     return tmp_path / "results"
 
@@ -68,3 +73,16 @@ def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, monk
 def test_empty_journal_is_one_message(call, tmp_path, results):
     Journal(tmp_path / "empty")
     assert call("report", tmp_path / "empty") == (2, "", f"error: {tmp_path}/empty: no results in it yet\n")
+
+
+def test_run_of_a_small_model_gives_a_report(bench, call, arguments, figures, tmp_path):
+    bench(*arguments, "-k", "layer1").assert_outcomes(passed=2, deselected=2)
+    output = tmp_path / "report.html"
+    status, _, err = call("report", tmp_path / "results", "--output", output)
+    assert (status, err) == (0, "")
+    page = output.read_text(encoding="utf-8")
+    assert "No method was found to steer." in page
+    assert "Keywords are not highlighted" in page, "the concept is the user's own, and no --profile names it"
+    for row in load_rows(tmp_path / "results"):
+        if row.metric == "rollout_probability" and row.layer is not None:
+            assert f"{row.method}, layer 1: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}], n = 8" in page
