@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from steering import cli_export, cli_features, cli_gate, cli_results, cli_sae, cli_vectors, embedded
+from steering import cli_export, cli_features, cli_gate, cli_report, cli_results, cli_sae, cli_vectors, embedded
 from steering.concepts import builtin_concepts
 from steering.errors import SteeringError
 from steering.families import FAMILIES
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("export")(cli_export.export_results)
+app.command("report")(cli_report.report)
 app.command("compare")(cli_gate.compare)
 app.command("power")(cli_gate.power)
 app.add_typer(cli_gate.app, name="baseline")

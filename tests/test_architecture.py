@@ -33,7 +33,19 @@ LAYERS = [
     {"construction", "records", "earlier", "evaluation"},
     {"sae_quality", "sweep"},
     {"claims", "baselines", "promotion", "gate", "gate_tables"},
-    {"cli", "cli_results", "cli_export", "cli_gate", "cli_sae", "cli_features", "cli_vectors", "__init__", "__main__"},
+    {"report"},
+    {
+        "cli",
+        "cli_results",
+        "cli_export",
+        "cli_report",
+        "cli_gate",
+        "cli_sae",
+        "cli_features",
+        "cli_vectors",
+        "__init__",
+        "__main__",
+    },
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
