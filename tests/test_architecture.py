@@ -15,11 +15,14 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A module imports from its own layer and from those above it in this list. A plug-in belongs to its package.
 LAYERS = [
     {"errors"},
-    {"files", "families", "hooks", "registry", "progress"},
+    {"files", "families", "hooks", "registry", "progress", "phrases"},
+    {"chat_endpoints", "story_replies"},
     {"concepts", "neutral", "corpus", "vectors", "results", "stats", "tokens", "pretrained"},
     {"batching", "sampling", "decoding", "attention", "machine"},
     {"embedded", "loading", "profiles", "profile_files", "merging", "checks", "edits", "sae"},
+    {"chat", "concept_briefs", "concept_pairs", "concept_assembly", "concept_files"},
     {"wording", "configurations", "latex", "row_filters", "step_summary"},
+    {"concept_writing", "concept_checks", "pair_directions"},
     {"tables", "comparisons", "damage", "separation", "pivots", "trackers"},
     {"export"},
     {"model"},
@@ -32,7 +35,8 @@ LAYERS = [
     {"construction", "records", "earlier", "evaluation"},
     {"sae_quality", "sweep"},
     {"claims", "baselines", "promotion", "gate", "gate_tables"},
-    {"cli", "cli_results", "cli_export", "cli_gate", "cli_sae", "cli_features", "__init__", "__main__"},
+    {"concept_prediction"},
+    {"cli", "cli_results", "cli_export", "cli_gate", "cli_sae", "cli_features", "cli_concepts", "__init__", "__main__"},
 ]
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
