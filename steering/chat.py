@@ -164,9 +164,9 @@ class ChatClient:
             return _PassingError(said, self._asked_wait(response.headers.get("retry-after", "")))
         hint = ""
         if status in {401, 403}:
-            hint = "; is the key right?" if self._endpoint.key else "; no key was sent: set the variable that holds it"
+            hint = "; check the key" if self._endpoint.key else "; no key was sent: set the variable that holds it"
         if status == 404:
-            hint = "; are --endpoint and --model right?"
+            hint = "; check --endpoint and --model"
         return EndpointError(f"{url}: {said}{hint}")
 
     def _said(self, response: httpx.Response, content: bytes) -> str:

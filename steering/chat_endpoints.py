@@ -72,16 +72,16 @@ def chat_endpoint(address: str, model: str, environment: Mapping[str, str], key_
 
 def _parts(address: str) -> SplitResult:
     """The parts of an address; it is not quoted where it may hold a password."""
+    if set("@?#") & set(address):
+        raise DataError(
+            "--endpoint must hold neither a user's name nor a password nor what follows '?' or '#': "
+            "other users of this machine can read command lines; keys come from the environment (--key-variable)"
+        )
     try:
         parts = urlsplit(address)
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError:
         raise DataError("--endpoint is not an address; give one such as https://api.openai.com/v1") from None
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise DataError(
-            "--endpoint must hold neither a user's name nor a password nor what follows '?' or '#': "
-            "other users of this machine can read command lines; keys come from the environment (--key-variable)"
-        )
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise DataError(f"--endpoint {address!r}: give an address such as https://api.openai.com/v1")
     return parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,8 +112,7 @@ def _fill(order: Order, client: Asked, partial: PartialFile, progress: Reporter)
         advance(min(len(partial.pairs), order.pairs))
         while len(partial.pairs) < order.pairs:
             tally.replies += 1
-            hooks = [entry.pair.prompt for entry in partial.pairs[-_HOOKS_SHOWN:]]
-            stories, reason = _stories(client.ask(order.brief.prompt(order.stories, hooks)))
+            stories, reason = _stories(client.ask(order.brief.prompt(order.stories, _some_hooks(partial, tally))))
             if reason:
                 tally.refused[reason.split(":")[0]] += 1
                 progress.note(visible(f"reply {tally.replies}: {reason}"))
@@ -122,6 +122,12 @@ def _fill(order: Order, client: Asked, partial: PartialFile, progress: Reporter)
             if useless == _USELESS_REPLIES:
                 raise EndpointError(f"{useless} replies in a row held no new pair ({'; '.join(tally.lines())})")
     return tally
+
+
+def _some_hooks(partial: PartialFile, tally: Tally) -> list[str]:
+    """Others for each reply, in case the server answers an equal prompt from memory."""
+    hooks = [entry.pair.prompt for entry in partial.pairs]
+    return random.Random(tally.replies).sample(hooks, min(_HOOKS_SHOWN, len(hooks)))  # noqa: S311 - no secret
 
 
 def _stories(reply: Reply) -> tuple[list[Story], str]:

@@ -82,6 +82,7 @@ def _cosines(products: np.ndarray, signs: np.ndarray) -> np.ndarray:
     with_sum = signs * (signs @ products)  # of each signed difference with the sum of all
     others = with_sum - own
     squared = with_sum.sum(axis=1, keepdims=True) - 2 * with_sum + own  # norm of the sum of the others
-    norms = np.sqrt(np.clip(squared, 0, None) * own)
-    scale = max(float(own.max()), np.finfo(float).tiny)
-    return np.asarray(np.divide(others, norms, out=np.zeros_like(others), where=norms > 1e-12 * scale))
+    # A sum that comes to nothing leaves what was rounded, in proportion to the largest that the sum could have been.
+    rounded = 64 * np.finfo(float).eps * len(own) * own.sum()
+    norms = np.sqrt(np.where(squared > rounded, squared, 0) * own)
+    return np.asarray(np.divide(others, norms, out=np.zeros_like(others), where=norms > 0))
