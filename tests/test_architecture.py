@@ -15,11 +15,14 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A module imports from its own layer and from those above it in this list. A plug-in belongs to its package.
 LAYERS = [
     {"errors"},
-    {"files", "families", "hooks", "registry", "progress"},
+    {"files", "families", "hooks", "registry", "progress", "phrases"},
+    {"chat_endpoints", "story_replies"},
     {"concepts", "neutral", "corpus", "vectors", "results", "stats", "tokens", "pretrained"},
     {"batching", "sampling", "decoding", "attention", "machine"},
     {"embedded", "loading", "profiles", "profile_files", "merging", "checks", "edits", "sae", "vector_export"},
+    {"chat", "concept_briefs", "concept_pairs", "concept_assembly", "concept_files"},
     {"wording", "configurations", "latex", "row_filters", "step_summary"},
+    {"concept_writing", "concept_checks", "pair_directions"},
     {"tables", "comparisons", "damage", "separation", "pivots", "trackers"},
     {"export"},
     {"model"},
@@ -33,6 +36,7 @@ LAYERS = [
     {"construction", "records", "earlier", "evaluation"},
     {"sae_quality", "sweep"},
     {"claims", "baselines", "promotion", "gate", "gate_tables"},
+    {"concept_prediction"},
     {"report"},
     {
         "cli",
@@ -43,6 +47,7 @@ LAYERS = [
         "cli_sae",
         "cli_features",
         "cli_vectors",
+        "cli_concepts",
         "__init__",
         "__main__",
     },

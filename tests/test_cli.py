@@ -38,7 +38,7 @@ def test_fetch_reports_what_went_wrong(call, monkeypatch):
 def test_help_names_every_command(call):
     status, out, _ = call("--help")
     assert status == 0
-    assert all(name in out for name in ("export", "fetch", "list", "sae", "features", "vector"))
+    assert all(name in out for name in ("export", "fetch", "list", "sae", "features", "vector", "concept"))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_help_names_every_command(call):
         ("sae", ("train", "evaluate", "describe")),
         ("features", ("search", "show", "changed", "similar")),
         ("vector", ("build", "show", "apply", "export")),
+        ("concept", ("generate", "check", "list", "show")),
     ],
 )
 def test_help_of_a_group_names_its_commands(call, group, commands):
@@ -55,7 +56,7 @@ def test_help_of_a_group_names_its_commands(call, group, commands):
     assert all(f" {name} " in out for name in commands)
 
 
-@pytest.mark.parametrize("group", ["sae", "features", "vector"])
+@pytest.mark.parametrize("group", ["sae", "features", "vector", "concept"])
 def test_group_without_a_command_shows_its_help(call, group):
     _, out, err = call(group)
     assert "--help" in out + err
