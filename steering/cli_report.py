@@ -31,7 +31,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a report: one HTML file that needs no network, with verdict, tables, figures, completions and limits."""
-    from steering.report.figures import figures_of  # type: ignore[import-not-found, unused-ignore]
+    from steering.report.figures import figures_of
     from steering.report.html import render
 
     journal = results / FILE_NAME if results.is_dir() else results

@@ -25,6 +25,7 @@ LAYERS = [
     {"concept_writing", "concept_checks", "pair_directions"},
     {"tables", "comparisons", "damage", "separation", "pivots", "trackers"},
     {"export"},
+    {"report"},
     {"model"},
     {"continuation_losses"},
     {"features", "feature_activity", "activation_store"},

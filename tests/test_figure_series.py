@@ -1,0 +1,123 @@
+"""Which rows stand in the same figure, which of them one line goes through, and how figures are named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steering.report.figures import figures_of
+from steering.report.figures.series import comparisons_of
+from tests.figure_rows import budget_rows, cell, dosed_rows, named, plain_rows, records, unsteered
+from tests.small_rows import quality
+
+
+def doses(rows):
+    """(method, dose) -> layers, of the one comparison of some rows."""
+    [comparison] = comparisons_of(rows)
+    return {
+        (series.method, series.dose): [next(iter(cell.values())).layer for cell in series.cells]
+        for series in comparison.series
+    }
+
+
+def test_a_method_with_one_dose_is_one_series():
+    assert doses(plain_rows()) == {
+        ("mean_difference", ""): [1, 2, 4],
+        ("feature_delta", ""): [2],
+        ("random_direction", ""): [1, 2, 4],
+    }
+
+
+def test_a_method_with_several_doses_has_a_series_for_each():
+    found = doses(dosed_rows())
+    assert found == {("feature_delta", dose): [3, 5] for dose in ("×−1", "×0.5", "×2")}
+
+
+def test_doses_that_differ_from_layer_to_layer_are_told_apart_by_their_rank():
+    rows = [
+        row for layer in (1, 2, 3) for dose in (1.1, 2.3) for row in cell(layer=layer, multiplier=dose * 1.7**layer)
+    ]
+    assert doses(rows) == {("mean_difference", f"dose {rank}"): [1, 2, 3] for rank in (1, 2)}
+
+
+def test_cells_that_differ_in_something_else_are_not_drawn_over_each_other():
+    rows = [*cell(layer=1), *cell(layer=2), *cell(layer=2, success=0.9, vector_hash="other")]
+    assert doses(rows) == {("mean_difference", ""): [1, 2], ("mean_difference", "#2"): [2]}
+
+
+def test_doses_found_by_a_budget_are_no_doses_that_were_given():
+    rows = [*budget_rows(), *cell(layer=1, multiplier=12.0), *cell(layer=3, multiplier=12.0)]
+    found = doses(rows)
+    assert found["mean_difference", ""] == [1, 3]
+    assert found["mean_difference", "budget 0.05"] == [1, 3]
+    assert found["feature_delta", ""] == [1, 3]
+    figures = figures_of(rows)
+    assert {entry["multiplier"] for entry in records(named(figures, "success_by_layer"))} == {0.0, 12.0}
+    names = {figure.name for figure in figures}
+    assert {"equal_damage-0.05", "loss_change_by_layer", "loss_change_by_layer-budget_0.05"} <= names
+
+
+def test_each_circumstance_has_figures_of_its_own():
+    development = [replace(row, measurement=row.measurement | {"split": "development"}) for row in cell(success=0.125)]
+    rows = [*unsteered(), *cell(), *development, *quality()]
+    figures = figures_of(rows)
+    test, other = (named(figures, f"success_by_layer-split_{split}") for split in ("test", "development"))
+    assert [entry["value"] for entry in records(test)] == [0.25, 0.5]
+    assert [entry["value"] for entry in records(other)] == [0.125]
+    assert "split development" in other.title
+    assert len({figure.name for figure in figures}) == len(figures)
+
+
+def test_controls_come_last_and_known_methods_first():
+    rows = [row for name in ("b", "a", "hand_crafted", "mean_difference") for row in cell(name, is_control=name == "a")]
+    assert [method for method, _ in doses(rows)] == ["mean_difference", "hand_crafted", "b", "a"]
+
+
+@settings(max_examples=10)
+@given(st.lists(st.text(min_size=1, max_size=80).filter(str.strip), min_size=2, max_size=4, unique=True))
+def test_names_of_files_are_safe_and_unique(methods):
+    figures = figures_of([row for method in ["A", "a", *methods] for row in cell(method)])
+    names = [figure.name for figure in figures]
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,150}", name) for name in names)
+    assert len({name.casefold() for name in names}) == len(names)
+    assert len([name for name in names if name.startswith("one_word")]) == len({"A", "a", *methods})
+
+
+def failed(rows):
+    lost = {"value": None, "low": None, "high": None, "n": 0, "items": (), "texts": (), "status": "failed"}
+    return [replace(row, **lost) for row in rows]
+
+
+def test_what_failed_is_a_gap_and_is_told():
+    rows = [*cell(layer=1), *failed(cell(layer=2)), *cell(layer=3)]
+    figure = named(figures_of(rows), "success_by_layer")
+    assert "not measured, and left out: mean_difference at layer 2." in figure.caption
+    [axes] = figure.draw().axes
+    [line] = [line for line in axes.lines if line.get_label() == "mean_difference"]
+    assert line.get_ydata()[[0, 2]].tolist() == [0.5, 0.5]
+    assert line.get_ydata()[1] != line.get_ydata()[1]
+    assert [entry["status"] for entry in records(figure)] == ["ok", "failed", "ok"]
+
+
+def test_failed_cells_alone_give_no_figure():
+    assert figures_of(failed(cell(vector_norm=None))) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "names"),
+    [
+        ("rollout_probability", {"success_by_layer"}),
+        ("loss_change_neutral", {"loss_change_by_layer"}),
+        ("one_word_changed", {"one_word-mean_difference"}),
+    ],
+)
+def test_partial_rows_give_the_figures_that_they_suffice_for(metric, names):
+    rows = [row for row in [*unsteered(), *cell(), *cell(layer=2)] if row.metric == metric]
+    figures = figures_of(rows)
+    assert {figure.name for figure in figures} == names | {"vector_norm_by_layer"}
+    for figure in figures:
+        figure.draw()
