@@ -111,6 +111,14 @@ def to_csv(rows: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
+def table_to_csv(table: Sequence[Sequence[Any]]) -> str:
+    """A table whose first line holds the headings, at full precision; texts are as in `to_csv`."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerows([[_csv_cell(value) for value in line] for line in table])
+    return buffer.getvalue()
+
+
 def _csv_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 

@@ -1,0 +1,211 @@
+"""P(success), changes of loss and norms by layer: the paper's Fig. 5 and 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from steering.configurations import NEUTRAL_CHANGE, SUCCESS, any_row
+from steering.report.figures import lines, style
+from steering.report.figures.figure import Figure
+from steering.report.figures.lines import Panel
+from steering.report.figures.series import Comparison, Series
+from steering.report.paper import PaperValues
+from steering.results import Row
+
+#: Metric of each panel, and what it is called.
+LOSSES = {
+    "loss_change_negative": "negative side\n(steered away from)",
+    "loss_change_positive": "positive side\n(steered towards)",
+    NEUTRAL_CHANGE: "neutral text",
+}
+LOSS_LABEL = "Loss(M + v) − Loss(M), nats per token"
+_SUCCESS_DOSES, _LOSS_DOSES = 6, 24
+_PAPER_LOOK: dict[str, Any] = {
+    "color": "black",
+    "marker": "D",
+    "linestyle": ":",
+    "markerfacecolor": "white",
+    "markersize": 5,
+    "linewidth": 0.8,
+}
+
+
+def success_by_layer(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
+    """P(success) by layer (Fig. 5): of all methods that have one given dose, and of each that has several."""
+    series = [entry for entry in comparison.at(None) if entry.measured(SUCCESS)]
+    drawn: dict[str, list[Panel]] = {}
+    for panel in lines.panels_of(series, _SUCCESS_DOSES):
+        drawn.setdefault(panel.method, []).append(panel)
+    return [_success_figure(comparison, panels, paper) for panels in drawn.values()]
+
+
+def _success_figure(comparison: Comparison, panels: Sequence[Panel], paper: PaperValues | None) -> Figure:
+    series = list(dict.fromkeys(entry for panel in panels for entry in panel.series))
+    baseline, rows = comparison.unsteered.get(SUCCESS), [row for entry in series for row in entry.rows(SUCCESS)]
+    data = [lines.HEADINGS, *([lines.data_line(baseline)] if baseline else [])]
+    data += [lines.data_line(row, entry.dose) for entry in series for row in entry.rows(SUCCESS)]
+    caption = (
+        f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a point, with 95 % "
+        f"Wilson intervals; the band is the unsteered run's{lines.missing(rows)}. Intervals are not adjusted for the "
+        "number of layers, of which the best stands out by chance; lines between points only guide the eye."
+    )
+    beside = None if paper is None else _nearest(series, paper)
+    if paper and beside:
+        data += _paper_lines(paper)
+        caption += " Open markers and dotted lines: the paper's values for GPT-2 small, read off its Fig. 5 (±0.02)."
+    title = f"P(success) by layer{_of_method(panels[0])}: {comparison.heading}"
+    drawing = partial(_draw_success, panels, baseline, title, paper, beside)
+    return Figure(comparison.name("success_by_layer", panels[0].method), title, caption, data, drawing)
+
+
+def _of_method(panel: Panel) -> str:
+    return f", {style.inert(panel.method, 40)}" if panel.method else ""
+
+
+def _nearest(series: Sequence[Series], paper: PaperValues) -> Series | None:
+    """The series that the paper's values stand beside: of its method the nearest dose."""
+    same = [entry for entry in series if entry.method == paper.method]
+    return min(same, key=lambda entry: abs(entry.multiplier - paper.multiplier), default=None)
+
+
+def _paper_lines(paper: PaperValues) -> list[list[Any]]:
+    """The paper's values under the headings of the data."""
+    method, dose, rest = f"paper: {paper.method}", f"×{paper.multiplier:g}", [None, None, 200, "", ""]
+    return [
+        ["paper: unsteered", "", False, None, 0.0, None, "", SUCCESS, paper.unsteered, *rest],
+        *(
+            [method, dose, False, layer, paper.multiplier, paper.norms[layer], "", SUCCESS, value, *rest]
+            for layer, value in paper.success.items()
+        ),
+    ]
+
+
+def _draw_success(
+    panels: Sequence[Panel], baseline: Row | None, title: str, paper: PaperValues | None, beside: Series | None
+) -> Canvas:
+    figure = style.new_figure(title, 0.5 + 3.5 * len(panels))
+    all_axes = figure.subplots(len(panels), squeeze=False, sharey=True)[:, 0]
+    for axes, panel in zip(all_axes, panels, strict=True):
+        lines.unsteered_band(axes, baseline)
+        for entry, look, shift in zip(panel.series, panel.looks, lines.shifts(len(panel.series)), strict=True):
+            lines.error_bars(axes, entry.rows(SUCCESS), look, panel.label(entry), shift)
+        if paper and beside in panel.series:
+            label = f"paper, {paper.method} ×{paper.multiplier:g}"
+            axes.plot(list(paper.success), list(paper.success.values()), label=label, **_PAPER_LOOK)
+            axes.axhline(paper.unsteered, color="black", linestyle=":", linewidth=0.8, label="paper, unsteered")
+        style.layer_axis(axes, lines.layers_of([entry for panel in panels for entry in panel.series]))
+        axes.set_ylabel("P(success)")
+        style.legend_above(axes)
+    all_axes[0].set_ylim(bottom=0)  # after all is drawn: it ends the scaling of the axes, which are shared
+    return figure
+
+
+def loss_change_by_layer(comparison: Comparison) -> list[Figure]:
+    """Changes of loss on the three kinds of text, by layer (Fig. 6), for methods together and for doses of each."""
+    figures = []
+    for budget in comparison.budgets:
+        series = [entry for entry in comparison.at(budget) if any(entry.measured(metric) for metric in LOSSES)]
+        doses = "" if budget is None else f"budget_{budget:g}"
+        figures += [_loss_figure(comparison, panel, doses) for panel in lines.panels_of(series, _LOSS_DOSES)]
+    return figures
+
+
+def _loss_figure(comparison: Comparison, panel: Panel, doses: str) -> Figure:
+    rows = [(row, entry.dose) for entry in panel.series for metric in LOSSES for row in entry.rows(metric)]
+    title = f"Change of loss by layer{_of_method(panel)}: {comparison.heading}"
+    caption = (
+        "Steered minus unsteered cross-entropy of the same texts, mean over texts with 95 % bootstrap intervals as "
+        f"bands ({_counts(rows)}){lines.missing([row for row, _ in rows])}. Above 0 the steered model expects a text "
+        f"less{style.WIDE if style.is_wide(_ends(panel)) else ''}. The axis of the paper's Fig. 6 is labelled with "
+        "this sign, but its curves have the opposite one."
+    )
+    data = [lines.HEADINGS, *(lines.data_line(row, dose) for row, dose in rows)]
+    name = comparison.name("loss_change_by_layer", panel.method, doses)
+    return Figure(name, title, caption, data, partial(_draw_losses, panel, title))
+
+
+def _counts(rows: Sequence[tuple[Row, str]]) -> str:
+    """How many texts of each kind there are."""
+    by_kind = {metric: [row for row, _ in rows if row.metric == metric] for metric in LOSSES}
+    names = (metric.removeprefix("loss_change_") for metric in LOSSES)
+    return "; ".join(
+        lines.item_count(found, f"{name} texts") for name, found in zip(names, by_kind.values(), strict=True)
+    )
+
+
+def _ends(panel: Panel) -> list[float]:
+    rows = [row for entry in panel.series for metric in LOSSES for row in entry.measured(metric)]
+    return [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
+
+
+def _draw_losses(panel: Panel, title: str) -> Canvas:
+    figure = style.new_figure(title, 8.6)
+    all_axes = figure.subplots(3, sharex=True, sharey=True)
+    for axes, (metric, kind) in zip(all_axes, LOSSES.items(), strict=True):
+        axes.axhline(0, color="black", linewidth=0.8, zorder=1)
+        for entry, look in zip(panel.series, panel.looks, strict=True):
+            lines.band(axes, entry.rows(metric), look, panel.label(entry))
+        axes.set_ylabel(kind)
+        if style.is_wide(_ends(panel)):
+            style.wide_axis(axes, "y")
+        style.layer_axis(axes, lines.layers_of(panel.series), "")
+    figure.supylabel(LOSS_LABEL, fontsize=9)
+    all_axes[-1].set_xlabel(style.LAYER)
+    style.legend_above(all_axes[0])
+    return figure
+
+
+def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
+    """Norms of the vectors before the multiplier, by layer, which say what a multiplier means."""
+    found: dict[str, dict[int, Row]] = {}
+    for cell in (cell for entry in comparison.series for cell in entry.cells):
+        row = any_row(cell)
+        if row.vector_norm is not None and row.layer is not None:
+            found.setdefault(row.method, {})[row.layer] = row
+    if not found:
+        return []
+    paper = paper if paper and paper.method in found else None
+    title = f"Norm of the vectors by layer: {comparison.heading}"
+    caption = (
+        "Euclidean norm of each vector as constructed; what is added is the multiplier times as long. It is computed "
+        "once from all pairs, and has no interval here."
+    )
+    data: list[list[Any]] = [
+        ["method", "is_control", "layer", "vector_norm", "vector_hash"],
+        *(
+            [row.method, row.is_control, layer, row.vector_norm, row.vector_hash]
+            for by_layer in found.values()
+            for layer, row in sorted(by_layer.items())
+        ),
+    ]
+    if paper:
+        data += [[f"paper: {paper.method}", False, layer, norm, ""] for layer, norm in paper.norms.items()]
+        caption += " Open markers are the paper's values for GPT-2 small."
+    name = comparison.name("vector_norm_by_layer")
+    return [Figure(name, title, caption, data, partial(_draw_norms, comparison, found, title, paper))]
+
+
+def _draw_norms(
+    comparison: Comparison, norms: dict[str, dict[int, Row]], title: str, paper: PaperValues | None
+) -> Canvas:
+    figure = style.new_figure(title, 3.6)
+    axes: Axes = figure.subplots()
+    looks = style.Look.of_methods(comparison.series)
+    for method, by_layer in norms.items():
+        layers = sorted(by_layer)
+        values = lines.numbers([by_layer[layer].vector_norm for layer in layers])
+        axes.plot(layers, values, **looks[method].line_style, label=style.inert(method, 44))
+    if paper:
+        axes.plot(list(paper.norms), list(paper.norms.values()), label=f"paper, {paper.method}", **_PAPER_LOOK)
+    if np.nanmin([row.vector_norm for by_layer in norms.values() for row in by_layer.values()]) > 0:
+        style.log_axis(axes, "y")
+    style.layer_axis(axes, lines.layers_of(comparison.series))
+    axes.set_ylabel("norm (units of the residual stream)")
+    style.legend_above(axes)
+    return figure

@@ -1,0 +1,153 @@
+"""P(success) by layer and multiplier: the paper's Fig. 8 and 9, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
+
+from steering import stats, wording
+from steering.configurations import SUCCESS
+from steering.report.figures import lines, style
+from steering.report.figures.figure import Figure
+from steering.report.figures.series import Comparison, Series
+from steering.report.paper import PaperValues
+from steering.results import Row
+
+_COLUMNS = 12
+_LEVEL = 0.05
+
+
+def success_by_dose(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
+    """A map for each method of which several doses were given."""
+    by_method: dict[str, list[Series]] = {}
+    for entry in comparison.at(None):
+        if entry.measured(SUCCESS):
+            by_method.setdefault(entry.method, []).append(entry)
+    adjusted = _adjusted(comparison)
+    return [
+        _map(comparison, series, adjusted, paper if paper and method in paper.best else None)
+        for method, series in by_method.items()
+        if len(series) > 1
+    ]
+
+
+def _adjusted(comparison: Comparison) -> Mapping[str, float]:
+    """Key of a row -> its p value, adjusted by Holm over all cells that are no controls, as the tables have it."""
+    rows = [row for entry in comparison.series if not entry.is_control for row in entry.measured(SUCCESS)]
+    tested = [row for row in rows if row.p_value is not None]
+    p_values = stats.holm([row.p_value for row in tested if row.p_value is not None])
+    return {repr(row.key): float(value) for row, value in zip(tested, p_values, strict=True)}
+
+
+def _map(
+    comparison: Comparison, series: Sequence[Series], adjusted: Mapping[str, float], paper: PaperValues | None
+) -> Figure:
+    method, rows = series[0].method, [row for entry in series for row in entry.rows(SUCCESS)]
+    baseline = comparison.unsteered.get(SUCCESS)
+    title = f"P(success) by layer and dose, {style.inert(method, 40)}: {comparison.heading}"
+    caption = (
+        f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a cell, with its "
+        f"95 % Wilson interval; unsteered {wording.proportion(baseline)}. The best of many noisy cells stands out by "
+        f"chance: framed are those above the unsteered run with p < {_LEVEL:g} (paired, adjusted by Holm over the "
+        f"{len(adjusted)} cells of all methods){lines.missing(rows)}."
+    )
+    if paper:
+        caption += (
+            f" The diamond is the best of the paper's {paper.best_of} cells (unsteered {paper.best_unsteered:.2f}), "
+            "which has no interval."
+        )
+    data = [[*lines.HEADINGS, "p_value", "p_holm"], *([[*lines.data_line(baseline), None, None]] if baseline else [])]
+    data += [
+        [*lines.data_line(row, entry.dose), row.p_value, adjusted.get(repr(row.key))]
+        for entry in series
+        for row in entry.rows(SUCCESS)
+    ]
+    if paper:
+        best = [f"paper: best {method}", "", False, None, None, None, "", SUCCESS, paper.best[method]]
+        data.append([*best, None, None, 200, "", "", None, None])
+    drawing = partial(_draw, series, baseline, adjusted, title, paper)
+    return Figure(comparison.name("success_by_dose", method), title, caption, data, drawing)
+
+
+def _draw(
+    series: Sequence[Series],
+    baseline: Row | None,
+    adjusted: Mapping[str, float],
+    title: str,
+    paper: PaperValues | None,
+) -> Canvas:
+    layers = lines.layers_of(series)
+    blocks = lines.chunks(series, _COLUMNS)
+    figure = style.new_figure(title, 0.9 + len(blocks) * (0.5 + 0.36 * len(layers)))
+    all_axes = figure.subplots(len(blocks), squeeze=False)[:, 0]
+    highest = max(row.value or 0.0 for entry in series for row in entry.measured(SUCCESS))
+    colours = ScalarMappable(Normalize(0, max(highest, 0.05)), mpl.colormaps["cividis"])
+    for axes, block in zip(all_axes, blocks, strict=True):
+        _draw_block(axes, block, layers, colours, adjusted)
+        axes.set_xlim(-0.5, max(map(len, blocks)) - 0.5)
+    bar = figure.colorbar(colours, ax=list(all_axes), fraction=0.04, pad=0.02, aspect=12 * len(blocks) + 8)
+    bar.set_label("P(success)")
+    if baseline is not None and baseline.value is not None:
+        bar.ax.axhline(baseline.value, color="white", linewidth=3)
+        bar.ax.axhline(baseline.value, color="black", linewidth=1.2)
+        bar.ax.text(
+            -0.3,
+            baseline.value,
+            "unsteered",
+            ha="right",
+            va="center",
+            fontsize=8,
+            transform=bar.ax.get_yaxis_transform(),
+        )
+    if paper:
+        bar.ax.set_xlabel("◇ paper's\nbest", fontsize=8)
+        bar.ax.plot([0.5], [paper.best[series[0].method]], "D", color="black", markerfacecolor="white", clip_on=False)
+    return figure
+
+
+def _draw_block(
+    axes: Axes, series: Sequence[Series], layers: Sequence[int], colours: ScalarMappable, adjusted: Mapping[str, float]
+) -> None:
+    for column, entry in enumerate(series):
+        for row in entry.rows(SUCCESS):
+            if row.layer is not None:
+                place = (column, layers.index(row.layer))
+                _draw_cell(axes, place, row, colours, framed=adjusted.get(repr(row.key), 1.0) < _LEVEL)
+    axes.set_xticks(range(len(series)), [style.inert(entry.dose, 12) for entry in series])
+    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel("layer")
+    axes.set_xlabel("dose (multiplier of the vector)")
+
+
+def _draw_cell(axes: Axes, place: tuple[int, int], row: Row, colours: ScalarMappable, *, framed: bool) -> None:
+    column, line = place
+    if row.value is None:
+        axes.text(column, line, row.status, ha="center", va="center", fontsize=8, color=style.GREY)
+        return
+    colour = colours.to_rgba(np.array([row.value]))[0]
+    axes.add_patch(Rectangle((column - 0.48, line - 0.48), 0.96, 0.96, facecolor=colour, linewidth=0))
+    if framed:
+        corner, size = (column - 0.48, line - 0.48), (0.96, 0.96)
+        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=3.5))
+        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", linewidth=1.5))
+    dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
+    interval = "" if row.low is None or row.high is None else f"\n{_short(row.low)}–{_short(row.high)}"
+    text = f"{row.value:.2f}{interval}"
+    axes.text(*place, text, ha="center", va="center", fontsize=8, linespacing=1.15, color="white" if dark else "black")
+
+
+def _short(share: float) -> str:
+    """A share without its 0, for narrow cells."""
+    return f"{share:.2f}".removeprefix("0")

@@ -1,0 +1,164 @@
+"""From rows to what figures draw: the cells that can be compared, and among them those that one line goes through."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steering.configurations import Runs, any_row, configurations, shared
+from steering.results import SAE, UNSTEERED, Row
+from steering.wording import visible
+
+#: Metric -> row, of one cell.
+Cell = dict[str, Row]
+
+_BUDGET = "neutral_budget"
+_FIRST = ("mean_difference", "feature_delta", "hand_crafted")
+_LONGEST_STEM = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The cells of one method at one dose, by layer.
+
+    Attributes:
+        method: Its name.
+        dose: What tells it apart from the method's other series; empty where there is no other.
+        multiplier: Of the first cell; where vectors are scaled to a norm or dosed by a budget, others have others.
+        budget: Of neutral loss, by which its doses were chosen, nats per token; None where they were given.
+        is_control: Whether it is there for comparison only.
+        cells: By layer, each layer once.
+    """
+
+    method: str
+    dose: str
+    multiplier: float
+    budget: float | None
+    is_control: bool
+    cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """For legends."""
+        return f"{self.method} {self.dose}".strip()
+
+    def measured(self, metric: str) -> list[Row]:
+        """The rows of a metric that have a value."""
+        return [row for row in self.rows(metric) if row.value is not None]
+
+    def rows(self, metric: str) -> list[Row]:
+        """The rows of a metric, those included that failed."""
+        return [row for cell in self.cells if (row := cell.get(metric)) is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What was measured under the same circumstances.
+
+    Attributes:
+        told: In which circumstances it differs from other comparisons; empty where there is one only.
+        stem: The same for file names.
+        unsteered: The unsteered run, by metric.
+        series: Steered cells; those that are no controls first.
+    """
+
+    told: str
+    stem: str
+    unsteered: Cell
+    series: tuple[Series, ...]
+
+    @property
+    def row(self) -> Row:
+        """One row, for what all share."""
+        return any_row(self.series[0].cells[0])
+
+    def name(self, *parts: str) -> str:
+        """The name of a figure, from what it shows."""
+        return "-".join(filter(None, (*map(stem_of, parts), self.stem)))
+
+    @property
+    def heading(self) -> str:
+        """Model, concept and side, and the circumstances that are told, for titles."""
+        row = self.row
+        return visible(f"{row.model}, {row.concept}, towards {row.toward}" + (f"; {self.told}" if self.told else ""))
+
+    @property
+    def budgets(self) -> list[float | None]:
+        """The budgets by which doses were chosen, None first where some were given."""
+        found = {series.budget for series in self.series}
+        return sorted(found, key=lambda budget: -1.0 if budget is None else budget)
+
+    def at(self, budget: float | None) -> list[Series]:
+        """The series whose doses were chosen by one budget, or for None were given."""
+        return [series for series in self.series if series.budget == budget]
+
+
+def comparisons_of(rows: Sequence[Row]) -> list[Comparison]:
+    """Sort the rows of steered cells by their circumstances; SAEs and what was never steered are passed over."""
+    rows = [row for row in rows if row.method != SAE]
+    runs = Runs.of(rows)
+    found: dict[str, list[Cell]] = {}
+    for cell in configurations(rows):
+        found.setdefault(shared(any_row(cell)), []).append(cell)
+    comparisons = []
+    for cells in found.values():
+        series = _series_of([cell for cell in cells if any_row(cell).layer is not None])
+        unsteered = [cell for cell in cells if any_row(cell).method == UNSTEERED]
+        told = " ".join(runs.cell(any_row(cells[0])))
+        if series:
+            comparisons.append(Comparison(told, stem_of(told), unsteered[-1] if unsteered else {}, series))
+    return comparisons
+
+
+def stem_of(text: str) -> str:
+    """A part of a file name from any text."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text.replace("×", "x").replace("−", "-")).strip("_.-")[:_LONGEST_STEM]
+
+
+def _series_of(cells: Sequence[Cell]) -> tuple[Series, ...]:
+    found: dict[tuple[bool, str, float | None], list[Cell]] = {}
+    for cell in cells:
+        row = any_row(cell)
+        found.setdefault((row.is_control, row.method, row.parameters.get(_BUDGET)), []).append(cell)
+    kinds = Counter(method for _, method, _ in found)
+    series = [
+        Series(method, dose, any_row(members[0]).multiplier, budget, is_control, tuple(members))
+        for (is_control, method, budget), group in found.items()
+        for dose, members in _by_dose(group, f"budget {budget:g}" if budget and kinds[method] > 1 else "").items()
+    ]
+    return tuple(sorted(series, key=_order))
+
+
+def _order(series: Series) -> tuple[Any, ...]:
+    known = _FIRST.index(series.method) if series.method in _FIRST else len(_FIRST)
+    return series.is_control, known, series.method, series.budget or 0.0, series.multiplier
+
+
+def _by_dose(cells: Sequence[Cell], prefix: str) -> dict[str, list[Cell]]:
+    """Dose -> cells, each layer once.
+
+    Doses are told apart by their multipliers, or, where these differ from layer to layer because vectors are scaled to
+    a norm, by their rank at each layer. Cells that differ in something else have a number in the name of the dose.
+    """
+    at_layer: dict[int | None, dict[str, None]] = {}
+    for cell in cells:
+        at_layer.setdefault(any_row(cell).layer, {})[_multiplier(cell)] = None
+    most, distinct = max(map(len, at_layer.values())), len({_multiplier(cell) for cell in cells})
+    found: dict[str, list[Cell]] = {}
+    times: Counter[tuple[int | None, str]] = Counter()
+    for cell in cells:
+        layer = any_row(cell).layer
+        ranks = list(at_layer[layer])
+        name = f"dose {ranks.index(_multiplier(cell)) + 1}" if distinct > 2 * most else _multiplier(cell)
+        dose = f"{prefix} {name}".strip() if most > 1 else prefix
+        times[layer, dose] += 1
+        dose = f"{dose} #{times[layer, dose]}".strip() if times[layer, dose] > 1 else dose
+        found.setdefault(dose, []).append(cell)
+    return found
+
+
+def _multiplier(cell: Cell) -> str:
+    return f"×{any_row(cell).multiplier:.3g}".replace("-", "−")

@@ -1,0 +1,122 @@
+"""How alike a vector is to each feature of a sparse autoencoder: the paper's Fig. 7."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from steering.errors import NonFiniteError, SteeringError
+from steering.report.figures import style
+from steering.report.figures.figure import Figure
+from steering.report.figures.series import stem_of
+from steering.vectors import FeatureWeight
+
+_SHARE = 0.001
+_NAMED = 12
+_HIGH, _LOW, _MARKED = "#D55E00", "#0072B2", "black"
+
+
+def similarity_figure(
+    products: np.ndarray, marked: Sequence[FeatureWeight] = (), *, layer: int, vector: str = "mean_difference"
+) -> Figure:
+    """The distribution of the products W_dec @ v, and its extremes by name.
+
+    Args:
+        products: `[d_sae]`, the unnormalised product of the vector with each feature's decoder row, as
+            `steering.features.similarity` gives it.
+        marked: Features whose descriptions are known. Those at the ends are named by them, and the others are marked
+            where they stand; weights are not read.
+        layer: Block whose output the vector and the SAE belong to.
+        vector: What the vector is called.
+
+    Raises:
+        SteeringError: There are no products, or a marked feature is none of theirs.
+        NonFiniteError: A product is NaN or infinite.
+    """
+    products = np.asarray(products, dtype=float)
+    if products.ndim != 1 or len(products) == 0:
+        raise SteeringError(f"similarities have the shape {products.shape}; one product for each feature is required")
+    if not np.isfinite(products).all():
+        raise NonFiniteError("a similarity is NaN or infinite")
+    if wrong := [entry.feature for entry in marked if not 0 <= entry.feature < len(products)]:
+        raise SteeringError(f"feature {wrong[0]}: the features are 0 to {len(products) - 1}")
+    count = max(1, round(_SHARE * len(products)))
+    order = np.argsort(-products, kind="stable")
+    top, bottom = order[:count].tolist(), order[::-1][:count].tolist()
+    descriptions = {entry.feature: entry.description for entry in marked}
+    title = f"Similarity of {style.inert(vector, 40)} with SAE features, layer {layer}"
+    caption = (
+        f"Unnormalised product of the vector with the decoder row of each of {len(products):,} features. Marked are "
+        f"the {count} features at either end (0.1 %), the outermost of them by name; the product says how much a "
+        "feature points along the vector, not whether the model uses it."
+    )
+    tails = dict.fromkeys(bottom, "bottom") | dict.fromkeys(top, "top")
+    data = [
+        ["rank", "feature", "product", "tail", "description"],
+        *(
+            [rank, feature, float(products[feature]), tails.get(feature, ""), descriptions.get(feature, "")]
+            for rank, feature in enumerate(order.tolist(), start=1)
+        ),
+    ]
+    name = "-".join(("similarity", stem_of(vector), f"layer{layer}"))
+    return Figure(name, title, caption, data, partial(_draw, products, top, bottom, descriptions, title))
+
+
+def _draw(
+    products: np.ndarray, top: Sequence[int], bottom: Sequence[int], descriptions: Mapping[int, str], title: str
+) -> Canvas:
+    named = [*top[:_NAMED], *(feature for feature in reversed(bottom[:_NAMED]) if feature not in top[:_NAMED])]
+    figure = style.new_figure(title, 3.2 + 0.21 * len(named))
+    overview, extremes = figure.subplots(2, height_ratios=(2.3, 0.21 * len(named) + 0.5))
+    between = [feature for feature in descriptions if feature not in {*top, *bottom}]
+    _draw_overview(overview, products, top, bottom, between)
+    _draw_extremes(extremes, products, named, set(top), descriptions)
+    farthest = 1.05 * float(np.abs(products).max()) or 1.0
+    for axes in (overview, extremes):
+        axes.set_xlim(-farthest, farthest)
+    return figure
+
+
+def _draw_overview(
+    axes: Axes, products: np.ndarray, top: Sequence[int], bottom: Sequence[int], marked: Sequence[int]
+) -> None:
+    edges = np.histogram_bin_edges(products, bins=min(100, max(10, len(products) // 5)))
+    axes.hist(products, bins=edges.tolist(), color="0.75")
+    ends = ((top, _HIGH, "^", "top"), (bottom, _LOW, "v", "bottom"))
+    for features, colour, marker, end in ends:
+        axes.plot(products[features], np.full(len(features), 0.7), marker, color=colour, label=f"{end} 0.1 %", zorder=3)
+    if marked:
+        axes.plot(
+            products[marked], np.full(len(marked), 0.7), "D", color=_MARKED, markerfacecolor="white", label="marked"
+        )
+    style.log_axis(axes, "y")
+    axes.set_ylim(0.5, 2 * axes.dataLim.ymax)
+    axes.set_ylabel("features in a bin")
+    axes.set_xlabel("product of the vector with the feature's decoder row")
+    style.legend_above(axes)
+
+
+def _draw_extremes(
+    axes: Axes, products: np.ndarray, named: Sequence[int], top: set[int], descriptions: Mapping[int, str]
+) -> None:
+    lines = range(len(named))
+    for line, feature in zip(lines, named, strict=True):
+        colour, marker = (_HIGH, "^") if feature in top else (_LOW, "v")
+        axes.hlines(line, 0, products[feature], color=colour, linewidth=1)
+        axes.plot([products[feature]], [line], marker, color=colour)
+        # On the other side of 0 there is room: the axis is as long on both.
+        side = -1 if products[feature] >= 0 else 1
+        text = style.fitted(f"{feature}  {descriptions.get(feature, '')}".strip(), 0.46 * style.POINTS, 8)
+        horizontal = "right" if side < 0 else "left"
+        axes.annotate(
+            text, (0, line), (5 * side, 0), textcoords="offset points", ha=horizontal, va="center", fontsize=8
+        )
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks([])
+    axes.set_ylim(len(named) - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("product, beside the number and the description of the feature")
