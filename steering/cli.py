@@ -7,7 +7,17 @@ import sys
 
 import typer
 
-from steering import cli_export, cli_features, cli_gate, cli_report, cli_results, cli_sae, cli_vectors, embedded
+from steering import (
+    cli_export,
+    cli_features,
+    cli_gate,
+    cli_report,
+    cli_reproduce,
+    cli_results,
+    cli_sae,
+    cli_vectors,
+    embedded,
+)
 from steering.concepts import builtin_concepts
 from steering.errors import SteeringError
 from steering.families import FAMILIES
@@ -29,6 +39,7 @@ app.add_typer(cli_gate.app, name="baseline")
 app.add_typer(cli_sae.app, name="sae")
 app.add_typer(cli_features.app, name="features")
 app.add_typer(cli_vectors.app, name="vector")
+app.command("reproduce")(cli_reproduce.reproduce)
 app.command("merge")(cli_results.merge_results)
 
 

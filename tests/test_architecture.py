@@ -32,6 +32,7 @@ LAYERS = [
     {"cells", "doses", "plans"},
     {"construction", "records", "earlier", "evaluation"},
     {"sae_quality", "sweep"},
+    {"reproduction"},
     {"claims", "baselines", "promotion", "gate", "gate_tables"},
     {"report"},
     {
@@ -39,6 +40,7 @@ LAYERS = [
         "cli_results",
         "cli_export",
         "cli_report",
+        "cli_reproduce",
         "cli_gate",
         "cli_sae",
         "cli_features",
