@@ -13,6 +13,7 @@ from steering import (
     cli_features,
     cli_gate,
     cli_report,
+    cli_reproduce,
     cli_results,
     cli_sae,
     cli_vectors,
@@ -40,6 +41,7 @@ app.add_typer(cli_sae.app, name="sae")
 app.add_typer(cli_features.app, name="features")
 app.add_typer(cli_vectors.app, name="vector")
 app.add_typer(cli_concepts.app, name="concept")
+app.command("reproduce")(cli_reproduce.reproduce)
 app.command("merge")(cli_results.merge_results)
 
 
