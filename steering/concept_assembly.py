@@ -89,7 +89,7 @@ def assemble(brief: ConceptBrief, written: Sequence[WrittenPair]) -> Concept:
         brief.description,
         brief.licence,
         f"Written by {models}, asked by `steering concept generate` (temperature {TEMPERATURE}, top-p {TOP_P:g}) for "
-        f"the positive side: {brief.positive} And for the negative side: {brief.negative}",
+        f"{brief.positive!r} on the positive side and {brief.negative!r} on the other.",
         rollout_prompts,
         brief.one_word_prompts,
         brief.keywords or telling_words(generation, prompted),

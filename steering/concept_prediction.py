@@ -35,7 +35,7 @@ class Verdict(Enum):
 
     CHANCE = "it is not shown that pairs agree more than by chance: do not expect their mean difference to steer"
     NOT_HELD_OUT = (
-        "generation pairs agree, but their mean difference does not tell the sides of test pairs apart: "
+        "generation pairs agree, but it is not shown that their mean difference tells the sides of test pairs apart: "
         "do not expect it to steer"
     )
     HELD_OUT = (

@@ -73,7 +73,7 @@ def test_level_of_a_word_is_shared_by_all_that_are_tested(count):
 def test_words_by_chance_are_hardly_ever_chosen():
     rng = np.random.default_rng(0)
     chosen = 0
-    for _ in range(10):
+    for _ in range(5):
         texts = [" ".join(f"word{n}" for n in rng.integers(0, 12, size=4)) for _ in range(120)]
         some = [ContrastPair(str(n), f"p {n}", *texts[2 * n : 2 * n + 2]) for n in range(60)]
         try:
@@ -81,7 +81,7 @@ def test_words_by_chance_are_hardly_ever_chosen():
         except DataError:
             continue
         chosen += 1
-    assert chosen <= 1
+    assert chosen == 0
 
 
 def test_concept_takes_from_the_pairs_what_the_brief_leaves_open():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from steering.concept_briefs import concept_brief
 from steering.errors import DataError
 from steering.story_replies import Story, fault, parse_stories
+from tests.documents import ROOT, code_blocks
 
 BRIEF = {
     "name": "weddings",
@@ -39,6 +42,13 @@ def test_prompt_shows_an_example_that_can_be_read_back():
 
 def test_form_in_the_prompt_is_no_story_that_would_be_kept():
     assert all(fault(story) for story in parse_stories(concept_brief(BRIEF, "x").prompt(3, [])))
+
+
+def test_brief_of_the_documents_can_be_used():
+    [toml] = code_blocks(ROOT / "docs" / "concepts.md", "toml")
+    brief = concept_brief({"name": "weddings"} | tomllib.loads(toml), "x")
+    assert brief.keywords.positive == ("wedding", "bride", "groom")
+    assert Story(**vars(brief.example)) in parse_stories(brief.prompt(3, []))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 
 import pytest
@@ -62,9 +63,12 @@ def test_unfinished_line_of_a_killed_process_is_dropped(tmp_path, brief):
             assert again.pairs == [written(1)]
 
 
-def test_pair_is_on_disk_when_append_returns(tmp_path, brief):
+def test_pair_is_on_disk_when_append_returns(tmp_path, brief, monkeypatch):
+    synced = []
     with open_partial(tmp_path, brief) as partial:
+        monkeypatch.setattr("os.fsync", lambda number: synced.append(os.fstat(number).st_size))
         partial.append(written(1))
+        assert synced == [partial.path.stat().st_size]
         assert json.loads(partial.path.read_text(encoding="utf-8").splitlines()[1])["prompt"] == "Bell 1 rang."
 
 
@@ -87,6 +91,17 @@ def test_start_that_kept_nothing_leaves_nothing(tmp_path, brief):
     assert list(tmp_path.iterdir()) == []
     with open_partial(tmp_path, concept_brief(BRIEF | {"negative": "other"}, "x")) as partial:
         assert partial.pairs == []
+
+
+def test_start_that_was_killed_before_the_first_pair_binds_nobody(tmp_path, brief):
+    with open_partial(tmp_path, brief) as partial:
+        beginning = partial.path.read_bytes()
+    (tmp_path / ".partial.jsonl").write_bytes(beginning)
+    with open_partial(tmp_path, concept_brief(BRIEF | {"negative": "other"}, "x")) as partial:
+        assert partial.pairs == []
+        partial.append(written(1))
+    with open_partial(tmp_path, concept_brief(BRIEF | {"negative": "other"}, "x")) as partial:
+        assert partial.pairs == [written(1)]
 
 
 def test_concept_that_is_there_is_not_touched(concept_directory, brief):

@@ -51,8 +51,7 @@ def test_p_values_are_adjusted_over_the_layers(predicted):
 
 
 def test_p_value_can_fall_below_the_level_with_many_layers():
-    direction = planted_direction()
-    one = planted_activations(direction, 20)
+    one = planted_activations(planted_direction() * 10, 20)
     sides = (side[:, 1:].repeat(1, 110, 1) for side in (one.positive, one.negative))
     deep = ContrastActivations(*sides, tuple(range(110)), one.pair_ids, "planted", "none")
     assert {entry.verdict for entry in predict(deep, deep)} == {Verdict.HELD_OUT}

@@ -68,21 +68,21 @@ def test_area_is_that_of_mann_and_whitney(positive, negative):
     assert low - 1e-12 <= area <= high + 1e-12 or 0 < area < 1
 
 
-def test_interval_covers_the_area_of_many_pairs_that_share_their_content():
-    """Normal projections with a common part: the area is Φ(2 d / √(2 (c² + n²)))."""
+def projections(rng):
+    """Of 50 pairs whose texts share their content; the true area is Φ(2 · 0.4 / √(2 (1 + 0.5²)))."""
+    content = rng.normal(size=50)
+    return [content + sign * 0.4 + 0.5 * rng.normal(size=50) for sign in (1, -1)]
+
+
+def test_interval_is_as_wide_as_the_area_varies_and_covers_the_true_one():
+    """Drawn without the pairs, or one side alone, it would not be."""
     rng = np.random.default_rng(2)
-    content, noise, shift = 1.0, 0.5, 0.4
-    truth = scipy_stats.norm.cdf(2 * shift / np.sqrt(2 * (content**2 + noise**2)))
-    covered, widths = [], []
-    for _ in range(60):
-        common = rng.normal(size=50) * content
-        sides = [common + sign * shift + rng.normal(size=50) * noise for sign in (1, -1)]
-        _, low, high = class_separation(*sides)
-        covered.append(low <= truth <= high)
-        widths.append(high - low)
-    assert 0.85 <= np.mean(covered) <= 1.0
-    # Both texts of a pair are drawn together: an interval of independent texts would be far wider than needed.
-    assert np.mean(widths) < 0.75 * 2 * 1.96 * np.sqrt(1 / 12 * 2 / 50)
+    truth = scipy_stats.norm.cdf(0.8 / np.sqrt(2.5))
+    areas = [scipy_stats.mannwhitneyu(*projections(rng)).statistic / 2500 for _ in range(1000)]
+    assert np.mean(areas) == pytest.approx(truth, abs=0.005)
+    intervals = np.array([class_separation(*projections(rng))[1:] for _ in range(25)])
+    assert 0.8 <= np.mean((intervals[:, 0] <= truth) & (truth <= intervals[:, 1])) <= 1.0
+    assert np.mean(intervals[:, 1] - intervals[:, 0]) == pytest.approx(2 * 1.96 * np.std(areas), rel=0.1)
 
 
 def test_sides_that_never_mix_leave_nothing_to_draw():
