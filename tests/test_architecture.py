@@ -25,7 +25,6 @@ LAYERS = [
     {"concept_writing", "concept_checks", "pair_directions"},
     {"tables", "comparisons", "damage", "separation", "pivots", "trackers"},
     {"export"},
-    {"report"},
     {"model"},
     {"continuation_losses"},
     {"features", "feature_activity", "activation_store"},
@@ -38,8 +37,8 @@ LAYERS = [
     {"sae_quality", "sweep"},
     {"reproduction"},
     {"claims", "baselines", "promotion", "gate", "gate_tables"},
-    {"concept_prediction"},
     {"report"},
+    {"concept_prediction"},
     {
         "cli",
         "cli_results",
