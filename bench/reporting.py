@@ -90,8 +90,8 @@ def _remarks(run: Run) -> Iterator[str]:
     if any(row.method != "sae" for row in run.all_rows):
         yield (
             "P(success): share of rollouts with a keyword. p: one-sided, paired with the unsteered rollouts ('p "
-            "control': the control's), by Holm's method over the cells shown that are no controls. norm: of what is "
-            "added. Δ loss: steered minus unsteered, nats per token."
+            "control': the control's); 'Holm': adjusted over the cells shown that are no controls, whose own are in "
+            "parentheses. norm: of what is added. Δ loss: steered minus unsteered, nats per token."
         )
     if detectable := _detectable(run):
         yield detectable

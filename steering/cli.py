@@ -7,7 +7,18 @@ import sys
 
 import typer
 
-from steering import cli_export, cli_features, cli_gate, cli_results, cli_sae, embedded
+from steering import (
+    cli_concepts,
+    cli_export,
+    cli_features,
+    cli_gate,
+    cli_report,
+    cli_reproduce,
+    cli_results,
+    cli_sae,
+    cli_vectors,
+    embedded,
+)
 from steering.concepts import builtin_concepts
 from steering.errors import SteeringError
 from steering.families import FAMILIES
@@ -22,11 +33,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("export")(cli_export.export_results)
+app.command("report")(cli_report.report)
 app.command("compare")(cli_gate.compare)
 app.command("power")(cli_gate.power)
 app.add_typer(cli_gate.app, name="baseline")
 app.add_typer(cli_sae.app, name="sae")
 app.add_typer(cli_features.app, name="features")
+app.add_typer(cli_vectors.app, name="vector")
+app.add_typer(cli_concepts.app, name="concept")
+app.command("reproduce")(cli_reproduce.reproduce)
 app.command("merge")(cli_results.merge_results)
 
 

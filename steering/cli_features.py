@@ -19,6 +19,7 @@ from steering.concepts import Concept, load_concept
 from steering.errors import DataError, SaeError, VectorError
 from steering.feature_activity import read_activity
 from steering.features import Descriptions, logit_lens, similarity
+from steering.files import read_text, read_toml
 from steering.methods import construct, create_method
 from steering.model import LanguageModel
 from steering.neutral import load_neutral
@@ -112,7 +113,7 @@ def changed(
     method: Annotated[str, typer.Option(help="feature_delta, or hand_crafted with the concept's keywords.")] = (
         "feature_delta"
     ),
-    parameters: Annotated[str, typer.Option(help="Of the method, as JSON.")] = "{}",
+    parameters: Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")] = "{}",
     top: Annotated[int, typer.Option(help="How many features to show.")] = 20,
     concept: ConceptName = "gender",
     toward: Toward = "positive",
@@ -124,7 +125,7 @@ def changed(
     device: Device = "auto",
 ) -> None:
     """List the features that a concept changes most, with their weights (the paper's Tables II and III)."""
-    chosen: Any = create_method(method, _parsed(parameters))
+    chosen: Any = create_method(method, parse_parameters(parameters))
     if not hasattr(chosen, "weights"):
         raise DataError(f"method {method!r} decodes no features; choose feature_delta or hand_crafted")
     contrasted = _concept(concept, toward)
@@ -205,13 +206,23 @@ def _concept(reference: str, toward: str) -> Concept:
     return load_concept(reference, toward)  # type: ignore[arg-type]  # it refuses other sides
 
 
-def _parsed(parameters: str) -> dict[str, Any]:
+def parse_parameters(text: str) -> dict[str, Any]:
+    """Parameters of a method, as a JSON object or from a .json or .toml file.
+
+    Raises:
+        DataError: It is neither.
+    """
     try:
-        parsed = json.loads(parameters)
-    except ValueError as error:
-        raise DataError(f"--parameters {parameters!r}: not JSON: {error}") from None
+        if text.endswith(".toml"):
+            parsed = json.loads(json.dumps(read_toml(Path(text))))
+        else:
+            parsed = json.loads(read_text(Path(text)) if text.endswith(".json") else text)
+    except TypeError as error:  # TOML has dates, JSON and methods have none
+        raise DataError(f"--parameters {text!r}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"--parameters {text!r}: not JSON: {error}") from None
     if not isinstance(parsed, dict):
-        raise DataError(f"--parameters {parameters!r}: a JSON object is required")
+        raise DataError(f"--parameters {text!r}: a JSON object is required")
     return parsed
 
 

@@ -21,8 +21,8 @@ from steering.configurations import (
 from steering.results import Row
 from steering.wording import ABSENT
 
-#: Parameters in which the vectors, or the doses, of one null distribution may differ.
-_VARYING = ("seed", "development_loss_change")
+#: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
+_VARYING = ("seed", "development_loss_change", "sae", "sae_hash", "hook_name")
 _BUDGET = "neutral_budget"
 
 
@@ -34,7 +34,7 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
     the same dose: the same multiplier, or the same budget of neutral loss. "p empirical" is (1 + number of null cells
     that reach the cell's P(success) or more) / (1 + number of null cells), which is never 0 (Phipson and Smyth 2010,
     Statistical Applications in Genetics and Molecular Biology 9: 39); it cannot be below 1 / (1 + number). "other
-    controls" are those at the same layer that do not belong to the null cells.
+    controls" are those at the same layer that are null cells of no cell shown.
 
     Args:
         rows: Of one or several runs.
@@ -45,20 +45,19 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
         if row.is_control:
             controls.setdefault(shared(row), []).append(row)
     cells = [row for row in _successes(rows) if not row.is_control and shared(row) in controls]
+    nulls = {row.key: _null(row, controls[shared(row)]) for row in cells}
+    known = {other.key for null in nulls.values() for other in null}
     runs = Runs.of(cells)
     header = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
     lines = [[*runs.heading, *header]]
     for row in cells:
         here = controls[shared(row)]
-        paired = _paired(row, here)
-        null = [] if paired is None else [other for other in here if _same_null(other, paired)]
-        known = {other.key for other in null}
         others = [other for other in here if other.layer == row.layer and other.key not in known]
         told = ", ".join(f"{other.method} {wording.number(other)}" for other in others)
         lines.append(
             [
-                *(*runs.cell(row), row.method, str(row.layer), wording.number(row), wording.number(paired)),
-                *(*_against(row, null), told or ABSENT),
+                *(*runs.cell(row), row.method, str(row.layer), wording.number(row)),
+                *(wording.number(_paired(row, here)), *_against(row, nulls[row.key]), told or ABSENT),
             ]
         )
     return lines
@@ -74,6 +73,12 @@ def _paired(row: Row, controls: Sequence[Row]) -> Row | None:
     """The cell of a row's control; of several doses the one whose added norm is nearest."""
     named = [other for other in controls if other.method == row.control and other.layer == row.layer]
     return min(named, key=lambda other: abs(_added(other) - _added(row)), default=None)
+
+
+def _null(row: Row, controls: Sequence[Row]) -> list[Row]:
+    """The null cells of a row."""
+    paired = _paired(row, controls)
+    return [] if paired is None else [other for other in controls if _same_null(other, paired)]
 
 
 def _added(row: Row) -> float:

@@ -20,9 +20,11 @@ from steering.files import read_records, read_toml
 Side = Literal["positive", "negative"]
 Split = Literal["test", "development"]
 
-_REQUIRED = ("name", "description", "licence", "source", "rollout_prompts", "one_word_prompts", "keywords")
-_OPTIONAL = ("feature_keywords", "development_prompts")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+#: Of concept.toml; the first four are strings, `keywords` is a table, all others are lists of strings.
+REQUIRED_KEYS = ("name", "description", "licence", "source", "rollout_prompts", "one_word_prompts", "keywords")
+OPTIONAL_KEYS = ("feature_keywords", "development_prompts")
+#: What a concept may be called.
+CONCEPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Concept:
         """Refuse empty splits, repeated ids and prompts shared between the splits."""
         if not self.feature_keywords:
             object.__setattr__(self, "feature_keywords", self._success_words)
-        if not _NAME.fullmatch(self.name):
+        if not CONCEPT_NAME.fullmatch(self.name):
             raise DataError(f"concept name {self.name!r}: use lower-case letters, digits, '-' and '_'")
         if not self.rollout_prompts:
             raise DataError(f"concept {self.name!r}: rollout_prompts is empty; give at least one prompt")
@@ -206,14 +208,21 @@ def load_concept(reference: str, toward: Side = "positive") -> Concept:
     """
     if toward not in get_args(Side):
         raise UnknownNameError("side of a concept", toward, get_args(Side))
-    if reference in builtin_concepts():
-        directory = _builtin_root() / reference
-    elif reference and os.path.isdir(reference):  # noqa: PTH112 - False, not an error, for what cannot be a path
-        directory = Path(reference)
-    else:
-        raise UnknownNameError("concept", reference, builtin_concepts(), "Or give a directory with a concept.toml.")
-    concept = _read_directory(directory)
+    concept = _read_directory(concept_directory(reference))
     return concept if toward == "positive" else concept.reversed()
+
+
+def concept_directory(reference: str) -> Path:
+    """Return where the files of a concept are, by the name of a built-in one or by directory.
+
+    Raises:
+        UnknownNameError: There is neither.
+    """
+    if reference in builtin_concepts():
+        return _builtin_root() / reference
+    if reference and os.path.isdir(reference):  # noqa: PTH112 - False, not an error, for what cannot be a path
+        return Path(reference)
+    raise UnknownNameError("concept", reference, builtin_concepts(), "Or give a directory with a concept.toml.")
 
 
 def builtin_concepts() -> list[str]:
@@ -228,16 +237,16 @@ def _builtin_root() -> Path:
 def _read_directory(directory: Path) -> Concept:
     path = directory / "concept.toml"
     table = read_toml(path)
-    if missing := [key for key in _REQUIRED if key not in table]:
+    if missing := [key for key in REQUIRED_KEYS if key not in table]:
         raise DataError(f"{path}: missing {', '.join(missing)}")
     keywords = table["keywords"]
     if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
         raise DataError(f"{path}: [keywords] must be a table with the lists 'positive' and 'negative'")
     generation, test = (_read_pairs(directory / f"{split}.jsonl") for split in ("generation", "test"))
-    name, description, licence, source = (_string(path, table, key) for key in _REQUIRED[:4])
-    rollout_prompts, one_word_prompts = (_strings(path, table, key) for key in _REQUIRED[4:6])
-    sides = (_strings(path, keywords, "positive"), _strings(path, keywords, "negative"))
-    features, development = (_strings(path, table, key) if key in table else () for key in _OPTIONAL)
+    name, description, licence, source = (require_string(path, table, key) for key in REQUIRED_KEYS[:4])
+    rollout_prompts, one_word_prompts = (require_strings(path, table, key) for key in REQUIRED_KEYS[4:6])
+    sides = (require_strings(path, keywords, "positive"), require_strings(path, keywords, "negative"))
+    features, development = (require_strings(path, table, key) if key in table else () for key in OPTIONAL_KEYS)
     texts = (name, description, licence, source)
     try:
         prompts = (rollout_prompts, one_word_prompts)
@@ -254,14 +263,16 @@ def _read_directory(directory: Path) -> Concept:
         raise DataError(f"{path}: {error}") from None
 
 
-def _string(path: Path, table: dict[str, Any], key: str) -> str:
+def require_string(path: Path, table: dict[str, Any], key: str) -> str:
+    """Return the text at a key of a file's table; DataError where it is something else, or blank."""
     value = table[key]
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{path}: {key!r} must be a non-empty string, found {value!r}")
     return value
 
 
-def _strings(path: Path, table: dict[str, Any], key: str) -> tuple[str, ...]:
+def require_strings(path: Path, table: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Return the list of texts at a key of a file's table; DataError where it is something else, or one is blank."""
     value = table[key]
     if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
         raise DataError(f"{path}: {key!r} must be a list of non-empty strings, found {value!r}")

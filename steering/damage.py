@@ -20,7 +20,7 @@ def damage_summary(rows: Sequence[Row]) -> list[list[str]]:
     Args:
         rows: Of one or several runs.
     """
-    cells = [row for metrics in steered(rows) if (row := metrics.get(NEUTRAL_CHANGE)) and row.status == "ok"]
+    cells = [row for metrics in steered(rows) if (row := metrics.get(NEUTRAL_CHANGE)) and row.items]
     runs = Runs.of(cells)
     lines = [[*runs.heading, "method", "layer", "×", "Δ loss neutral", "upper bound", "95th percentile", "worst"]]
     for row in cells:

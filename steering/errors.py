@@ -5,6 +5,7 @@
     ├── DataError             a concept, a neutral file or a profile that cannot be used
     ├── ModelError            a model that cannot be loaded or is of an unknown family
     │   └── FetchError        the embedded model cannot be downloaded, verified or stored
+    ├── EndpointError         a chat endpoint that refuses, or does not answer
     ├── SaeError              a sparse autoencoder that is missing, damaged, or does not fit the model
     ├── VectorError           a steering vector that does not fit the model or the file it is read from
     ├── NonFiniteError        NaN or infinity in an activation, a loss or a vector
@@ -54,6 +55,10 @@ class ModelError(SteeringError):
 
 class FetchError(ModelError):
     """The embedded model could not be downloaded, verified or stored."""
+
+
+class EndpointError(SteeringError):
+    """A chat endpoint that refuses, redirects, does not answer, or answers nothing that can be used."""
 
 
 class SaeError(SteeringError):

@@ -56,9 +56,9 @@ def read_records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dic
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        record = _parse(path, number, line)
+        record = parse_object(path, number, line)
         for key in required:
-            _require_text(path, number, record, key)
+            require_text(path, number, record, key)
         count += 1
         yield number, record
     if count == 0:
@@ -86,7 +86,17 @@ def write_file(path: Path, content: bytes) -> None:
         raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
+def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    """Return the JSON object in a line.
+
+    Args:
+        path: The file, for messages.
+        number: Of the line, from 1.
+        line: Its text.
+
+    Raises:
+        DataError: It holds something else.
+    """
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
@@ -100,7 +110,12 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     return record
 
 
-def _require_text(path: Path, number: int, record: dict[str, Any], key: str) -> None:
+def require_text(path: Path, number: int, record: dict[str, Any], key: str) -> None:
+    """Refuse an object whose value at a key is no text, or blank.
+
+    Raises:
+        DataError: The message names file and line.
+    """
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
         found = "is missing" if key not in record else f"is {value!r}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import numpy as np
+
 from steering import stats
 from steering.baselines import GATED, ROLLOUTS, Baseline, BaselineScore
 from steering.gate import Comparison, GateReport, State
@@ -76,17 +78,14 @@ def drop_table(rollouts: int, baseline_rollouts: int, cells: int, level: float) 
         cells: That are compared.
         level: Of the gated metric, shared by the cells.
     """
-    lines = [["P(success) before", *(f"−{drop * 100:.0f} points" for drop in _DROPS), f"{_POWER:.0%} find"]]
+    lines = [
+        ["P(success) before", *(f"−{drop * 100:.0f} points" for drop in _DROPS), f"found with {_POWER * 100:.0f} %"]
+    ]
     for share in _SHARES:
-        found = [
-            stats.power_of_drop(share, drop, rollouts, baseline_rollouts, alpha=level, cells=cells)
-            for drop in _DROPS
-            if drop <= share
-        ]
-        smallest = stats.minimum_detectable_drop(
-            share, rollouts, baseline_rollouts, alpha=level, power=_POWER, cells=cells
-        )
-        shown = [f"{power:.0%}" for power in found] + ["-"] * (len(_DROPS) - len(found))
+        sizes = (rollouts, baseline_rollouts)
+        found = stats.power_of_drop(share, np.array(_DROPS), *sizes, alpha=level, cells=cells)
+        smallest = stats.minimum_detectable_drop(share, *sizes, alpha=level, power=_POWER, cells=cells)
+        shown = [f"{power * 100:.0f} %" if drop <= share else "-" for drop, power in zip(_DROPS, found, strict=True)]
         lines.append([f"{share:.2f}", *shown, "-" if smallest is None else f"−{smallest * 100:.1f} points"])
     return lines
 

@@ -191,7 +191,7 @@ class Journal:
 
 
 def load_rows(path: Path) -> list[Row]:
-    """Read a journal; where a value was measured more than once, the last measurement counts.
+    """Read a journal; where a value was measured more than once, the last measurement counts, at its place.
 
     A cell whose vector could not be constructed, and later could, counts as measured.
 
@@ -210,7 +210,10 @@ def load_rows(path: Path) -> list[Row]:
         raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
     lines = content.split(b"\n")[:-1]
     rows = [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    last = {row.key: row for row in rows}
+    last: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        last.pop(row.key, None)  # in the order of the measurements that count
+        last[row.key] = row
     latest = {row.place: row for row in rows}
     return [row for row in last.values() if not row.lacks_vector or latest[row.place] is row]
 

@@ -199,10 +199,12 @@ def minimum_detectable_difference(
     return float(optimize.brentq(lambda rise: _power_of_rise(n, share, rise, alpha / cells) - power, 1e-9, largest))
 
 
-def power_of_drop(share: float, drop: float, n: int, old_n: int, *, alpha: float, cells: int = 1) -> float:
-    """Probability that `p_proportion_drop` without a margin finds a drop, at level alpha / cells.
+def power_of_drop(
+    share: float, drop: float | np.ndarray, n: int, old_n: int, *, alpha: float, cells: int = 1
+) -> np.ndarray:
+    """Probability that `p_proportion_drop` without a margin finds a drop, at level alpha / cells; of the drop's shape.
 
-    Summed over what both samples are likely to be; Holm's adjustment gives the smallest of the p values this level, so
+    Summed over what both samples are likely to be. Holm's adjustment gives the smallest of the p values this level, so
     that a drop in one of many cells is found with this probability, and one in several cells with a higher one.
 
     Args:
@@ -213,9 +215,9 @@ def power_of_drop(share: float, drop: float, n: int, old_n: int, *, alpha: float
         alpha: Level, one-sided.
         cells: Tests that share the level.
     """
-    new, old = _likely(n, share - drop), _likely(old_n, share)
-    found = _p_fewer(new[:, None], n, old, old_n) <= alpha / cells
-    return float(stats.binom.pmf(new, n, share - drop) @ found @ stats.binom.pmf(old, old_n, share))
+    chances = _chances_of_alarm(share, n, old_n, alpha / cells)
+    new_share = np.clip(share - np.asarray(drop)[..., None], 0, 1)
+    return np.asarray(stats.binom.pmf(np.arange(len(chances)), n, new_share) @ chances)
 
 
 def minimum_detectable_drop(
@@ -226,11 +228,12 @@ def minimum_detectable_drop(
     Returns:
         The drop as a difference of probabilities; None where not even a drop to 0 would be found.
     """
+    chances = _chances_of_alarm(share, n, old_n, alpha / cells)
 
     def excess(drop: float) -> float:
-        return power_of_drop(share, drop, n, old_n, alpha=alpha, cells=cells) - power
+        return float(stats.binom.pmf(np.arange(len(chances)), n, max(share - drop, 0)) @ chances) - power
 
-    return float(optimize.brentq(excess, 0.0, share, xtol=1e-4)) if excess(share) >= 0 else None
+    return float(optimize.brentq(excess, 0.0, share)) if excess(share) >= 0 else None
 
 
 def _power_of_rise(n: int, share: float, rise: float, level: float) -> float:
@@ -248,9 +251,16 @@ def _p_fewer(new: np.ndarray | int, n: int, old: np.ndarray | int, old_n: int) -
     return np.asarray(stats.hypergeom.cdf(new, n + old_n, np.add(new, old), n))
 
 
-def _likely(n: int, share: float) -> np.ndarray:
-    """All but the outermost 0.001 % of the numbers of successes, at either end."""
-    return np.arange(stats.binom.ppf(1e-5, n, share), stats.binom.isf(1e-5, n, share) + 1)
+def _chances_of_alarm(share: float, n: int, old_n: int, level: float) -> np.ndarray:
+    """Probability over old samples that Fisher's test rejects, for each number of new successes `[number]`.
+
+    It ends where a number has a share above what the old one is likely to be, which is never rejected. Of the old
+    sample, the outermost 0.001 % at either end are left out.
+    """
+    old = np.arange(stats.binom.ppf(1e-5, old_n, share), stats.binom.isf(1e-5, old_n, share) + 1)
+    new = np.arange(min(n, int(old[-1] / old_n * n)) + 1)
+    rejected = _p_fewer(new[:, None], n, old, old_n) <= level
+    return np.asarray(rejected @ stats.binom.pmf(old, old_n, share))
 
 
 def _adjusted(p_values: Sequence[float], method: str) -> np.ndarray:

@@ -10,9 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from statsmodels.stats.multitest import multipletests
 
-from steering import wording
+from steering import stats, wording
 from steering.configurations import NEUTRAL_CHANGE, SUCCESS, Runs, any_row, configurations, shared, steered
 from steering.results import SAE, UNSTEERED, Row
 from steering.wording import ABSENT, alignment, visible
@@ -114,7 +113,7 @@ class _PValues:
             return cls(field, {})
         adjusted: dict[tuple[object, ...], float] = {}
         for family in families.values():
-            values = multipletests([getattr(row, field) for row in family], method="holm")[1]
+            values = stats.holm([getattr(row, field) for row in family])
             adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
         return cls(field, adjusted)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +15,18 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from steering.errors import NonFiniteError, SteeringError, VectorError, first_fault, one_line
+from steering.errors import NonFiniteError, ResultsError, SteeringError, VectorError, first_fault, one_line
+from steering.files import write_file
 
 _TENSOR = "direction"
 _FEATURES = "features"
+_ORIGIN = "origin"
+_MULTIPLIER = "recommended_multiplier"
 _METADATA = ("layer", "method", "concept", "model", "parameters")
+# A direction of the widest models takes a hundredth of it: nothing larger is read from what may be anybody's file.
+_MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,33 @@ class FeatureWeight:
     description: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a vector was constructed from, as far as it is known: a file of an earlier release leaves all of it empty.
+
+    Attributes:
+        model_hash: SHA-256 of the model's weights as loaded.
+        model_type: The model's family, as its Hugging Face configuration calls it.
+        layer_count: Number of the model's blocks.
+        dtype: Of the model's weights.
+        concept_hash: SHA-256 of the concept, its orientation included.
+        toward: Side of the concept that the vector steers towards.
+        sae: The sparse autoencoder that was read, where one was.
+        sae_hash: SHA-256 of its weights.
+        versions: Package -> version.
+    """
+
+    model_hash: str = ""
+    model_type: str = ""
+    layer_count: int | None = None
+    dtype: str = ""
+    concept_hash: str = ""
+    toward: str = ""
+    sae: str = ""
+    sae_hash: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class SteeringVector:
     """A direction in the residual stream.
@@ -50,6 +83,8 @@ class SteeringVector:
         model: Name of the model.
         parameters: The method's parameters.
         features: The heaviest features that it is a sum of, where it is one.
+        origin: What it was constructed from.
+        recommended_multiplier: The dose that whoever built it recommends.
     """
 
     direction: torch.Tensor
@@ -59,6 +94,8 @@ class SteeringVector:
     model: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     features: tuple[FeatureWeight, ...] = ()
+    origin: Origin = Origin()
+    recommended_multiplier: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse anything but one finite float32 direction."""
@@ -71,6 +108,10 @@ class SteeringVector:
             raise NonFiniteError(f"{self.label}: the direction holds NaN or infinity")
         if self.layer < 0:
             raise VectorError(f"{self.label}: layers are counted from 0")
+        if self.origin.layer_count is not None and self.layer >= self.origin.layer_count:
+            raise VectorError(f"{self.label}: its model has {self.origin.layer_count} blocks, counted from 0")
+        if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
+            raise NonFiniteError(f"{self.label}: its recommended multiplier is {self.recommended_multiplier}")
 
     @property
     def label(self) -> str:
@@ -90,10 +131,12 @@ class SteeringVector:
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write direction and provenance as one safetensors file.
+        """Write direction and provenance as one safetensors file, whole or not at all.
+
+        What is not known is left out, so that the file is what earlier releases wrote and read.
 
         Raises:
-            VectorError: The file cannot be written.
+            VectorError: The file cannot be written; what was there before is kept.
         """
         metadata = {
             "layer": str(self.layer),
@@ -103,20 +146,29 @@ class SteeringVector:
             "parameters": json.dumps(dict(self.parameters), sort_keys=True),
             _FEATURES: json.dumps([dataclasses.asdict(feature) for feature in self.features]),
         }
+        if self.origin != Origin():
+            metadata[_ORIGIN] = json.dumps(dataclasses.asdict(self.origin), sort_keys=True)
+        if self.recommended_multiplier is not None:
+            metadata[_MULTIPLIER] = json.dumps(self.recommended_multiplier)
         try:
-            save_file({_TENSOR: self.direction.detach().contiguous()}, str(path), metadata=metadata)
-        except (OSError, SafetensorError) as error:
-            raise VectorError(f"{path}: {self.label} cannot be written: {error}") from None
+            write_file(path, save({_TENSOR: self.direction.detach().cpu().contiguous()}, metadata=metadata))
+        except (ResultsError, SafetensorError, UnicodeEncodeError) as error:
+            raise VectorError(f"{self.label}: {one_line(error)}") from None
 
 
 def load_vector(path: Path) -> SteeringVector:
-    """Read a vector that `SteeringVector.save` wrote.
+    """Read a vector that `SteeringVector.save` wrote, or that claims to be one.
+
+    Nothing in the file is trusted: its size is bounded before it is opened, each entry has its type, and no number of
+    the direction may be NaN or infinite. Safetensors holds no code.
 
     Raises:
-        VectorError: The file is missing, damaged, or holds something else.
+        VectorError: The file is missing, damaged, too large, or holds something else.
     """
     if not path.is_file():
         raise VectorError(f"{path}: no such file")
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise VectorError(f"{path}: not a steering vector file: {size} bytes; at most {_MAX_BYTES} are read")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -132,17 +184,22 @@ def load_vector(path: Path) -> SteeringVector:
                 concept=metadata["concept"],
                 model=metadata["model"],
                 parameters=parameters,
-                features=_features(metadata.get(_FEATURES, "[]")),
+                features=_parsed(metadata, _FEATURES, tuple[FeatureWeight, ...], ()),
+                origin=_parsed(metadata, _ORIGIN, Origin, Origin()),
+                recommended_multiplier=_parsed(metadata, _MULTIPLIER, float, None),
             )
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError, SteeringError) as error:
         raise VectorError(f"{path}: not a steering vector file: {one_line(error)}") from None
 
 
-def _features(text: str) -> tuple[FeatureWeight, ...]:
+def _parsed(metadata: Mapping[str, str], key: str, kind: Any, absent: Any) -> Any:
+    """An entry of the metadata, written as JSON, as a value of some type."""
+    if key not in metadata:
+        return absent
     try:
-        return TypeAdapter(tuple[FeatureWeight, ...]).validate_json(text, strict=True)
+        return TypeAdapter(kind).validate_json(metadata[key], strict=True)
     except ValidationError as error:
-        raise VectorError(f"its features are damaged: {first_fault(error)}") from None
+        raise VectorError(f"its {key} are damaged: {first_fault(error)}") from None
 
 
 @dataclass(frozen=True)

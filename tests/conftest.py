@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -30,6 +31,12 @@ def _own_activations(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     """Keep the tests away from the activations of the user, and of each other."""
     root = tmp_path_factory.getbasetemp() / f"cache-{uuid4().hex}"
     monkeypatch.setattr(activation_cache, "cache_directory", lambda: root)
+
+
+@pytest.fixture
+def without_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collect no garbage: statsmodels does so at each adjustment, 0.2 s with all that tests have loaded."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

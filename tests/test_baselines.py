@@ -86,6 +86,14 @@ def test_writing_the_same_again_changes_no_byte(written):
     assert written.read_bytes() == before
 
 
+def test_reader_of_the_old_baseline_reads_it_to_its_end(written):
+    before = written.read_bytes()
+    with written.open("rb") as file:
+        write_baseline(baseline_of(cell(3)), written)
+        assert file.read() == before
+    assert [entry.layer for entry in read_baseline(written).cells] == [3]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

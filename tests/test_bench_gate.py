@@ -75,7 +75,11 @@ def test_cell_that_the_profile_lost_is_missing(bench, arguments, baseline, tmp_p
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [(("--seed", "1"), "seed"), (("--rollouts", "4"), "rollouts"), (("--multiplier", "3"), "multiplier")],
+    [
+        (("--seed", "1"), "seed"),
+        (("--rollouts", "4"), "4 items, and at least 8 are required"),
+        (("--multiplier", "3"), "multiplier"),
+    ],
 )
 def test_other_circumstances_are_not_comparable_and_have_their_own_status(
     bench, arguments, baseline, tmp_path, options, told

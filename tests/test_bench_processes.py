@@ -76,6 +76,7 @@ def run_on_two_processes(arguments: list[str], directory: Path, *options: str) -
 
 def test_processes_of_pytest_xdist_measure_the_same_and_one_table_shows_all(bench, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("STEERING_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     bench(*arguments).assert_outcomes(passed=4)
     junit = tmp_path / "junit.xml"
     ended = run_on_two_processes(arguments, tmp_path / "two", "--junitxml", str(junit))

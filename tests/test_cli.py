@@ -20,7 +20,8 @@ from tests.small_saes import write_sae
 def test_list_names_what_exists(call):
     _, out, _ = call("list")
     kinds = dict(line.split(":", 1) for line in out.splitlines())
-    assert kinds["concepts"].strip() == "gender"
+    concepts = sorted(path.parent.name for path in (ROOT / "steering" / "data" / "concepts").glob("*/concept.toml"))
+    assert kinds["concepts"].strip() == ", ".join(concepts)
     files = sorted(path.stem for path in (ROOT / "steering" / "methods").glob("[!_]*.py"))
     assert kinds["methods"].strip() == ", ".join(files)
     assert "embedded" in kinds["profiles"]
@@ -37,12 +38,17 @@ def test_fetch_reports_what_went_wrong(call, monkeypatch):
 def test_help_names_every_command(call):
     status, out, _ = call("--help")
     assert status == 0
-    assert all(name in out for name in ("export", "fetch", "list", "sae", "features"))
+    assert all(name in out for name in ("export", "fetch", "list", "sae", "features", "vector", "concept"))
 
 
 @pytest.mark.parametrize(
     ("group", "commands"),
-    [("sae", ("train", "evaluate", "describe")), ("features", ("search", "show", "changed", "similar"))],
+    [
+        ("sae", ("train", "evaluate", "describe")),
+        ("features", ("search", "show", "changed", "similar")),
+        ("vector", ("build", "show", "apply", "export")),
+        ("concept", ("generate", "check", "list", "show")),
+    ],
 )
 def test_help_of_a_group_names_its_commands(call, group, commands):
     status, out, _ = call(group, "--help")
@@ -50,7 +56,7 @@ def test_help_of_a_group_names_its_commands(call, group, commands):
     assert all(f" {name} " in out for name in commands)
 
 
-@pytest.mark.parametrize("group", ["sae", "features"])
+@pytest.mark.parametrize("group", ["sae", "features", "vector", "concept"])
 def test_group_without_a_command_shows_its_help(call, group):
     _, out, err = call(group)
     assert "--help" in out + err

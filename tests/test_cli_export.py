@@ -19,7 +19,8 @@ TEXT_FORMATS = [form for form in Format if form is not Format.parquet]
 @pytest.fixture
 def results(tmp_path):
     """A results directory with three cells of two runs."""
-    cells = [*configuration(layer=8, items=(0.0, 1.0)), *configuration(layer=20, method="random", run="run-2")]
+    control = configuration(layer=20, method="random", is_control=True, run="run-2")
+    cells = [*configuration(layer=8, items=(0.0, 1.0)), *control]
     Journal(tmp_path / "results").append([unsteered_row(value=0.1, low=0.05, high=0.2), *cells])
     return tmp_path / "results"
 

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from steering import cli
+from steering import cli, stats
 from steering.baselines import read_baseline
 from steering.results import Journal
+from tests.documents import ROOT, code_blocks
 from tests.gate_rows import METRICS, cell, failed, items_of
 from tests.small_rows import unsteered_row
 
@@ -229,9 +230,19 @@ def test_power_prints_what_can_be_found(call):
         if line.startswith("| 0.50")
     ]
     assert len(rows) == 2
-    powers = [int(entry.removesuffix("%")) for entry in rows[0][1:5]]
+    powers = [int(entry.removesuffix(" %")) for entry in rows[0][1:5]]
     assert powers == sorted(powers)
     assert call("power", "--cells", "0")[0] == 2
+
+
+def test_statistics_document_shows_what_power_prints(call):
+    _, out, _ = call("power")
+    [shown] = [text for text in code_blocks(ROOT / "docs" / "statistics.md", "text") if "How probably" in text]
+    assert [line.rstrip() for line in out.strip().splitlines()] == shown.splitlines()
+    text = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    few, many = (stats.power_of_drop(0.5, 0.15, 200, banked, alpha=0.04, cells=40) for banked in (200, 2000))
+    assert f"15 points are found with {few * 100:.0f} %" in text
+    assert f"found with {many * 100:.0f} % at P(success) = .5" in text
 
 
 def test_help_says_what_the_exit_status_means(call):

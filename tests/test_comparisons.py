@@ -37,6 +37,23 @@ def test_cell_beside_its_controls():
     ]
 
 
+def test_null_cells_of_sums_of_features_come_from_saes_of_several_layers():
+    def features(layer: int, value: float) -> Row:
+        sae = {"sae": f"layer{layer}", "sae_hash": str(layer) * 64, "hook_name": f"blocks.{layer}.hook_resid_post"}
+        parameters = {"construction": "random_features", "reference": "feature_delta"} | sae
+        return noise(layer, value, method="random features", parameters=parameters)
+
+    cells = [small_row(method="feature_delta", layer=layer, value=0.4, control="random features") for layer in (8, 12)]
+    lines = control_summary([*cells, features(8, 0.1), features(12, 0.2), features(16, 0.3)])
+    assert [line[4:7] for line in lines[1:]] == [["3", "0.300", "0.2500"]] * 2
+
+
+def test_null_cells_of_one_cell_are_no_other_controls_of_its_neighbour():
+    cells = [small_row(layer=8, value=0.4, control="random"), small_row(method="other", layer=8, value=0.3)]
+    lines = control_summary([*cells, noise(8, 0.05), flipped(8, 0.01)])
+    assert [line[-1] for line in lines[1:]] == ["sign_flipped 0.010"] * 2
+
+
 @given(value=SHARES, null=st.lists(SHARES, min_size=1, max_size=12))
 def test_empirical_p_value_is_the_rank_among_null_cells_and_itself(value, null):
     rows = [small_row(layer=0, value=value, control="random")]

@@ -78,8 +78,10 @@ def test_readme_shows_two_commands_first():
 
 
 def test_readme_shows_the_output_of_its_commands():
-    table, example = code_blocks(README, "text")
-    rows = {line.split()[0]: line for line in table.splitlines() if line.strip()}
+    tables, example = code_blocks(README, "text")
+    cells, controls = tables.split("\n\n")
+    rows = {line.split()[0]: line for line in cells.splitlines()}
+    assert {"mean_difference", "feature_delta"} < {line.split()[0] for line in controls.splitlines()}
     unsteered, steered, control = (rows[name] for name in ("unsteered", "mean_difference", "random_direction"))
     success = {line: float(re.search(r"(\d\.\d+) \[", line)[1]) for line in (unsteered, steered, control)}
     assert success[steered] > 3 * success[unsteered]

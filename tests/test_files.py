@@ -200,6 +200,15 @@ def test_place_that_cannot_be_written_is_one_message(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_reader_of_the_file_before_sees_it_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    with path.open("rb") as reader:
+        write_file(path, b"after")
+        assert reader.read() == b"before"
+    assert path.read_bytes() == b"after"
+
+
 def test_link_is_followed_and_kept(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     write_file(tmp_path / "link", b"a")

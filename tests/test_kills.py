@@ -32,7 +32,8 @@ def start(directory):
     child = os.fork()
     if child == 0:
         os.dup2(os.open(root / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-        options = ["bench", *arguments, "--resume", "--results", str(directory), "-p", "no:cacheprovider"]
+        plugins = ["-p", "no:cacheprovider", "-p", "no:anyio"]  # anyio's cannot be loaded after nnsight
+        options = ["bench", *arguments, "--resume", "--results", str(directory), *plugins]
         os._exit(pytest.main(options))
     return child
 

@@ -41,3 +41,11 @@ def test_failed_sae_stays_beside_another_of_its_layer(tmp_path):
     rows = [small_row(**(FAILED | one)), small_row(**two)]
     Journal(tmp_path).append(rows)
     assert load_rows(tmp_path) == rows
+
+
+def test_what_was_measured_again_comes_after_what_was_measured_before_that(tmp_path):
+    good, broken, repaired = (
+        small_row(vector_hash=name, value=value) for name, value in (("a", 0.5), ("b", 0.1), ("a", 0.5))
+    )
+    Journal(tmp_path).append([good, broken, repaired])
+    assert [row.vector_hash for row in load_rows(tmp_path)] == ["b", "a"]

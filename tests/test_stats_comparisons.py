@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact, norm
+from statsmodels.stats import proportion
 
 from steering import stats
 from steering.errors import NonFiniteError, SteeringError
@@ -106,6 +107,22 @@ def test_drop_errs_no_more_often_than_its_level_at_any_share(share):
         assert weights[p_values <= level].sum() <= level
 
 
+def test_score_test_rejects_too_often_where_most_succeed_and_fisher_s_does_not():
+    """Why the drop is tested as it is: summed over all outcomes of 200 new and 2,000 old items at .95."""
+    new, old = np.arange(201)[:, None], np.arange(2001)
+    pooled = (new + old) / 2200
+    with np.errstate(divide="ignore", invalid="ignore"):  # where all or none succeed
+        z = (new / 200 - old / 2000) / np.sqrt(pooled * (1 - pooled) * (1 / 200 + 1 / 2000) * 2200 / 2199)
+    score = np.nan_to_num(norm.cdf(z), nan=1.0)
+    theirs = proportion.test_proportions_2indep(
+        80, 200, 1000, 2000, compare="diff", method="score", alternative="smaller"
+    )
+    assert score[80, 1000] == pytest.approx(theirs.pvalue, rel=1e-9)
+    weights = binom.pmf(new, 200, 0.95) * binom.pmf(old, 2000, 0.95)
+    assert weights[score <= 0.001].sum() == pytest.approx(0.0024, abs=0.00005)
+    assert stats.power_of_drop(0.95, 0.0, 200, 2000, alpha=0.001) < 0.001
+
+
 def test_mean_rise_of_student_s_sleep_data():
     assert stats.p_mean_rise(SLEEP) == pytest.approx(0.0014165, abs=5e-7)
     assert stats.p_mean_rise(-SLEEP) == pytest.approx(1 - 0.0014165, abs=5e-7)
@@ -128,9 +145,9 @@ def test_changes_without_spread_give_0_or_1(changes, margin, expected):
 
 
 def test_mean_rise_errs_as_often_as_its_level_at_the_margin_and_seldom_below():
-    changes = np.random.default_rng(8).normal(0.01, 0.05, (2000, 50))
+    changes = np.random.default_rng(8).normal(0.01, 0.05, (1000, 50))
     at_margin = np.mean([stats.p_mean_rise(items, 0.01) < 0.05 for items in changes])
-    assert abs(at_margin - 0.05) <= 3 * math.sqrt(0.05 * 0.95 / 2000)
+    assert abs(at_margin - 0.05) <= 3 * math.sqrt(0.05 * 0.95 / 1000)
     assert np.mean([stats.p_mean_rise(items - 0.01, 0.01) < 0.05 for items in changes]) < 0.01
     assert np.mean([stats.p_mean_rise(items + 0.03, 0.01) < 0.05 for items in changes]) > 0.95
 

@@ -106,6 +106,19 @@ def test_power_of_a_drop_is_how_often_the_test_finds_it(share, drop, n, old_n):
     assert abs(found - power) <= monte_carlo(max(power, 0.01)) + 1e-4
 
 
+@pytest.mark.parametrize(("share", "old_n"), [(0.5, 2000), (0.9, 300), (0.1, 2000)])
+def test_minimum_detectable_drop_is_the_one_with_that_power(share, old_n):
+    drop = stats.minimum_detectable_drop(share, 200, old_n, alpha=0.04, cells=40)
+    powers = stats.power_of_drop(share, np.array([drop - 0.01, drop, drop + 0.01]), 200, old_n, alpha=0.04, cells=40)
+    assert powers[1] == pytest.approx(0.8, abs=1e-6)
+    assert powers[0] < 0.8 < powers[2]
+
+
+def test_no_drop_is_detectable_where_not_even_one_to_0_is():
+    assert stats.minimum_detectable_drop(0.05, 200, 200, alpha=0.04, cells=40) is None
+    assert stats.minimum_detectable_drop(0.0, 200, 200, alpha=0.04) is None
+
+
 def test_power_without_a_drop_is_at_most_the_level():
     for share in (0.0, 0.035, 0.5, 0.95, 1.0):
         assert stats.power_of_drop(share, 0.0, 200, 2000, alpha=0.01) <= 0.01

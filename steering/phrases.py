@@ -1,0 +1,33 @@
+"""Words and sentences of short texts, in languages that put spaces between words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_CLOSED = re.compile(r"[.!?…][\"”’»')\]]*$")
+# A sentence ends before white space and a capital letter, but not after these.
+_ENDS_NO_SENTENCE = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bProf)"
+_NEXT_SENTENCE = re.compile(_ENDS_NO_SENTENCE + r"[.!?…][\"”’»')\]]*\s+[\"“‘«'(\[]*[A-ZÀ-ÖØ-Þ]")
+
+
+def words(text: str) -> list[str]:
+    """Words without case and punctuation, in their order; what belongs to a word by an apostrophe stays with it."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("’", "'"))
+
+
+def normalised(text: str) -> str:
+    """What two texts have in common that differ in case, punctuation and white space alone."""
+    return " ".join(words(text))
+
+
+def similarity(first: frozenset[str], second: frozenset[str]) -> float:
+    """Jaccard similarity of two sets of words: those in both, of those in either; 0 where there are none."""
+    union = len(first | second)
+    return len(first & second) / union if union else 0.0
+
+
+def is_one_sentence(text: str) -> bool:
+    """Whether a text ends as a sentence does, and holds no other."""
+    return _CLOSED.search(text) is not None and _NEXT_SENTENCE.search(text) is None

@@ -1,0 +1,209 @@
+"""What stands in a report: everything that is computed, before anything is markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from steering.concepts import Concept, Side, builtin_concepts, load_concept
+from steering.export import result_tables
+from steering.gate import GateReport
+from steering.gate_tables import remarks, verdict_table
+from steering.profiles import Profile
+from steering.report.environment import settings_table, vector_table, versions_table
+from steering.report.heat import HeatMap, damage_map, success_map
+from steering.report.limits import limits_of
+from steering.report.samples import Samples, samples_of
+from steering.report.studies import Study, studies_of
+from steering.report.verdict import Verdict, verdict_of
+from steering.results import Row
+from steering.tables import feature_summary
+from steering.wording import ABSENT
+
+#: Characters of a table's cell that are shown.
+LONGEST_CELL = 300
+_ROW_HEADERS = ("method", "SAE", "setting", "package")
+# Alone, in a test's parentheses, below a bound, of a total, with an interval, or changed to another.
+_NUMBER = re.compile(r"\(?(?:< )?[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?\)?(?:/\d+)?(?: [\[→].*)?")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of strings.
+
+    Attributes:
+        caption: Says what it holds.
+        headings: Of the columns, each with whether it holds words: anything but numbers.
+        lines: One tuple of cells each.
+        row_header: Index of the column that names a line.
+    """
+
+    caption: str
+    headings: tuple[tuple[str, bool], ...]
+    lines: tuple[tuple[str, ...], ...]
+    row_header: int
+
+    @classmethod
+    def of(cls, caption: str, table: Sequence[Sequence[str]]) -> Table:
+        """From a list of lines, the headings first; long cells are cut."""
+        headings = tuple(
+            (heading, not all(_is_number(line[column]) for line in table[1:]))
+            for column, heading in enumerate(table[0])
+        )
+        lines = tuple(tuple(clipped(cell, LONGEST_CELL) for cell in line) for line in table[1:])
+        named = (number for number, heading in enumerate(table[0]) if heading in _ROW_HEADERS)
+        return cls(caption, headings, lines, next(named, 0))
+
+
+@dataclass(frozen=True)
+class StudyPart:
+    """What a report says of one study."""
+
+    study: Study
+    verdict: Verdict
+    maps: tuple[HeatMap, ...]
+    samples: Samples | None
+    vectors: Table
+    limits: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class GatePart:
+    """What the gate says: cells against a baseline."""
+
+    table: Table
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything in a report but its figures.
+
+    Attributes:
+        title: Of the page.
+        facts: Name and value of what the reader has to know first.
+        parts: One for each study.
+        tables: Title -> table, of those that have lines.
+        settings: What the values depend on.
+        versions: Of the packages that the report was computed with.
+        gate: The comparison with a baseline, where there is one.
+        level: That adjusted p values are held against.
+        neutral_bound: That costs are held against, nats per token.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    parts: tuple[StudyPart, ...]
+    tables: dict[str, Table]
+    settings: Table
+    versions: Table
+    gate: GatePart | None
+    level: float
+    neutral_bound: float
+
+
+def _is_number(cell: str) -> bool:
+    return cell in ("", ABSENT) or _NUMBER.fullmatch(cell) is not None
+
+
+_CAPTIONS = {
+    "Cells": "Every configuration. Intervals are at 95 %. p: one-sided, paired with the unsteered rollouts; p control: "
+    "with those of the method's control; by Holm's method where the heading says so, those of controls in parentheses "
+    "and unadjusted. norm: length of what is added. Δ loss: steered minus unsteered, nats per token.",
+    "Doses": "Each method at the largest of some multipliers whose loss on neutral development documents stays within "
+    "one budget. optimism: how much more it costs on the test documents than it did there.",
+    "Selection": "The layer that the development split chooses, and what it reaches on the test split. Only the middle "
+    "column is a result: “best on test” was chosen on the data that it is reported on.",
+    "Controls": "Each cell beside its controls. Null cells are controls of the same construction at any layer; the "
+    "empirical p cannot be below 1 / (1 + their number).",
+    "Neutral documents": "The change of loss over neutral documents, nats per token: its mean, the one-sided 95 % "
+    "upper bound of that, and the documents that suffer most.",
+    "Separation of test pairs": "What steering adds to loss(negative) − loss(positive) of each test pair. wrong way: "
+    "the share of pairs for which that is below 0.",
+    "Cells on the development split": "The same configurations on the split that layers and doses are chosen by. No "
+    "result is reported from here.",
+    "Sparse autoencoders": "How much each autoencoder keeps of what it reads, on the neutral documents.",
+    "Features": "The three features with the largest weights in each vector that is a sum of features.",
+}
+
+
+def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | None) -> Content:
+    """Compute a report.
+
+    Args:
+        rows: Of one or several runs.
+        profile: Gives the level of tests, the bound of neutral loss, and a concept to find keywords in; by default the
+            level and bound that profiles have by default, and the built-in concepts.
+        gate: The rows against a baseline.
+
+    Raises:
+        SteeringError: The profile's concept cannot be read.
+    """
+    source = Profile if profile is None else profile
+    level, bound = source.alpha, source.neutral_bound
+    studies = studies_of(rows, level, _concepts(rows, profile))
+    tables = result_tables(rows) | {"Features": feature_summary([row for row in rows if not row.is_control])}
+    chosen = any(ABSENT not in line for line in tables.get("Selection", [])[1:])
+    return Content(
+        title=f"Steering: {_named(row.concept for row in rows)}",
+        facts=_facts(rows),
+        parts=tuple(_part(study, bound, chosen) for study in studies),
+        tables={title: Table.of(_CAPTIONS[title], table) for title, table in tables.items() if len(table) > 1},
+        settings=Table.of("What the values depend on, and which runs wrote them.", settings_table(rows)),
+        versions=Table.of("What computed this report. Results do not say what measured them.", versions_table()),
+        gate=None if gate is None else _gate(gate),
+        level=level,
+        neutral_bound=bound,
+    )
+
+
+def clipped(text: str, length: int) -> str:
+    """A text, cut where it is longer than a number of characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _concepts(rows: Sequence[Row], profile: Profile | None) -> list[Concept]:
+    """The profile's concept, and the built-in ones that rows name; a name in results is never taken for a path."""
+    found = [] if profile is None else [load_concept(profile.concept, side) for side in get_args(Side)]
+    wanted = {(row.concept, row.toward) for row in rows}
+    sides = [(name, side) for name in builtin_concepts() for side in get_args(Side) if (name, side) in wanted]
+    return found + [load_concept(name, side) for name, side in sides]
+
+
+def _part(study: Study, neutral_bound: float, chosen_on_development: bool) -> StudyPart:
+    samples = samples_of(study)
+    maps = tuple(found for build in (success_map, damage_map) if (found := build(study)) is not None)
+    return StudyPart(
+        study,
+        verdict_of(study, neutral_bound),
+        maps,
+        samples,
+        Table.of("Exactly what was added in each cell.", vector_table(study)),
+        tuple(limits_of(study, samples, chosen_on_development)),
+    )
+
+
+def _gate(report: GateReport) -> GatePart:
+    caption = "The baseline's value, and this one. Changes that are beyond chance and margin are marked."
+    return GatePart(Table.of(caption, verdict_table(report)), tuple(clipped(line, 2000) for line in remarks(report)))
+
+
+def _facts(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    facts = {
+        "Model": _named(row.model for row in rows),
+        "Concept": _named(row.concept for row in rows),
+        "Towards": _named(row.toward for row in rows),
+        "Rollouts": _named(str(row.measurement.get("rollouts", ABSENT)) for row in rows),
+        "Seed": _named(str(row.seed) for row in rows),
+        "Run": _named(row.run for row in rows),
+    }
+    return tuple(facts.items())
+
+
+def _named(names: Iterable[str]) -> str:
+    found = list(dict.fromkeys(names))
+    return ", ".join(clipped(name, 80) for name in found[:4]) + (
+        f" and {len(found) - 4} more" if len(found) > 4 else ""
+    )

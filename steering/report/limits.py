@@ -1,0 +1,127 @@
+"""What cannot be concluded from a study, with its own numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steering import stats
+from steering.report.samples import Samples
+from steering.report.studies import Study
+from steering.report.verdict import detectable_rise
+
+_KEYWORDS = (
+    "A completion counts as a success when it holds a keyword as a whole word, whatever else it says. Nobody judged "
+    "meaning, grammar or truth."
+)
+_BEST_LAYER = (
+    "The highest of many values is, on average, higher than it would be if it were measured again: it was found among "
+    "the rollouts that it is reported on. Layers and doses are better chosen on the development split."
+)
+
+
+def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool) -> list[tuple[str, str]]:
+    """Heading and sentences of each limit that applies.
+
+    Args:
+        study: The cells.
+        samples: What is shown of the completions; knows the prompts, or not.
+        chosen_on_development: Whether layers were chosen on another split than they are reported on.
+    """
+    found = [
+        ("Nothing found", _nothing_found(study)),
+        ("Number of rollouts", _rollouts(study)),
+        ("Prompts", _prompts(study, samples)),
+        ("Keywords", _KEYWORDS),
+        ("Many cells", _many_cells(study)),
+        ("The best layer", "" if chosen_on_development else _BEST_LAYER),
+        ("Doses", _doses(study)),
+        ("Controls", _controls(study)),
+        ("Neutral text", _neutral(study)),
+        ("One model", _model(study)),
+    ]
+    return [(heading, told) for heading, told in found if told]
+
+
+def _nothing_found(study: Study) -> str:
+    rise = detectable_rise(study)
+    if rise is None or study.unsteered is None:
+        return ""
+    return (
+        f"A cell that was not found to steer may have an effect all the same. With {study.unsteered.n} rollouts, an "
+        f"unsteered P(success) of {study.unsteered.value:.3f} and {len(study.tested)} cells that share the level "
+        f"{study.level:g}, a rise by {rise:.3f} is found with a probability of 80 % (the two rollouts of a pair taken "
+        "as independent); a smaller one is found less often."
+    )
+
+
+def _rollouts(study: Study) -> str:
+    unsteered = study.unsteered
+    if unsteered is None or not unsteered.n:
+        return ""
+    low, high = stats.proportion_interval(np.arange(unsteered.n) < unsteered.n / 2)
+    return (
+        f"P(success) is a share of {unsteered.n} sampled completions; where it is a half, its 95 % interval reaches "
+        f"from {low:.2f} to {high:.2f}. An interval holds for its own cell, not for all cells at once, and that two of "
+        "them overlap is no test."
+    )
+
+
+def _prompts(study: Study, samples: Samples | None) -> str:
+    if study.concept is None or samples is None or not samples.highlighted:
+        return "All rollouts complete the concept's prompts. Intervals say nothing about other prompts."
+    prompts = study.concept.rollout_prompts
+    if len(prompts) == 1:
+        return (
+            f"All rollouts complete one prompt, “{prompts[0]}”. Intervals are over completions of it: another prompt "
+            "may give other values, and another order of methods and layers."
+        )
+    return (
+        f"Rollouts complete {len(prompts)} prompts in turn; intervals take them for independent. Completions "
+        "of one prompt are more alike than those of different ones, so that others may differ by more than they say."
+    )
+
+
+def _many_cells(study: Study) -> str:
+    return (
+        f"P values against the unsteered run are adjusted by Holm's method over the {len(study.tested)} cells of this "
+        "study, and those against controls separately; not over both, nor over other runs, concepts, doses or metrics "
+        "that were looked at. All cells share one set of unsteered rollouts and of random numbers, so that they err "
+        "together."
+    )
+
+
+def _doses(study: Study) -> str:
+    if any("neutral_budget" in cell.row.parameters for cell in study.cells):
+        return (
+            "Methods are compared at the doses that stay within one budget of neutral loss, looked for on development "
+            "documents among some fixed multipliers: the budget is seldom used up, and not to the same part."
+        )
+    return (
+        "Each cell was measured at the doses shown. Vectors have different lengths, and damage neutral text to "
+        "different degrees: a method that is higher here need not be so at equal damage (`pytest bench --budget`)."
+    )
+
+
+def _controls(study: Study) -> str:
+    if not study.controls:
+        return "There is no control cell: that some other direction of this length does the same is not excluded."
+    return ""
+
+
+def _neutral(study: Study) -> str:
+    counts = {cell.neutral.n for cell in study.cells if cell.neutral is not None}
+    if not counts:
+        return "What steering costs was not measured."
+    return (
+        f"The cost is a change of loss on {max(counts)} documents. It says nothing about other abilities, and its mean "
+        "may hide single documents that suffer more."
+    )
+
+
+def _model(study: Study) -> str:
+    row = study.rows[0]
+    return (
+        f"Everything here is of one model ({row.model}, {row.dtype}, on {row.device}), one concept ({row.concept}, "
+        f"towards its {row.toward} side) and one seed ({row.seed}). Another machine or number format gives slightly "
+        "other completions from the same seed."
+    )

@@ -1,0 +1,148 @@
+"""From rows to what a report judges: the cells of a study, with p values that are adjusted over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steering import stats
+from steering.concepts import Concept
+from steering.configurations import (
+    NEUTRAL_CHANGE,
+    SUCCESS,
+    TEST,
+    Runs,
+    any_row,
+    labels,
+    on_split,
+    shared,
+    steered,
+)
+from steering.results import SAE, UNSTEERED, Row
+
+
+@dataclass(frozen=True)
+class StudyCell:
+    """One steered cell.
+
+    Attributes:
+        label: The method's name, with its dose where the study has several of them at one layer.
+        row: One of its rows, for what they share.
+        success: Its P(success); None where that was not measured.
+        neutral: Its change of the neutral loss; None where that was not measured.
+        p_value: Of the paired test against the unsteered run, adjusted by Holm over the cells of the study that are no
+            controls; None for controls, and where there was no test.
+        p_control: Of the paired test against its control, adjusted in the same way.
+        failures: Why metrics have no value.
+    """
+
+    label: str
+    row: Row
+    success: Row | None
+    neutral: Row | None
+    p_value: float | None
+    p_control: float | None
+    failures: tuple[str, ...]
+
+    @property
+    def layer(self) -> int:
+        """Block whose output is steered."""
+        return self.row.layer or 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """All cells that were measured under the same circumstances, on the test split.
+
+    Attributes:
+        name: What it is told apart from others by; empty where there is one only.
+        rows: Of all methods, the unsteered run and SAEs included.
+        unsteered: P(success) of the unsteered run; None where that was not measured.
+        cells: By label, layer and dose.
+        level: That adjusted p values are held against.
+        concept: With its keywords, where it could be loaded.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    unsteered: Row | None
+    cells: tuple[StudyCell, ...]
+    level: float
+    concept: Concept | None
+
+    @property
+    def tested(self) -> list[StudyCell]:
+        """The cells that are no controls and were tested against the unsteered run."""
+        return [cell for cell in self.cells if cell.p_value is not None]
+
+    @property
+    def controls(self) -> list[StudyCell]:
+        """The cells that are there for comparison only."""
+        return [cell for cell in self.cells if cell.row.is_control]
+
+    def steers(self, cell: StudyCell) -> bool:
+        """Whether P(success) is above the unsteered run's by the adjusted test."""
+        return cell.p_value is not None and cell.p_value < self.level
+
+    def exceeds_control(self, cell: StudyCell) -> bool:
+        """Whether P(success) is above the control's by the adjusted test."""
+        return cell.p_control is not None and cell.p_control < self.level
+
+
+def studies_of(rows: Sequence[Row], level: float, concepts: Sequence[Concept] = ()) -> list[Study]:
+    """The studies among some rows, in the order in which they were begun.
+
+    Args:
+        rows: Of one or several runs; those of the development split are left out.
+        level: That adjusted p values are held against.
+        concepts: To find keywords in; one belongs to a study whose concept and side have its name.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in on_split(rows, TEST):
+        groups.setdefault(shared(row), []).append(row)
+    runs = Runs.of([group[0] for group in groups.values()])
+    known = {(concept.name, concept.toward): concept for concept in concepts}
+    return [
+        Study(
+            name="".join(runs.cell(group[0])),
+            rows=tuple(group),
+            unsteered=next((row for row in group if row.method == UNSTEERED and _is_success(row)), None),
+            cells=_cells(group),
+            level=level,
+            concept=next((known[key] for key in known if key == (group[0].concept, group[0].toward)), None),
+        )
+        for group in groups.values()
+        if any(row.method != SAE for row in group)
+    ]
+
+
+def _is_success(row: Row) -> bool:
+    return row.metric == SUCCESS and row.value is not None
+
+
+def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
+    found = steered(rows)
+    firsts = [any_row(metrics) for metrics in found]
+    successes = [row for metrics in found if (row := metrics.get(SUCCESS)) is not None and row.value is not None]
+    adjusted = {field: _adjusted(successes, field) for field in ("p_value", "p_control")}
+    cells = []
+    for metrics, row, label in zip(found, firsts, labels(firsts, lambda row: row.layer), strict=True):
+        success, neutral = metrics.get(SUCCESS), metrics.get(NEUTRAL_CHANGE)
+        cells.append(
+            StudyCell(
+                label,
+                row,
+                success if success is not None and success.value is not None else None,
+                neutral if neutral is not None and neutral.value is not None else None,
+                None if success is None else adjusted["p_value"].get(success.key),
+                None if success is None else adjusted["p_control"].get(success.key),
+                tuple(dict.fromkeys(row.reason for row in metrics.values() if row.status == "failed")),
+            )
+        )
+    return tuple(cells)
+
+
+def _adjusted(rows: Sequence[Row], field: str) -> dict[tuple[object, ...], float]:
+    family = [row for row in rows if not row.is_control and getattr(row, field) is not None]
+    adjusted = stats.holm([getattr(row, field) for row in family])
+    return {row.key: float(value) for row, value in zip(family, adjusted, strict=True)}

@@ -1,0 +1,218 @@
+"""What a study found, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from steering import stats, wording
+from steering.report.studies import Study, StudyCell
+
+
+@dataclass(frozen=True)
+class MethodVerdict:
+    """What became of one method.
+
+    Attributes:
+        method: Its name, with its dose where there are several.
+        steers: Whether it steers at any layer.
+        sentences: What was found, what it costs, and what was not found.
+    """
+
+    method: str
+    steers: bool
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a study.
+
+    Attributes:
+        headline: In a few words.
+        lead: The same with the numbers and the test.
+        methods: Of those that are no controls, in their order.
+        remarks: On controls, on what may have been missed, and on cells that failed.
+    """
+
+    headline: str
+    lead: str
+    methods: tuple[MethodVerdict, ...]
+    remarks: tuple[str, ...]
+
+
+def verdict_of(study: Study, neutral_bound: float) -> Verdict:
+    """Say which methods steer at which layers, by Holm-adjusted paired tests, what it costs, and what was not found.
+
+    Args:
+        study: The cells.
+        neutral_bound: Bound of the neutral loss change that costs are held against, nats per token.
+    """
+    cells = [cell for cell in study.cells if not cell.row.is_control]
+    steering = [cell for cell in study.tested if study.steers(cell)]
+    methods = tuple(_method(study, label, list(group), neutral_bound) for label, group in _by_label(cells))
+    remarks = [_missed(study), _controls(study), _failed(study)]
+    return Verdict(
+        _headline(study, steering, methods),
+        _lead(study, steering),
+        methods,
+        tuple(remark for remark in remarks if remark),
+    )
+
+
+def layer_list(layers: Iterable[int]) -> str:
+    """Block numbers with runs of them joined: "8–12, 20"."""
+    numbered = enumerate(sorted(set(layers)))
+    runs = [[layer for _, layer in run] for _, run in groupby(numbered, key=lambda entry: entry[1] - entry[0])]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+
+
+def detectable_rise(study: Study) -> float | None:
+    """The rise of P(success) that a cell of the study would have shown with a probability of 80 %, as claims say it."""
+    unsteered, cells = study.unsteered, len(study.tested)
+    if unsteered is None or unsteered.value is None or not cells or not unsteered.n:
+        return None
+    return stats.minimum_detectable_difference(unsteered.n, unsteered.value, alpha=study.level, cells=cells)
+
+
+def best_cell(cells: Sequence[StudyCell]) -> StudyCell | None:
+    """The cell with the highest P(success); of equals, the one at the lowest layer."""
+    measured = [cell for cell in cells if cell.success is not None]
+    return max(measured, key=lambda cell: (_value(cell), -cell.layer), default=None)
+
+
+def _value(cell: StudyCell) -> float:
+    return 0.0 if cell.success is None or cell.success.value is None else cell.success.value
+
+
+def _by_label(cells: Sequence[StudyCell]) -> list[tuple[str, list[StudyCell]]]:
+    found: dict[str, list[StudyCell]] = {}
+    for cell in cells:
+        found.setdefault(cell.label, []).append(cell)
+    return list(found.items())
+
+
+def _headline(study: Study, steering: Sequence[StudyCell], methods: Sequence[MethodVerdict]) -> str:
+    if not study.tested:
+        return "Nothing could be tested."
+    if not steering:
+        return "No method was found to steer."
+    count = sum(method.steers for method in methods)
+    return f"{count} of {len(methods)} methods {'steers' if count == 1 else 'steer'}."
+
+
+def _lead(study: Study, steering: Sequence[StudyCell]) -> str:
+    tested = len(study.tested)
+    if study.unsteered is None:
+        return "P(success) of the unsteered run was not measured, so that no cell can be held against it."
+    if not tested:
+        return "No cell that is not a control has a test against the unsteered run."
+    return (
+        f"In {len(steering)} of {tested} {_plural(tested, 'cell')} (a method at a layer), P(success) is above the "
+        f"{wording.proportion(study.unsteered)} of the unsteered run, by exact one-sided paired tests at level "
+        f"{study.level:g}, Holm-adjusted over {_all(tested)}; n = {study.unsteered.n} rollouts in each."
+    )
+
+
+def _method(study: Study, label: str, cells: Sequence[StudyCell], neutral_bound: float) -> MethodVerdict:
+    tested = [cell for cell in cells if cell.p_value is not None]
+    steering = [cell for cell in tested if study.steers(cell)]
+    if not tested:
+        return MethodVerdict(label, False, ("It has no test against the unsteered run.",))
+    sentences = []
+    count = f"{len(steering)} of {len(tested)} {_plural(len(tested), 'layer')}"
+    if steering:
+        sentences.append(f"Steers at {count}: {layer_list(cell.layer for cell in steering)}.")
+    else:
+        sentences.append(f"Not found to steer at any of {len(tested)} {_plural(len(tested), 'layer')}.")
+    missing = [cell.layer for cell in tested if not study.steers(cell)]
+    if steering and missing:
+        sentences.append(f"Not found at {_layers(missing)}.")
+    sentences += [_highest(best_cell(tested)), *_beyond_control(study, steering), *_cost(steering, neutral_bound)]
+    return MethodVerdict(label, bool(steering), tuple(sentences))
+
+
+def _highest(cell: StudyCell | None) -> str:
+    assert cell is not None  # a tested cell was measured
+    return (
+        f"P(success) is highest at layer {cell.layer}: {wording.proportion(cell.success)}, "
+        f"adjusted p {_p(cell.p_value)}."
+    )
+
+
+def _beyond_control(study: Study, steering: Sequence[StudyCell]) -> list[str]:
+    held = [cell for cell in steering if cell.p_control is not None]
+    if not held:
+        return ["No control was tested beside it."] if steering else []
+    beyond = [cell for cell in held if study.exceeds_control(cell)]
+    named = ", ".join(dict.fromkeys(cell.row.control for cell in held))
+    where = f"at {len(beyond)} of these {len(held)}" if len(held) > 1 else f"{'' if beyond else 'not '}there"
+    return [f"Above its control {named}, too, {where}."]
+
+
+def _cost(steering: Sequence[StudyCell], neutral_bound: float) -> list[str]:
+    rows = [cell.neutral for cell in steering if cell.neutral is not None]
+    values = [row.value for row in rows if row.value is not None]
+    if not values:
+        return ["What it costs on neutral text was not measured."] if steering else []
+    low, high = (wording.signed(value) for value in (min(values), max(values)))
+    kept = sum(stats.mean_upper_bound(np.array(row.items)) < neutral_bound for row in rows if row.items)
+    change = low if low == high else f"{low} to {high}"
+    told = (
+        f"Where it steers, it changes the loss on neutral text by {change} nats per token; by less than "
+        f"{neutral_bound:g} with 95 % confidence at {kept} of {len(rows)}."
+    )
+    return [told]
+
+
+def _missed(study: Study) -> str:
+    absent = len(study.tested) - sum(map(study.steers, study.tested))
+    rise = detectable_rise(study)
+    if not absent or rise is None or study.unsteered is None:
+        return ""
+    return (
+        f"Where nothing was found, that is no proof that there is nothing: with {study.unsteered.n} rollouts, a rise "
+        f"of P(success) by {rise:.3f} is found with a probability of 80 %; a smaller one may be missed."
+    )
+
+
+def _controls(study: Study) -> str:
+    p_values = [cell.success.p_value for cell in study.controls if cell.success is not None]
+    tested = [value for value in p_values if value is not None]
+    if not tested:
+        return ""
+    reached = sum(value < study.level for value in tested)
+    return (
+        f"Of {len(tested)} control {_plural(len(tested), 'cell')}, {reached} {'is' if reached == 1 else 'are'} above "
+        f"the unsteered run at the unadjusted level {study.level:g}, where chance alone gives "
+        f"{len(tested) * study.level:.2g} at most, on average."
+    )
+
+
+def _failed(study: Study) -> str:
+    told = [f"{cell.label} at layer {cell.layer} ({'; '.join(cell.failures)})" for cell in study.cells if cell.failures]
+    if not told:
+        return ""
+    return f"{len(told)} {_plural(len(told), 'cell')} failed and {'counts' if len(told) == 1 else 'count'} for " + (
+        "nothing: " + ", ".join(told) + "."
+    )
+
+
+def _layers(layers: Sequence[int]) -> str:
+    return f"{_plural(len(set(layers)), 'layer')} {layer_list(layers)}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
+def _all(count: int) -> str:
+    return "this one cell" if count == 1 else f"all {count}"
+
+
+def _p(value: float | None) -> str:
+    told = wording.p_value(value)
+    return told if told.startswith("<") else f"= {told}"

@@ -1,0 +1,106 @@
+"""Vectors to keep: constructed from a concept's pairs at some layers, with what they were constructed from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from steering.activation_cache import ActivationCache
+from steering.activations import FeatureReader, capture_pairs
+from steering.concepts import Concept
+from steering.errors import NonFiniteError
+from steering.features import Descriptions
+from steering.methods import construct, create_method, needs_sae
+from steering.model import LanguageModel
+from steering.progress import Reporter
+from steering.sae import SparseAutoencoder
+from steering.sae_library import SaeLibrary
+from steering.vectors import Origin, SteeringVector
+
+_PACKAGES = ("steering-bench", "torch", "transformers", "nnsight", "sae-lens")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to construct.
+
+    Attributes:
+        method: A registered construction method.
+        layers: Blocks to construct it at.
+        parameters: Of the method; those left out take their defaults.
+        saes: The sparse autoencoders, for a method that reads features.
+        recommended_multiplier: Written into each vector.
+    """
+
+    method: str
+    layers: Sequence[int]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    saes: SaeLibrary | None = None
+    recommended_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no model is needed to refuse: an unknown method or parameter, a layer without an SAE, a NaN."""
+        if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
+            raise NonFiniteError(f"multiplier {self.recommended_multiplier} is not finite")
+        if needs_sae(create_method(self.method, self.parameters)) and self.saes is not None:
+            for layer in self.layers:
+                self.saes.require(layer)
+
+
+def build_vectors(
+    model: LanguageModel,
+    concept: Concept,
+    recipe: Recipe,
+    progress: Reporter | None = None,
+    cache: ActivationCache | None = None,
+) -> list[SteeringVector]:
+    """Construct one vector at each layer, as the benchmark would, and note what it was constructed from.
+
+    The model reads the concept's generation pairs once for all layers.
+
+    Raises:
+        UnknownNameError: The model has no such layer.
+        SaeError: The method reads features, and a layer has no SAE that fits the model; or it finds none to use.
+        NonFiniteError: An activation or a direction is not finite.
+    """
+    saes = _loaded(model, recipe)
+    activations = capture_pairs(
+        model,
+        concept.generation,
+        recipe.layers,
+        concept.name,
+        reader=FeatureReader(list(saes.values()), concept.feature_keywords),
+        progress=progress,
+        cache=cache,
+    )
+    shared = Origin(
+        model_hash=model.hash,
+        model_type=model.module.config.model_type,
+        layer_count=model.layer_count,
+        dtype=str(model.dtype).removeprefix("torch."),
+        concept_hash=concept.hash,
+        toward=concept.toward,
+        versions={name: version(name) for name in _PACKAGES},
+    )
+    vectors = []
+    for layer in recipe.layers:
+        origin = shared
+        if layer in saes:
+            sae, _ = saes[layer]
+            origin = dataclasses.replace(shared, sae=sae.name, sae_hash=sae.hash)
+        vector = construct(recipe.method, recipe.parameters, activations, layer)
+        vectors.append(dataclasses.replace(vector, origin=origin, recommended_multiplier=recipe.recommended_multiplier))
+    return vectors
+
+
+def _loaded(model: LanguageModel, recipe: Recipe) -> dict[int, tuple[SparseAutoencoder, Descriptions]]:
+    """Layer -> its SAE with descriptions, for a method that reads features."""
+    library = recipe.saes
+    if library is None or not needs_sae(create_method(recipe.method, recipe.parameters)):
+        return {}
+    loaded = [library.load(layer, model.device) for layer in recipe.layers]
+    return {sae.layer: (sae, library.describe(sae)) for sae in loaded}
