@@ -179,8 +179,10 @@ class Sweep:
         """Keep an outcome of an earlier run; it is written again only if its control is another by now."""
         scored = self._evaluation.rescored(outcome, self._chosen(cell), control)
         rows, _ = self._rows(common, scored)
-        as_written = [replace(row, run=known.run) for row, known in zip(rows, outcome.rows, strict=True)]
-        return self._kept(outcome) if as_written == list(outcome.rows) else self._record(cell, common, scored, 0.0, 0.0)
+        known = [(replace(row, run=""), replace(old, run="")) for row, old in zip(rows, outcome.rows, strict=True)]
+        if all(row.to_json() == old.to_json() for row, old in known):  # what was read back has lists for tuples
+            return self._kept(outcome)
+        return self._record(cell, common, scored, 0.0, 0.0)
 
     def _kept(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)

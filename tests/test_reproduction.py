@@ -93,7 +93,7 @@ def test_second_time_nothing_is_measured_and_the_files_are_the_same(options, tmp
     after = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     journal = tmp_path / "out" / FILE_NAME
     assert after[journal].startswith(files[journal])
-    again = [json.loads(line) for line in after[journal][len(files[journal]) :].splitlines()]
+    again = [json.loads(line) for line in after[journal][len(files[journal]) :].decode().split("\n")[:-1]]
     assert {row["status"] for row in again} <= {"failed"}
     assert {path.name for path in files if files[path] != after[path]} <= {FILE_NAME}
     rows = [json.loads(line) for line in files[journal].decode().split("\n")[:-1]]
