@@ -22,6 +22,8 @@ import signal
 import sys
 import pytest
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+
 class Plugin:
     def pytest_sessionstart(self):
         from steering.metrics.rollouts import RolloutProbability
