@@ -12,14 +12,14 @@ from bench import processes, reporting
 from bench.run import Run, resolve
 from steering import progress
 from steering.activation_cache import ActivationCache
-from steering.cells import Cell, Outcome
-from steering.claims import Verdict, judge, judge_sae
 from steering.errors import SteeringError
 from steering.methods import methods, needs_sae
-from steering.model import LanguageModel
+from steering.models.language_model import LanguageModel
 from steering.results import SAE, Journal
-from steering.sae_quality import SaeOutcome, SaeQuality
-from steering.sweep import Sweep
+from steering.sweeps.cells import Cell, Outcome
+from steering.sweeps.sae_quality import SaeOutcome, SaeQuality
+from steering.sweeps.sweep import Sweep
+from steering.verdicts.claims import Verdict, judge, judge_sae
 
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
 _RUN = pytest.StashKey[Run]()

@@ -14,10 +14,10 @@ import torch
 from nnsight import TransformersModel
 from torch.nn import functional
 
-from steering.batching import TokenBatch, pad_right
-from steering.families import family
-from steering.model import LanguageModel
-from steering.tokens import TokenizedText
+from steering.models.batching import TokenBatch, pad_right
+from steering.models.families import family
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import TokenizedText
 from steering.vectors import Intervention
 
 # Texts of a batch, in the order in which they come; Hugging Face's trainer takes 8.

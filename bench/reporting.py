@@ -9,16 +9,17 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from bench.run import Run
-from steering import gate, stats
-from steering.comparisons import control_summary, dose_summary
-from steering.configurations import SUCCESS
-from steering.export import markdown_table
-from steering.gate import GateReport
-from steering.gate_tables import remarks as gate_remarks
-from steering.gate_tables import verdict_table
-from steering.results import FILE_NAME, UNSTEERED
-from steering.step_summary import append_step_summary
-from steering.tables import feature_summary, sae_summary, summary, to_text
+from steering import stats
+from steering.results import FILE_NAME, SAE, UNSTEERED, Row
+from steering.tables.cells import feature_summary, sae_summary, summary, to_text
+from steering.tables.comparisons import control_summary, dose_summary
+from steering.tables.configurations import SUCCESS
+from steering.tables.export import markdown_table
+from steering.tables.step_summary import append_step_summary
+from steering.verdicts import gate
+from steering.verdicts.gate import GateReport
+from steering.verdicts.gate_tables import remarks as gate_remarks
+from steering.verdicts.gate_tables import verdict_table
 
 # Where output is no terminal, lines are as wide as the table needs.
 _WIDTH = 200
@@ -69,10 +70,10 @@ def _tables(run: Run) -> Iterator[_Table]:
     yield sae_summary(rows, run.verdicts)
 
 
-def _detectable(run: Run) -> str:
+def _detectable(run: Run, rows: Sequence[Row]) -> str:
     """What the run could have found, so that a cell that shows nothing is read for what it is."""
     profile = run.setting.profile
-    success = [row.value for row in run.all_rows if row.method == UNSTEERED and row.metric == SUCCESS]
+    success = [row.value for row in rows if row.method == UNSTEERED and row.metric == SUCCESS]
     count = sum(cell.method not in profile.controls for cell in run.cells)
     if not count or not success or success[0] is None:
         return ""
@@ -87,13 +88,14 @@ def _detectable(run: Run) -> str:
 
 def _remarks(run: Run) -> Iterator[str]:
     """What has to be said under the tables."""
-    if any(row.method != "sae" for row in run.all_rows):
+    rows = run.all_rows
+    if any(row.method != SAE for row in rows):
         yield (
             "P(success): share of rollouts with a keyword. p: one-sided, paired with the unsteered rollouts ('p "
             "control': the control's); 'Holm': adjusted over the cells shown that are no controls, whose own are in "
             "parentheses. norm: of what is added. Δ loss: steered minus unsteered, nats per token."
         )
-    if detectable := _detectable(run):
+    if detectable := _detectable(run, rows):
         yield detectable
     if run.note:
         yield run.note
@@ -104,5 +106,5 @@ def _remarks(run: Run) -> Iterator[str]:
     selected = len(run.cells) + len(run.sae_layers)
     if len(run.verdicts) < selected:
         yield f"Not finished: {len(run.verdicts)} of {selected} tests were measured."
-    if run.resumes and (found := sum(row.run != run.name for row in run.all_rows)):
-        yield f"{found} of {len(run.all_rows)} values are of an earlier run."
+    if run.resumes and (found := sum(row.run != run.name for row in rows)):
+        yield f"{found} of {len(rows)} values are of an earlier run."

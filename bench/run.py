@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 
-from steering.baselines import Baseline, read_baseline
-from steering.cells import Cell, Outcome
-from steering.checks import check_layers
-from steering.claims import check_claims, waiver, without_claims
-from steering.earlier import Earlier
 from steering.errors import DataError
-from steering.loading import layer_count
 from steering.methods import create_method, needs_sae
 from steering.metrics import metrics
-from steering.plans import at_equal_norm, without_foreign_saes
+from steering.models.checks import check_layers
+from steering.models.loading import layer_count
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import FILE_NAME, Row, load_rows
-from steering.sae_library import SaeLibrary, open_library
-from steering.sae_quality import SaeOutcome
+from steering.sae.library import SaeLibrary, open_library
+from steering.sweeps.cells import Cell, Outcome
+from steering.sweeps.earlier import Earlier
+from steering.sweeps.plans import at_equal_norm, without_foreign_saes
+from steering.sweeps.sae_quality import SaeOutcome
+from steering.verdicts.baselines import Baseline, read_baseline
+from steering.verdicts.claims import check_claims, waiver, without_claims
 
 _SHARD = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 

@@ -12,13 +12,13 @@ import torch
 
 from steering import load_concept
 from steering.concepts import keyword_pattern
-from steering.machine import matrix_product_ceiling
 from steering.metrics.rollouts import is_confirmed
-from steering.model import LanguageModel
+from steering.models.language_model import LanguageModel
+from steering.models.machine import matrix_product_ceiling
+from steering.models.sampling import NucleusSampler, uniform_streams
+from steering.models.tokens import TokenizedText, tokenize_continuation, tokenize_document, tokenize_prompt
 from steering.neutral import load_neutral
-from steering.sampling import NucleusSampler, uniform_streams
-from steering.tables import to_text
-from steering.tokens import TokenizedText, tokenize_continuation, tokenize_document, tokenize_prompt
+from steering.tables.cells import to_text
 from steering.vectors import Intervention, SteeringVector
 
 CONCEPT = load_concept("gender")

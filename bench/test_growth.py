@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from bench.speed import Report, Sampled, ceiling, documents, intervention, prompt, report, seconds_of
-from steering.continuation_losses import ContinuationLosses
-from steering.model import LanguageModel
+from steering.models.continuation_losses import ContinuationLosses
+from steering.models.language_model import LanguageModel
 
 
 def grow(report: Report, what: str, sizes: Sequence[float], timed: Callable[[float], float]) -> None:

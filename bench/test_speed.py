@@ -28,9 +28,9 @@ from bench.speed import (
     seconds_of,
     stories,
 )
-from steering.batching import length_sorted_batches
-from steering.continuation_losses import ContinuationLosses
-from steering.sampling import sample_nucleus, uniform_streams
+from steering.models.batching import length_sorted_batches
+from steering.models.continuation_losses import ContinuationLosses
+from steering.models.sampling import sample_nucleus, uniform_streams
 
 ROLLOUTS, NEW_TOKENS = 200, 40
 CONFIGURATIONS = 8

@@ -1,5 +1,5 @@
 """`python -m steering` is the `steering` command."""
 
-from steering.cli import main
+from steering.cli.main import main
 
 main()

@@ -26,12 +26,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from scipy.sparse import csr_array
 
-from steering.contrast_features import TOKEN_RULES, TokenRule
-from steering.embedded import cache_directory
-from steering.model import LanguageModel
+from steering.models.embedded import cache_directory
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import TokenizedText
 from steering.progress import Reporter
-from steering.sae import SparseAutoencoder
-from steering.tokens import TokenizedText
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.contrast_features import TOKEN_RULES, TokenRule
 
 #: Of the files. It is raised where other numbers are to be kept, or the same in another way.
 FORMAT = 1
@@ -40,7 +40,14 @@ LIMIT = 2 << 30
 
 # Whose code decides about the last bits of what is kept.
 _LIBRARIES = ("sae-lens", "torch", "transformers")
-_MODULES = ("activations", "attention", "batching", "contrast_features", "model", "sae")
+_MODULES = (
+    "activations",
+    "models/attention",
+    "models/batching",
+    "models/language_model",
+    "sae/autoencoder",
+    "sae/contrast_features",
+)
 _SUFFIX, _SCRATCH_SUFFIX = ".safetensors", ".part"
 # No write takes so long: what is older was left by a kill.
 _ABANDONED_SECONDS = 3600
@@ -137,7 +144,8 @@ class ActivationCache:
     """A directory of activations, in which the files used longest ago make room for new ones.
 
     Args:
-        directory: Where the files are; by default in the project's cache, see `steering.embedded.cache_directory`.
+        directory: Where the files are; by default in the project's cache, see
+            `steering.models.embedded.cache_directory`.
         limit: Bytes that the files may take.
         fresh: Read nothing: activations are captured anew, and take the place of those that are kept.
     """

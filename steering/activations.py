@@ -10,13 +10,13 @@ import torch
 
 from steering.activation_cache import ActivationCache, LayerActivations, units_of
 from steering.concepts import ContrastPair
-from steering.contrast_features import ContrastFeatures, FeatureReduction
 from steering.errors import NonFiniteError, SaeError, SteeringError, UnknownNameError
-from steering.features import Descriptions
-from steering.model import CapturedBatch, LanguageModel
+from steering.models.language_model import CapturedBatch, LanguageModel
+from steering.models.tokens import TokenizedText, tokenize_continuation
 from steering.progress import Reporter, Silent
-from steering.sae import SparseAutoencoder
-from steering.tokens import TokenizedText, tokenize_continuation
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.contrast_features import ContrastFeatures, FeatureReduction
+from steering.sae.features import Descriptions
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,6 +65,18 @@ def read_records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dic
         raise DataError(f"{path}: empty; it must hold one JSON object a line with {', '.join(required)}")
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, where there is none.
+
+    Raises:
+        ResultsError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: a reader sees what was there before, or all that is written.
 
@@ -78,7 +90,10 @@ def write_file(path: Path, content: bytes) -> None:
             return
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            part.write_bytes(content)
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # a full disk may say so only now
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from steering.errors import ResultsError
+from steering.files import make_directory, write_file
 from steering.results import FILE_NAME, Row, load_rows
 
 
@@ -39,21 +39,10 @@ def write_merged(rows: Sequence[Row], directory: Path) -> Path:
         ResultsError: There is a journal already, or the directory cannot be written.
     """
     path = directory / FILE_NAME
-    partial = path.with_name(f".{FILE_NAME}.{os.getpid()}")
     if path.exists():
         raise ResultsError(f"{path}: exists already; give a directory without results with --output")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("x", encoding="utf-8") as file:
-                file.writelines(row.to_json() + "\n" for row in rows)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+    make_directory(directory)
+    write_file(path, "".join(row.to_json() + "\n" for row in rows).encode())
     return path
 
 

@@ -13,12 +13,12 @@ from steering.activation_cache import ActivationCache
 from steering.activations import FeatureReader, capture_pairs
 from steering.concepts import Concept
 from steering.errors import NonFiniteError
-from steering.features import Descriptions
 from steering.methods import construct, create_method, needs_sae
-from steering.model import LanguageModel
+from steering.models.language_model import LanguageModel
 from steering.progress import Reporter
-from steering.sae import SparseAutoencoder
-from steering.sae_library import SaeLibrary
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.features import Descriptions
+from steering.sae.library import SaeLibrary
 from steering.vectors import Origin, SteeringVector
 
 _PACKAGES = ("steering-bench", "torch", "transformers", "nnsight", "sae-lens")

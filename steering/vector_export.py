@@ -18,7 +18,7 @@ import gguf
 import torch
 
 from steering.errors import NonFiniteError, VectorError
-from steering.families import family
+from steering.models.families import family
 from steering.vectors import Intervention
 
 _ARCHITECTURE = "controlvector"

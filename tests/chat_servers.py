@@ -14,7 +14,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from steering.chat import Clock
+from steering.concept_writing.chat import Clock
 
 KEY = "sk-Test/Key+0123456789"
 

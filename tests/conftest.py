@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-from steering import activation_cache, cli
-from steering.model import LanguageModel
+from steering import activation_cache
+from steering.cli import main
+from steering.models.language_model import LanguageModel
 from tests.documents import ROOT
 from tests.small_models import ARCHITECTURES, small_model, small_module, small_tokenizer
 
@@ -156,7 +157,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def invoke(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["steering", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         captured = capsys.readouterr()
         return ended.value.code or 0, captured.out, captured.err
 

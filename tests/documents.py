@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from steering import cli
+from steering.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -32,7 +32,7 @@ def unknown_benchmark_options(words: list[str], config: pytest.Config) -> set[st
 
 def unknown_steering_options(words: list[str]) -> set[str]:
     """Options among the words after `steering` that its command does not have; KeyError if there is no such command."""
-    found, rest = typer.main.get_command(cli.app), list(words)
+    found, rest = typer.main.get_command(main.app), list(words)
     while hasattr(found, "commands"):
         found = found.commands[rest.pop(0)]
     return _options(rest) - {option for parameter in found.params for option in parameter.opts}

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from steering.baselines import GATED, Baseline
-from steering.promotion import promote
 from steering.results import Row
+from steering.verdicts.baselines import GATED, Baseline
+from steering.verdicts.promotion import promote
 from tests.small_rows import small_row
 
 LOSSES = {"loss_change_neutral": 0.05, "loss_change_positive": 0.06, "loss_change_negative": 0.3}

@@ -12,9 +12,9 @@ import torch
 from scipy.sparse import csr_array
 
 from steering.activations import ContrastActivations
-from steering.contrast_features import ContrastFeatures
-from steering.features import Descriptions
-from steering.sae import SparseAutoencoder
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.contrast_features import ContrastFeatures
+from steering.sae.features import Descriptions
 from tests.small_saes import D_SAE, small_sae
 
 D_MODEL = 24

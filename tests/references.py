@@ -9,9 +9,9 @@ from typing import Self
 import torch
 from torch.nn import functional
 
-from steering.families import family
-from steering.model import LanguageModel
-from steering.tokens import TokenizedText, tokenize_continuation
+from steering.models.families import family
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import TokenizedText, tokenize_continuation
 from steering.vectors import Intervention, SteeringVector
 
 PROMPTS = ["the king", "Once upon a time the queen", "A"]

@@ -7,8 +7,8 @@ import torch
 from scipy.sparse import csr_array
 
 from steering.activation_cache import LayerActivations, Unit
-from steering.contrast_features import TOKEN_RULES
 from steering.progress import Silent
+from steering.sae.contrast_features import TOKEN_RULES
 
 TEXTS, D_MODEL, D_SAE = 6, 4, 10
 UNIT = Unit("a" * 64, TEXTS, D_MODEL, D_SAE)

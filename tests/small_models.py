@@ -24,7 +24,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from steering.model import LanguageModel
+from steering.models.language_model import LanguageModel
 
 END = "<end>"
 WORDS = ["Ġthe", "Ġman", "Ġwoman", "Ġking", "Ġqueen", "Ġboy", "Ġgirl", "Ġstory"]

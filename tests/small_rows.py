@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from steering.results import SAE, UNSTEERED, Row
@@ -65,3 +66,9 @@ def quality(**changes: object) -> list[Row]:
         small_row(metric=f"sae_{name}", value=value, low=0.75, high=0.85, **common) for name, value in values.items()
     ]
     return [*rows, small_row(metric="sae_silent_features", value=0.015, **common)]
+
+
+def measured(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Everything in the rows but which run wrote them, in one order."""
+    found = [dataclasses.asdict(row) | {"run": ""} for row in rows]
+    return sorted(found, key=lambda row: (row["method"], row["layer"] or 0, row["metric"]))

@@ -11,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from steering import activation_cache, cli
+from steering import activation_cache
 from steering.activation_cache import ActivationCache, units_of
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
-from steering.cells import Cell
+from steering.cli import main
 from steering.concepts import ContrastPair, load_concept
 from steering.errors import NonFiniteError, UnknownNameError
-from steering.features import Descriptions
 from steering.methods import construct
-from steering.model import LanguageModel
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import TokenizedText
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.results import Journal
-from steering.sweep import Sweep
-from steering.tokens import TokenizedText
+from steering.sae.features import Descriptions
+from steering.sweeps.cells import Cell
+from steering.sweeps.sweep import Sweep
 from tests.documents import ROOT
 from tests.small_models import small_model, small_module, small_tokenizer
 from tests.small_saes import load_small, small_sae, write_old_sae, write_sae
@@ -285,6 +286,6 @@ def test_features_command_reads_the_cache(arguments, concept_directory, model_di
     write_sae(tmp_path / "saes" / "1")
     options = [f"--concept={concept_directory}", f"--model={model_directory}", f"--saes={tmp_path / 'saes'}"]
     for command in ("changed", "similar", "changed"):
-        result = CliRunner().invoke(cli.app, ["features", command, "--layer=1", *options])
+        result = CliRunner().invoke(main.app, ["features", command, "--layer=1", *options])
         assert result.exit_code == 0, result.output
     assert captured_layers == [[1]]

@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 
 from steering import activation_cache
 from steering.activation_cache import ActivationCache, LayerActivations, Unit
-from steering.contrast_features import TOKEN_RULES
 from steering.progress import Silent
+from steering.sae.contrast_features import TOKEN_RULES
 from tests.small_activations import D_MODEL, D_SAE, TEXTS, UNIT, Notes, activations, bits, unit
 
 

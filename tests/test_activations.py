@@ -9,8 +9,8 @@ import torch
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.concepts import ContrastPair
 from steering.errors import SaeError, SteeringError, UnknownNameError
-from steering.families import family
-from steering.features import Descriptions
+from steering.models.families import family
+from steering.sae.features import Descriptions
 from tests.small_saes import numpy_weights, small_sae
 
 PAIRS = (

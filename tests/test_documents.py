@@ -15,7 +15,7 @@ from steering.metrics import metrics
 from steering.profile_files import load_profile
 from steering.profiles import Setting
 from steering.results import Row
-from steering.sae_quality import METRICS
+from steering.sweeps.sae_quality import METRICS
 from steering.vectors import FeatureWeight
 from tests.documents import DOCUMENTS, ROOT, code_blocks, unknown_benchmark_options, unknown_steering_options
 from tests.planted import planted_activations, planted_direction

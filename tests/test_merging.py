@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from steering import merging
-from steering.cli import app
+from steering.cli.main import app
 from steering.errors import ResultsError
 from steering.merging import merge, write_merged
 from steering.results import FILE_NAME, Journal, Row, load_rows
@@ -75,7 +75,7 @@ def test_disk_that_fills_up_leaves_nothing_half_written(tmp_path, monkeypatch):
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(merging.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ResultsError, match="cannot be written: No space left on device"):
         write_merged([ONE], tmp_path / "whole")
     assert list((tmp_path / "whole").iterdir()) == []

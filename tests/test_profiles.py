@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from steering import embedded
 from steering.concepts import builtin_concepts
 from steering.errors import DataError, UnknownNameError
 from steering.methods import create_method
+from steering.models import embedded
 from steering.profile_files import builtin_profiles, load_profile
 from steering.profiles import MethodPlan, Profile, Setting
 

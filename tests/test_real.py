@@ -7,15 +7,15 @@ import pytest
 
 from steering.activations import FeatureReader, capture_pairs
 from steering.concepts import load_concept
-from steering.continuation_losses import ContinuationLosses
-from steering.features import logit_lens
 from steering.methods import construct
-from steering.model import LanguageModel
+from steering.models.continuation_losses import ContinuationLosses
+from steering.models.language_model import LanguageModel
+from steering.models.sampling import Greedy, NucleusSampler, uniform_streams
+from steering.models.tokens import tokenize_document
 from steering.neutral import load_neutral
-from steering.sae_library import open_library
-from steering.sae_quality import reconstruct
-from steering.sampling import Greedy, NucleusSampler, uniform_streams
-from steering.tokens import tokenize_document
+from steering.sae.features import logit_lens
+from steering.sae.library import open_library
+from steering.sweeps.sae_quality import reconstruct
 from steering.vectors import Intervention
 from tests.documents import ROOT, code_blocks
 

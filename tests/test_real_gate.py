@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from steering.baselines import read_baseline
-from steering.cells import Cell
 from steering.concepts import Keywords, keyword_pattern
-from steering.construction import Constructor
-from steering.continuation_losses import ContinuationLosses
-from steering.earlier import Earlier
-from steering.gate import GateReport, compare
-from steering.gate_tables import remarks
 from steering.metrics import rollouts
-from steering.model import LanguageModel
+from steering.models.continuation_losses import ContinuationLosses
+from steering.models.language_model import LanguageModel
 from steering.profile_files import load_profile
 from steering.profiles import Setting
 from steering.results import Journal, load_rows
-from steering.sweep import Sweep
+from steering.sweeps.cells import Cell
+from steering.sweeps.construction import Constructor
+from steering.sweeps.earlier import Earlier
+from steering.sweeps.sweep import Sweep
 from steering.vectors import Intervention
+from steering.verdicts.baselines import read_baseline
+from steering.verdicts.gate import GateReport, compare
+from steering.verdicts.gate_tables import remarks
 from tests.documents import ROOT
 
 pytestmark = pytest.mark.real

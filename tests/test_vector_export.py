@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from steering.errors import ModelError, NonFiniteError, VectorError
-from steering.families import family
-from steering.model import LanguageModel
+from steering.models.families import family
+from steering.models.language_model import LanguageModel
 from steering.vector_export import to_gguf, to_lm_eval
 from steering.vectors import Intervention, Origin, SteeringVector
 from tests.references import blocks_of, steering_vector

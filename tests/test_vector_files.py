@@ -108,10 +108,10 @@ def test_a_vector_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     vector(recommended_multiplier=3.0).save(path)
     before = path.read_bytes()
 
-    def full(self, content):
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(VectorError, match=r"steering vector m-layer1: .*v\.safetensors: cannot be written: No space"):
         vector(recommended_multiplier=4.0).save(path)
     assert path.read_bytes() == before

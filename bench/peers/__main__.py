@@ -17,9 +17,9 @@ from bench.peers.agreement import agreements, disagreements, logit_difference
 from bench.peers.exchange import Job, Pair, Report, read_report, write_job
 from bench.peers.model_directory import write_for_transformers_4
 from bench.peers.tables import agreement_table, caption, time_table
-from steering import embedded
 from steering.concepts import load_concept
 from steering.errors import SteeringError
+from steering.models import embedded
 
 VARIABLE = "STEERING_BENCH_PEERS"
 _ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from bench.peers.exchange import Findings, Job, serve
 from steering.activations import ContrastActivations, capture_pairs
 from steering.concepts import ContrastPair
 from steering.methods import construct
-from steering.model import LanguageModel
-from steering.sampling import NucleusSampler, uniform_streams
-from steering.tokens import tokenize_prompt
+from steering.models.language_model import LanguageModel
+from steering.models.sampling import NucleusSampler, uniform_streams
+from steering.models.tokens import tokenize_prompt
 from steering.vectors import Intervention, SteeringVector
 
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 
 from steering.activations import ContrastActivations
-from steering.contrast_features import PairRule, TokenRule, largest
 from steering.methods import register
+from steering.sae.contrast_features import PairRule, TokenRule, largest
 
 
 @register("feature_delta")

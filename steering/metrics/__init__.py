@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from steering.errors import NonFiniteError, SteeringError
-from steering.model import LanguageModel
+from steering.models.language_model import LanguageModel
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.registry import Registry

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from steering import stats
 from steering.concepts import ContrastPair
-from steering.continuation_losses import ContinuationLosses
 from steering.metrics import Observation, Score, register
-from steering.model import LanguageModel
+from steering.models.continuation_losses import ContinuationLosses
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import tokenize_continuation, tokenize_document
 from steering.profiles import Setting
 from steering.progress import Reporter
-from steering.tokens import tokenize_continuation, tokenize_document
 from steering.vectors import Intervention
 
 

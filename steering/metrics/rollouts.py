@@ -11,11 +11,11 @@ import numpy as np
 from steering import stats
 from steering.concepts import keyword_pattern
 from steering.metrics import Observation, Score, register
-from steering.model import LanguageModel
+from steering.models.language_model import LanguageModel
+from steering.models.sampling import NucleusSampler, uniform_streams
+from steering.models.tokens import tokenize_prompt
 from steering.profiles import Setting
 from steering.progress import Reporter
-from steering.sampling import NucleusSampler, uniform_streams
-from steering.tokens import tokenize_prompt
 from steering.vectors import Intervention
 
 # Stands for bytes that do not make a character yet.

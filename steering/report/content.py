@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 from steering.concepts import Concept, Side, builtin_concepts, load_concept
-from steering.export import result_tables
-from steering.gate import GateReport
-from steering.gate_tables import remarks, verdict_table
 from steering.profiles import Profile
 from steering.report.environment import settings_table, vector_table, versions_table
 from steering.report.heat import HeatMap, damage_map, success_map
@@ -19,8 +16,11 @@ from steering.report.samples import Samples, samples_of
 from steering.report.studies import Study, studies_of
 from steering.report.verdict import Verdict, verdict_of
 from steering.results import Row
-from steering.tables import feature_summary
-from steering.wording import ABSENT
+from steering.tables.cells import feature_summary
+from steering.tables.export import result_tables
+from steering.tables.wording import ABSENT
+from steering.verdicts.gate import GateReport
+from steering.verdicts.gate_tables import remarks, verdict_table
 
 #: Characters of a table's cell that are shown.
 LONGEST_CELL = 300

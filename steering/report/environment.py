@@ -7,10 +7,10 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from steering import wording
-from steering.configurations import any_row, split_of, steered
 from steering.report.studies import Study
 from steering.results import Row
+from steering.tables import wording
+from steering.tables.configurations import any_row, split_of, steered
 
 _FIELDS = (
     ("model", "model"),

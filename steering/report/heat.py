@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from steering import wording
 from steering.report.studies import Study, StudyCell
 from steering.results import Row
+from steering.tables import wording
 
 #: Colours that the style sheet has for each kind of map, from the lowest value to the highest.
 STEPS = 10

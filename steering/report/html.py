@@ -15,7 +15,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from steering.gate import GateReport
 from steering.profiles import Profile
 from steering.report.characters import breakable, visible
 from steering.report.content import content_of
@@ -23,6 +22,7 @@ from steering.report.drawings import Drawing, embed
 from steering.report.heat import STEPS
 from steering.report.samples import LONGEST, METHODS, SHOWN
 from steering.results import Row
+from steering.verdicts.gate import GateReport
 
 
 def render(

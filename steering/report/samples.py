@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steering import wording
 from steering.concepts import keyword_pattern
 from steering.report.studies import Study, StudyCell
 from steering.report.verdict import best_cell
 from steering.results import Row
+from steering.tables import wording
 
 #: Rollouts that are shown: the first.
 SHOWN = 8

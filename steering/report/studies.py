@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from steering import stats
 from steering.concepts import Concept
-from steering.configurations import (
+from steering.results import SAE, UNSTEERED, Row
+from steering.tables.configurations import (
     NEUTRAL_CHANGE,
     SUCCESS,
     TEST,
@@ -18,7 +19,6 @@ from steering.configurations import (
     shared,
     steered,
 )
-from steering.results import SAE, UNSTEERED, Row
 
 
 @dataclass(frozen=True)

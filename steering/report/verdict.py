@@ -8,8 +8,9 @@ from itertools import groupby
 
 import numpy as np
 
-from steering import stats, wording
+from steering import stats
 from steering.report.studies import Study, StudyCell
+from steering.tables import wording
 
 
 @dataclass(frozen=True)

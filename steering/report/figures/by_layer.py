@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from steering.configurations import NEUTRAL_CHANGE, SUCCESS, any_row
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.paper import PaperValues
 from steering.results import Row
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, any_row
 
 #: Metric of each panel, and what it is called.
 LOSSES = {

@@ -13,10 +13,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import figure as canvas
 
-from steering.errors import ResultsError
-from steering.export import table_to_csv
-from steering.files import write_file
+from steering.files import make_directory, write_file
 from steering.report.figures import style
+from steering.tables.export import table_to_csv
 
 _DOTS_PER_INCH = 200
 
@@ -62,10 +61,7 @@ def write(figure: Figure, directory: Path) -> list[Path]:
     Raises:
         ResultsError: The directory cannot be created, or a file cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"{directory}: figures cannot be written here: {error.strerror or error}") from None
+    make_directory(directory)
     contents = {**_images(figure), "csv": table_to_csv(figure.data).encode()}
     paths = []
     for ending, content in contents.items():

@@ -13,13 +13,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from steering import stats, wording
-from steering.configurations import SUCCESS
+from steering import stats
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import Comparison, Series
 from steering.report.paper import PaperValues
 from steering.results import Row
+from steering.tables import wording
+from steering.tables.configurations import SUCCESS
 
 _COLUMNS = 12
 _LEVEL = 0.05

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 from matplotlib.axes import Axes
 
-from steering import wording
 from steering.report.figures import style
 from steering.report.figures.series import Series
 from steering.report.figures.style import Look
 from steering.results import Row
+from steering.tables import wording
 
 Entry = TypeVar("Entry")
 

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from steering import wording
 from steering.report.figures import style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import Comparison, Series
 from steering.results import Row
+from steering.tables import wording
 
 _CHANGED = "one_word_changed"
 _LONGEST_WORD = 12

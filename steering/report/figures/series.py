@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering.configurations import Runs, any_row, configurations, shared
 from steering.results import SAE, UNSTEERED, Row
-from steering.wording import visible
+from steering.tables.configurations import Runs, any_row, configurations, shared
+from steering.tables.wording import visible
 
 #: Metric -> row, of one cell.
 Cell = dict[str, Row]

@@ -27,7 +27,7 @@ def similarity_figure(
 
     Args:
         products: `[d_sae]`, the unnormalised product of the vector with each feature's decoder row, as
-            `steering.features.similarity` gives it.
+            `steering.sae.features.similarity` gives it.
         marked: Features whose descriptions are known. Those at the ends are named by them, and the others are marked
             where they stand; weights are not read.
         layer: Block whose output the vector and the SAE belong to.

@@ -17,7 +17,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from steering.report.figures.series import Series
-from steering.wording import visible
+from steering.tables.wording import visible
 
 #: Of every figure, inches: 900 CSS pixels.
 WIDTH = 9.375

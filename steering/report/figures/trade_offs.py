@@ -12,12 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from steering.configurations import NEUTRAL_CHANGE, SUCCESS
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
 from steering.results import Row
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS
 
 _LISTED = 18
 

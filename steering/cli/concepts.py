@@ -1,0 +1,163 @@
+"""`steering concept`: have a concept's pairs written, check them, and see which concepts there are."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from steering import progress
+from steering.activation_cache import ActivationCache
+from steering.activations import ContrastActivations, capture_pairs
+from steering.cli.options import Device, Dtype, load_model, parse_layers
+from steering.concept_writing.briefs import ConceptBrief, concept_brief
+from steering.concept_writing.chat import ChatClient
+from steering.concept_writing.checks import check_concept_files
+from steering.concept_writing.endpoints import KEY_VARIABLE, chat_endpoint
+from steering.concept_writing.files import read_concept_files
+from steering.concept_writing.prediction import LIMITS, predict, prediction_table, sentences
+from steering.concept_writing.writing import Order, generate
+from steering.concepts import Concept, ContrastPair, builtin_concepts, concept_directory, load_concept
+from steering.files import read_toml
+from steering.models.checks import check_layers
+from steering.tables.cells import to_text
+from steering.tables.wording import visible
+
+app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True)
+
+_WIDTH = 120
+
+Reference = Annotated[str, typer.Argument(metavar="CONCEPT", help="Built-in concept or a directory with concept.toml.")]
+Words = Annotated[list[str] | None, typer.Option(help="Success word of that side; repeatable.")]
+Prompts = Annotated[list[str] | None, typer.Option(help="As in concept.toml; repeatable.")]
+
+
+@app.command("generate")
+def generate_concept(
+    output: Annotated[Path, typer.Option(help="Directory of the new concept; a second start goes on there.")],
+    describe: Annotated[str, typer.Option(help="What the contrast is, in a sentence.")] = "",
+    positive: Annotated[str, typer.Option(help="What continuations to steer towards are like.")] = "",
+    negative: Annotated[str, typer.Option(help="What the other continuations are like.")] = "",
+    brief: Annotated[Path | None, typer.Option(help="TOML file with all of this; options win over it.")] = None,
+    name: Annotated[str, typer.Option(help="Of the concept; the directory's name by default.")] = "",
+    licence: Annotated[str, typer.Option(help="SPDX identifier or a sentence.")] = "",
+    positive_keyword: Words = None,
+    negative_keyword: Words = None,
+    rollout_prompt: Prompts = None,
+    one_word_prompt: Prompts = None,
+    development_prompt: Prompts = None,
+    pairs: Annotated[int, typer.Option(help="How many; a seventh of them is for the test.")] = 350,
+    stories: Annotated[int, typer.Option(help="How many to ask for at a time.")] = 3,
+    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible server.")] = "https://api.openai.com/v1",
+    model: Annotated[str, typer.Option(help="Name of the chat model there.")] = "gpt-4-turbo",
+    key_variable: Annotated[str, typer.Option(help="Variable of the environment with the key.")] = KEY_VARIABLE,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without an answer before another attempt.")] = 120.0,
+) -> None:
+    """Have a chat model write the pairs of a concept, after the prompt of the paper."""
+    given: dict[str, Any] = {
+        "description": describe,
+        "positive": positive,
+        "negative": negative,
+        "name": name,
+        "licence": licence,
+        "rollout_prompts": rollout_prompt,
+        "one_word_prompts": one_word_prompt,
+        "development_prompts": development_prompt,
+        "keywords": _sides(positive_keyword, negative_keyword),
+    }
+    order = Order(_brief(brief, given, output), model, output, pairs, stories)
+    opened = chat_endpoint(endpoint, model, os.environ, key_variable)
+    reporter = progress.for_log()
+    try:
+        with ChatClient(opened, lambda text: reporter.note(visible(text)), timeout) as client:
+            concept, tally = generate(order, client, reporter)
+    except KeyboardInterrupt as error:
+        typer.echo(f"\n{error}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{output}: {len(concept.generation)} + {len(concept.test)} pairs from {tally.replies} replies")
+    for line in tally.lines():
+        typer.echo(f"refused: {line}")
+    typer.echo("Read them before you use them, then: steering concept check " + str(output))
+
+
+@app.command()
+def check(
+    concept: Reference,
+    model: Annotated[
+        str,
+        typer.Option(help="Predict by this model at which layers steering is worth a try: 'embedded', a directory …"),
+    ] = "",
+    layers: Annotated[str, typer.Option(help="Blocks, for instance 8,20; by default all.")] = "",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Say all that is wrong with a concept; exit status 1 if it cannot be used."""
+    wanted = parse_layers(layers) if layers else None
+    files = read_concept_files(concept_directory(concept))
+    findings = check_concept_files(files)
+    for finding in findings:
+        typer.echo(visible(f"{'fault' if finding.is_fault else 'warning'}: {finding.place}: {finding.message}"))
+    counts = Counter(finding.is_fault for finding in findings)
+    typer.echo(f"{counts[True]} faults, {counts[False]} warnings")
+    if files.concept is None:
+        raise typer.Exit(1)
+    if model:
+        _predict(files.concept, model, wanted, dtype, device)
+
+
+@app.command("list")
+def list_concepts() -> None:
+    """List the built-in concepts."""
+    for name in builtin_concepts():
+        typer.echo(f"{name}: {load_concept(name).description}")
+
+
+@app.command()
+def show(concept: Reference, pairs: Annotated[int, typer.Option(min=0, help="How many pairs to show.")] = 2) -> None:
+    """Show what a concept says and some of its pairs."""
+    found = load_concept(concept)
+    for key in ("name", "description", "licence", "source"):
+        typer.echo(f"{key + ':':<13}{visible(getattr(found, key))}")
+    for key in ("rollout_prompts", "one_word_prompts", "development_prompts"):
+        prompts = getattr(found, key)
+        first = f", the first: {prompts[0]}" if prompts else ""
+        typer.echo(visible(f"{key.replace('_', ' ')}: {len(prompts)}{first}"))
+    for side in ("positive", "negative"):
+        typer.echo(visible(f"{side} keywords: {', '.join(getattr(found.keywords, side))}"))
+    typer.echo(f"{len(found.generation)} generation pairs, {len(found.test)} test pairs")
+    for pair in found.generation[:pairs]:
+        typer.echo(visible(f"{pair.id}: {pair.prompt}"))
+        typer.echo(visible(f"  positive: {pair.positive}"))
+        typer.echo(visible(f"  negative: {pair.negative}"))
+
+
+def _sides(positive: list[str] | None, negative: list[str] | None) -> dict[str, list[str]]:
+    given = {"positive": positive, "negative": negative}
+    return {side: keywords for side, keywords in given.items() if keywords}
+
+
+def _brief(path: Path | None, given: dict[str, Any], output: Path) -> ConceptBrief:
+    """What the file says, with the options that were given in its place."""
+    table = read_toml(path) if path else {}
+    table |= {key: value for key, value in given.items() if value}
+    return concept_brief({"name": output.resolve().name} | table, str(path) if path else "brief")
+
+
+def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dtype: str, device: str) -> None:
+    model = load_model(reference, dtype, device)
+    chosen = tuple(range(model.layer_count)) if layers is None else tuple(layers)
+    check_layers(chosen, model.layer_count, model.name)
+
+    def capture(pairs: Sequence[ContrastPair]) -> ContrastActivations:
+        reporter, cache = progress.for_terminal(), ActivationCache()
+        return capture_pairs(model, pairs, chosen, concept.name, progress=reporter, cache=cache)
+
+    predictions = predict(capture(concept.generation), capture(concept.test))
+    typer.echo(to_text(prediction_table(predictions), _WIDTH), nl=False)
+    for sentence in (*sentences(predictions), LIMITS):
+        typer.echo(textwrap.fill(sentence, _WIDTH))

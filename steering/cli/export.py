@@ -1,0 +1,103 @@
+"""`steering export`: results in the formats that people and other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering.cli.options import parse_layers
+from steering.errors import ResultsError
+from steering.files import write_file
+from steering.results import Row, load_rows
+from steering.tables import export, trackers
+from steering.tables.row_filters import RowFilter
+
+
+class Format(StrEnum):
+    """Formats of `steering export`."""
+
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+    parquet = "parquet"
+    json = "json"
+    bencher = "bencher"
+    benchmark_smaller = "benchmark-smaller"
+    benchmark_bigger = "benchmark-bigger"
+
+
+_Write = Callable[[Sequence[Row]], str | bytes]
+_PIVOTS: dict[Format, Callable[[Sequence[Row], str], str | bytes]] = {
+    Format.csv: export.pivot_to_csv,
+    Format.markdown: export.pivot_to_markdown,
+    Format.latex: export.pivot_to_latex,
+    Format.parquet: export.pivot_to_parquet,
+}
+_VALUES: dict[Format, _Write] = {
+    Format.csv: export.to_csv,
+    Format.parquet: export.to_parquet,
+    Format.json: export.to_json,
+    Format.bencher: trackers.to_bencher,
+    Format.benchmark_smaller: partial(trackers.to_benchmark_action, better="smaller"),
+    Format.benchmark_bigger: partial(trackers.to_benchmark_action, better="bigger"),
+}
+_TABLES: dict[Format, Callable[[Sequence[Row], Sequence[Row]], str]] = {
+    Format.markdown: export.to_markdown,
+    Format.latex: export.to_latex,
+}
+
+
+def export_results(
+    results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="markdown, latex: the tables. csv: every value. parquet, json: items and texts, too. bencher, "
+            "benchmark-smaller, benchmark-bigger: for Bencher and github-action-benchmark.",
+        ),
+    ] = Format.markdown,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here instead of to standard output.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only these methods, with commas or given again.")] = None,
+    layers: Annotated[str, typer.Option(help="Only these blocks, for instance 8,20, and the unsteered run.")] = "",
+    metric: Annotated[list[str] | None, typer.Option(help="Only these metrics, with commas or given again.")] = None,
+    run: Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")] = "all",
+    pivot: Annotated[
+        str, typer.Option(metavar="METRIC", help="One metric, layers by methods (csv, markdown, latex, parquet).")
+    ] = "",
+) -> None:
+    """Print or write what was measured: tables for people, or values for other programs."""
+    if form is Format.parquet and output is None:
+        raise ResultsError("--format parquet is no text: name a file with --output")
+    if pivot and form not in _PIVOTS:
+        raise ResultsError(f"--pivot makes a table, and --format {form} holds none; choose {', '.join(_PIVOTS)}")
+    rows = load_rows(results)
+    if not rows:
+        raise ResultsError(f"{results}: no results in it yet")
+    chosen = parse_layers(layers) if layers else ()
+    wanted = RowFilter(_names(method), chosen, _names(metric), run).apply(rows)
+    if not wanted:
+        raise ResultsError(f"{results}: no row has all of what --method, --layers, --metric and --run ask for")
+    content = _content(form, wanted, rows, pivot)
+    if output is None:
+        typer.echo(content, nl=False)
+    else:
+        write_file(output, content.encode() if isinstance(content, str) else content)
+
+
+def _names(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Names from options that were given several times, or with commas."""
+    return tuple(name.strip() for text in given or () for name in text.split(",") if name.strip())
+
+
+def _content(form: Format, wanted: Sequence[Row], rows: Sequence[Row], pivot: str) -> str | bytes:
+    if pivot:
+        return _PIVOTS[form](wanted, pivot)
+    return _TABLES[form](wanted, rows) if form in _TABLES else _VALUES[form](wanted)

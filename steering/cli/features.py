@@ -1,0 +1,241 @@
+"""`steering features`: what SAE features mean, which of them a concept moves, and which are like a vector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from steering import progress
+from steering.activation_cache import ActivationCache
+from steering.activations import ContrastActivations, FeatureReader, capture_pairs
+from steering.cli.options import Device, Dtype, Model, load_model
+from steering.concepts import Concept, load_concept
+from steering.errors import DataError, SaeError, VectorError
+from steering.files import read_text, read_toml
+from steering.methods import construct, create_method
+from steering.models.language_model import LanguageModel
+from steering.neutral import load_neutral
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.feature_activity import read_activity
+from steering.sae.features import Descriptions, logit_lens, similarity
+from steering.sae.library import SaeLibrary, open_library
+from steering.tables.cells import to_text
+from steering.vectors import SteeringVector, load_vector
+
+app = typer.Typer(help="What SAE features mean, and what they have to do with a concept.", no_args_is_help=True)
+
+Layer = Annotated[int, typer.Option(help="Block whose output the SAE reads, from 0.")]
+Saes = Annotated[str, typer.Option(help="'embedded', a directory in SAELens's format, or a SAELens release.")]
+DescriptionsFile = Annotated[
+    str, typer.Option(metavar="FILE", help="JSON Lines file that describes the features, Neuronpedia's too.")
+]
+ConceptName = Annotated[str, typer.Option(help="Built-in concept or a directory with concept.toml.")]
+Toward = Annotated[str, typer.Option(help="Side of the concept to steer towards: positive or negative.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_WIDTH = 160
+_LENS_TOKENS = 10
+_AROUND = 12
+
+
+@app.command()
+def search(
+    keywords: Annotated[list[str], typer.Argument(help="Whole words to find in the descriptions.")],
+    layer: Layer,
+    saes: Saes = "embedded",
+    descriptions: DescriptionsFile = "",
+    as_json: AsJson = False,
+) -> None:
+    """Find features by words in their descriptions."""
+    library = open_library(saes, descriptions)
+    known = library.describe(library.load(layer, torch.device("cpu")))
+    _print([{"feature": feature, "description": known[feature]} for feature in known.search(keywords)], as_json)
+
+
+@app.command()
+def show(
+    feature: Annotated[int, typer.Argument(help="Number of the feature.")],
+    layer: Layer,
+    model: Model = "embedded",
+    saes: Saes = "embedded",
+    descriptions: DescriptionsFile = "",
+    text: Annotated[str, typer.Option(help="Neutral set or JSON Lines file to look for activations in.")] = "embedded",
+    documents: Annotated[int, typer.Option(help="How many of its documents to read.")] = 256,
+    contexts: Annotated[int, typer.Option(help="How many contexts to show.")] = 8,
+    as_json: AsJson = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Show one feature: its description, the tokens that it promotes and demotes, and where it fires most in a text."""
+    read = load_neutral(text, documents).documents
+    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+    sae = opened.sae
+    if not 0 <= feature < sae.d_sae:
+        raise SaeError(f"feature {feature}: SAE {sae.name} has the features 0 to {sae.d_sae - 1}")
+    tokenizer = opened.model.tokenizer
+    rows = [tokenizer(document)["input_ids"][:256] for document in read]
+    activity = read_activity(opened.model, [sae], rows, contexts, progress.for_terminal())[layer]
+    effect = next(logit_lens(opened.model, sae.decoder[feature : feature + 1], _LENS_TOKENS))
+    found = [
+        {"activation": round(value, 2), "context": _context(tokenizer, rows[row], position)}
+        for row, position, value in activity.places(feature)
+    ]
+    entry = {
+        "feature": feature,
+        "layer": layer,
+        "hook_name": sae.hook_name,
+        "description": opened.descriptions[feature],
+        "promotes": list(effect.promoted),
+        "demotes": list(effect.demoted),
+        "frequency": float(activity.fired[feature]) / activity.tokens,
+        "contexts": found,
+    }
+    if as_json:
+        typer.echo(json.dumps(entry, ensure_ascii=False, indent=1))
+        return
+    for key in ("feature", "layer", "hook_name", "description"):
+        typer.echo(f"{key + ':':<13}{entry[key]}")
+    for key in ("promotes", "demotes"):
+        typer.echo(f"{key + ':':<13}{' '.join(map(repr, entry[key]))}")  # type: ignore[call-overload]
+    typer.echo(f"{'fires on:':<13}{entry['frequency']:.3%} of {activity.tokens} tokens of {text}")
+    _print(found, as_json=False)
+
+
+@app.command()
+def changed(
+    layer: Layer,
+    method: Annotated[str, typer.Option(help="feature_delta, or hand_crafted with the concept's keywords.")] = (
+        "feature_delta"
+    ),
+    parameters: Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")] = "{}",
+    top: Annotated[int, typer.Option(help="How many features to show.")] = 20,
+    concept: ConceptName = "gender",
+    toward: Toward = "positive",
+    model: Model = "embedded",
+    saes: Saes = "embedded",
+    descriptions: DescriptionsFile = "",
+    as_json: AsJson = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """List the features that a concept changes most, with their weights (the paper's Tables II and III)."""
+    chosen: Any = create_method(method, parse_parameters(parameters))
+    if not hasattr(chosen, "weights"):
+        raise DataError(f"method {method!r} decodes no features; choose feature_delta or hand_crafted")
+    contrasted = _concept(concept, toward)
+    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+    weights = chosen.weights(opened.capture(contrasted), layer)
+    heaviest = weights.abs().argsort(descending=True, stable=True)[:top].tolist()
+    entries = [
+        {"feature": feature, "weight": round(float(weights[feature]), 4), "description": opened.descriptions[feature]}
+        for feature in heaviest
+        if weights[feature] != 0
+    ]
+    _print(entries, as_json)
+
+
+@app.command()
+def similar(
+    layer: Layer,
+    vector: Annotated[
+        Path | None, typer.Option(help="A vector's safetensors file; by default the mean difference of the concept.")
+    ] = None,
+    concept: ConceptName = "gender",
+    toward: Toward = "positive",
+    model: Model = "embedded",
+    saes: Saes = "embedded",
+    descriptions: DescriptionsFile = "",
+    as_json: AsJson = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """List the 0.1 % of features most and least like a vector, by the product W_dec @ v (the paper's Fig. 7)."""
+    given = load_vector(vector) if vector else None
+    if given and given.layer != layer:
+        raise VectorError(f"{vector}: its layer is {given.layer}, and --layer is {layer}; they must be the same")
+    contrasted = _concept(concept, toward)
+    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+    found = similarity(opened.sae, given or opened.mean_difference(contrasted))
+    entries = [
+        {
+            "feature": feature,
+            "product": round(float(found.products[feature]), 3),
+            "description": opened.descriptions[feature],
+        }
+        for feature in (*found.top, *reversed(found.bottom))
+    ]
+    _print(entries, as_json)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A model with the SAE of one layer."""
+
+    model: LanguageModel
+    library: SaeLibrary
+    sae: SparseAutoencoder
+    descriptions: Descriptions
+
+    @classmethod
+    def load(cls, model: str, saes: str, descriptions: str, layer: int, dtype: str, device: str) -> _Opened:
+        """Open both; what can be found wrong without the model, which takes long to load, is found before."""
+        library = open_library(saes, descriptions)
+        library.require(layer)
+        loaded = load_model(model, dtype, device)
+        sae = library.load(layer, loaded.device)
+        sae.check_fits(loaded.name, loaded.d_model, loaded.layer_count)
+        return cls(loaded, library, sae, library.describe(sae))
+
+    def capture(self, concept: Concept) -> ContrastActivations:
+        reader = FeatureReader([(self.sae, self.descriptions)], concept.feature_keywords)
+        reporter, cache = progress.for_terminal(), ActivationCache()
+        pairs, layers = concept.generation, [self.sae.layer]
+        return capture_pairs(self.model, pairs, layers, concept.name, reader=reader, progress=reporter, cache=cache)
+
+    def mean_difference(self, concept: Concept) -> SteeringVector:
+        return construct("mean_difference", {}, self.capture(concept), self.sae.layer)
+
+
+def _concept(reference: str, toward: str) -> Concept:
+    return load_concept(reference, toward)  # type: ignore[arg-type]  # it refuses other sides
+
+
+def parse_parameters(text: str) -> dict[str, Any]:
+    """Parameters of a method, as a JSON object or from a .json or .toml file.
+
+    Raises:
+        DataError: It is neither.
+    """
+    try:
+        if text.endswith(".toml"):
+            parsed = json.loads(json.dumps(read_toml(Path(text))))
+        else:
+            parsed = json.loads(read_text(Path(text)) if text.endswith(".json") else text)
+    except TypeError as error:  # TOML has dates, JSON and methods have none
+        raise DataError(f"--parameters {text!r}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"--parameters {text!r}: not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise DataError(f"--parameters {text!r}: a JSON object is required")
+    return parsed
+
+
+def _context(tokenizer: Any, row: Sequence[int], position: int) -> str:
+    """The token in its context, marked."""
+    before = tokenizer.decode(row[max(0, position - _AROUND) : position])
+    after = tokenizer.decode(row[position + 1 : position + 1 + _AROUND // 2])
+    return f"{before}«{tokenizer.decode([row[position]])}»{after}".replace("\n", " ")
+
+
+def _print(entries: Sequence[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(list(entries), ensure_ascii=False, indent=1))
+    elif entries:
+        table = [list(entries[0]), *([str(value) for value in entry.values()] for entry in entries)]
+        typer.echo(to_text(table, _WIDTH), nl=False)

@@ -1,0 +1,212 @@
+"""`steering compare`, `steering baseline` and `steering power`: regressions, and what can be seen of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering.cli.options import parse_layers
+from steering.errors import DataError, ResultsError, SchemaError, UnknownNameError
+from steering.results import load_rows
+from steering.tables.cells import to_text
+from steering.tables.export import markdown_table
+from steering.verdicts import gate_tables
+from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
+from steering.verdicts.gate import compare as compare_with
+from steering.verdicts.promotion import changes, promote
+
+app = typer.Typer(help="Write and show what later runs are compared with.", no_args_is_help=True)
+
+_WIDTH = 200
+_METRICS = ", ".join(metric.name for metric in GATED)
+
+
+class Layout(StrEnum):
+    """How tables are printed."""
+
+    text = "text"
+    markdown = "markdown"
+
+
+class ReportFormat(StrEnum):
+    """How a comparison is printed."""
+
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+
+
+Results = Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")]
+Layers = Annotated[str | None, typer.Option(help="These blocks only, for instance 8,20.")]
+
+
+def compare(
+    baseline: Annotated[
+        Path, typer.Argument(help="A baseline file; or earlier results, which are taken as one without being written.")
+    ],
+    results: Results,
+    only: Annotated[str | None, typer.Option(help="These methods only, with commas.")] = None,
+    layers: Layers = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="text, markdown or json.")] = ReportFormat.text,
+) -> None:
+    """Hold results against a baseline: one verdict for each cell.
+
+    Exit status: 0 no cell is worse; 1 a cell regressed, failed or is missing; 3 a cell cannot be compared (another
+    model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits
+    with 1.
+    """
+    methods, blocks = _names(only), _blocks(layers)
+    rows = load_rows(results)
+    try:
+        held = _baseline(baseline, methods, blocks)
+    except SchemaError as error:
+        typer.echo(f"not comparable: {error}", err=True)
+        raise typer.Exit(3) from None
+    report = compare_with(held, [row for row in rows if _is_chosen(row.method, row.layer, methods, blocks)])
+    if form is ReportFormat.json:
+        typer.echo(gate_tables.to_json(report), nl=False)
+    else:
+        _print(gate_tables.verdict_table(report), Layout(form))
+        typer.echo("\n".join(gate_tables.remarks(report)))
+    raise typer.Exit(report.exit_code)
+
+
+def power(
+    rollouts: Annotated[int, typer.Option(min=1, help="Of a new run.")] = 200,
+    baseline_rollouts: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 2000,
+    cells: Annotated[int, typer.Option(min=1, help="Methods × layers that are compared.")] = 40,
+    level: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of the gate on rollouts, over all cells.")] = GATED[
+        0
+    ].level,
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of the claim to be above the unsteered run.")] = 0.01,
+    form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
+) -> None:
+    """Print what a number of rollouts can show: drops that the gate finds, and rises that a claim can be made of."""
+    typer.echo(
+        f"How probably the gate finds a drop in one of {cells} cells: {rollouts} rollouts against {baseline_rollouts} "
+        f"of the baseline, Fisher's exact test, level {level:g} over all cells.\n"
+    )
+    _print(gate_tables.drop_table(rollouts, baseline_rollouts, cells, level), form)
+    typer.echo(
+        f"\nSmallest rise above the unsteered run that is found with 80 %: {rollouts} pairs of rollouts, taken as "
+        f"independent, exact McNemar test, alpha {alpha:g}.\n"
+    )
+    _print(gate_tables.rise_table(rollouts, cells, alpha), form)
+
+
+@app.command("promote")
+def promote_results(
+    results: Results,
+    output: Annotated[Path, typer.Option(help="The baseline file; one that is there is replaced.")],
+    run: Annotated[str | None, typer.Option(help="Take the rows of this run only.")] = None,
+    methods: Annotated[str | None, typer.Option(help="These methods only, with commas.")] = None,
+    layers: Layers = None,
+    required_rollouts: Annotated[
+        int | None, typer.Option(min=1, help="Fewest that a later run needs; by default 200, or all of the baseline's.")
+    ] = None,
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A change for the worse that is put up with: METRIC=VALUE; repeatable. Of {_METRICS}."),
+    ] = None,
+) -> None:
+    """Make measured cells the baseline of later runs, and say what changes relative to the one that was there.
+
+    Controls are left out. Nothing is written where a cell failed or the results do not belong together.
+    """
+    rows = load_rows(results)
+    if run is not None:
+        runs = {row.run for row in rows}
+        if run not in runs:
+            raise UnknownNameError("run", run, runs)
+        rows = [row for row in rows if row.run == run]
+    promoted = promote(
+        rows,
+        methods=_names(methods),
+        layers=_blocks(layers),
+        required_rollouts=required_rollouts,
+        margins=dict(map(_margin, margin or [])),
+    )
+    told = _told(output, promoted)
+    write_baseline(promoted, output)
+    typer.echo("\n".join([*told, f"{output}: {len(promoted.cells)} cells"]))
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A baseline file.")],
+    form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
+) -> None:
+    """Print what a baseline holds and when a run can be compared with it."""
+    baseline = read_baseline(file)
+    for field in dataclasses.fields(baseline):
+        if field.name != "cells":
+            typer.echo(f"{field.name + ':':<20}{_shown(getattr(baseline, field.name))}")
+    typer.echo("")
+    _print(gate_tables.baseline_table(baseline), form)
+
+
+def _print(table: Sequence[Sequence[str]], form: Layout) -> None:
+    typer.echo(markdown_table(table) if form is Layout.markdown else to_text(table, _WIDTH), nl=False)
+
+
+def _shown(value: object) -> str:
+    return ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _blocks(text: str | None) -> tuple[int, ...] | None:
+    return None if text is None else parse_layers(text)
+
+
+def _margin(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise DataError(f"--margin {text!r}: give METRIC=VALUE, the value a number of at least 0; metrics: {_METRICS}")
+    return name, number
+
+
+def _is_chosen(method: str, layer: int | None, methods: list[str] | None, layers: tuple[int, ...] | None) -> bool:
+    return (methods is None or method in methods) and (layers is None or layer in layers)
+
+
+def _baseline(path: Path, methods: list[str] | None, layers: tuple[int, ...] | None) -> Baseline:
+    """The chosen cells of a baseline file, or of results that are promoted in memory."""
+    if path.is_dir() or path.suffix == ".jsonl":
+        return promote(load_rows(path), methods=methods, layers=layers)
+    held = read_baseline(path)
+    for kind, asked, known in (
+        ("method", methods, {cell.method for cell in held.cells}),
+        ("layer", layers, {cell.layer for cell in held.cells}),
+    ):
+        for name in asked or ():
+            if name not in known:
+                raise UnknownNameError(f"{kind} in {path}", str(name), map(str, known))
+    cells = tuple(cell for cell in held.cells if _is_chosen(cell.method, cell.layer, methods, layers))
+    if not cells:
+        raise ResultsError(f"{path}: holds no cell of these methods at these layers")
+    return dataclasses.replace(held, cells=cells)
+
+
+def _told(output: Path, promoted: Baseline) -> list[str]:
+    """What changes relative to the file that is there, which must be a baseline."""
+    if not output.exists():
+        return []
+    try:
+        before = read_baseline(output)
+    except SchemaError as error:
+        return [f"replaced: {error}"]
+    except ResultsError as error:
+        raise ResultsError(f"{error}. Promotion replaces baselines only: remove it, or choose another file.") from None
+    return changes(before, promoted) or ["nothing changed"]

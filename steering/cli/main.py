@@ -1,0 +1,70 @@
+"""The `steering` command."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import typer
+
+from steering.cli import concepts, export, features, gate, report, reproduce, results, sae, vectors
+from steering.concepts import builtin_concepts
+from steering.errors import SteeringError
+from steering.methods import methods
+from steering.metrics import metrics
+from steering.models import embedded
+from steering.models.families import FAMILIES
+from steering.profile_files import builtin_profiles
+
+app = typer.Typer(
+    help="Measure whether steering vectors work. The benchmark itself is run by `pytest bench`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("export")(export.export_results)
+app.command("report")(report.report)
+app.command("compare")(gate.compare)
+app.command("power")(gate.power)
+app.add_typer(gate.app, name="baseline")
+app.add_typer(sae.app, name="sae")
+app.add_typer(features.app, name="features")
+app.add_typer(vectors.app, name="vector")
+app.add_typer(concepts.app, name="concept")
+app.command("reproduce")(reproduce.reproduce)
+app.command("merge")(results.merge_results)
+
+
+@app.command()
+def fetch() -> None:
+    """Fetch and convert the embedded model, so that later runs need no network."""
+    typer.echo(embedded.ensure_embedded_model())
+
+
+@app.command("list")
+def list_names() -> None:
+    """List the profiles, concepts, methods, metrics and model families."""
+    names = {
+        "profiles": builtin_profiles(),
+        "concepts": builtin_concepts(),
+        "methods": list(methods),
+        "metrics": list(metrics),
+        "model families": sorted(FAMILIES),
+    }
+    for kind, entries in names.items():
+        typer.echo(f"{kind + ':':<16}{', '.join(entries)}")
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends with one message on standard error and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # tables hold Δ and ×, which not every console's encoding has
+    try:
+        app()
+    except SteeringError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

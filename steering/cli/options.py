@@ -1,0 +1,41 @@
+"""Options that several commands share, and reading what they were given."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from steering import progress
+from steering.errors import DataError
+from steering.models.language_model import LanguageModel
+from steering.models.loading import DtypeName
+
+Model = Annotated[str, typer.Option(help="'embedded', a directory, a GGUF file or a hub id.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str, typer.Option(help="For instance cpu, cuda or mps.")]
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Block numbers with commas between them, lowest first.
+
+    Raises:
+        DataError: Something else was given.
+    """
+    try:
+        layers = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise DataError(f"--layers {text!r}: give block numbers with commas, for instance 8,20") from None
+    if not layers or layers[0] < 0:
+        raise DataError(f"--layers {text!r}: blocks are counted from 0")
+    return layers
+
+
+def load_model(reference: str, dtype: str, device: str) -> LanguageModel:
+    """Load a model, saying so."""
+    names: tuple[DtypeName, ...] = ("auto", "float32", "bfloat16", "float16")
+    chosen = next((name for name in names if name == dtype), None)
+    if chosen is None:
+        raise DataError(f"--dtype {dtype!r}: choose one of {', '.join(names)}")
+    progress.for_log().note(f"loading model {reference} …")
+    return LanguageModel.load(reference, chosen, device)

@@ -1,0 +1,47 @@
+"""`steering report`: what was measured, as one HTML file to read and to pass on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering.errors import ResultsError
+from steering.files import write_file
+from steering.profile_files import load_profile
+from steering.results import FILE_NAME, load_rows
+from steering.verdicts.baselines import read_baseline
+from steering.verdicts.gate import compare
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The report; one that is there is replaced.")] = Path(
+        "report.html"
+    ),
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="Of the run: a name or a TOML file. Gives the level of tests, the bound of neutral loss, and keywords."
+        ),
+    ] = "",
+    gate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A baseline; shows its verdicts, and fails for none of them.")
+    ] = None,
+) -> None:
+    """Write a report: one HTML file that needs no network, with verdict, tables, figures, completions and limits."""
+    from steering.report.figures import figures_of
+    from steering.report.html import render
+
+    journal = results / FILE_NAME if results.is_dir() else results
+    if output.resolve() == journal.resolve():
+        raise ResultsError(f"--output {output} is the results themselves; name another file")
+    chosen = load_profile(profile) if profile else None
+    rows = load_rows(results)
+    if not rows:
+        raise ResultsError(f"{results}: no results in it yet")
+    compared = None if gate is None else compare(read_baseline(gate), rows)
+    page = render(rows, figures_of(rows), chosen, compared)
+    write_file(output, page.encode())
+    typer.echo(f"{output}: {len(rows)} values, {len(page.encode()) / 1e6:.1f} MB")

@@ -1,0 +1,107 @@
+"""`steering reproduce`: the paper's figures and tables from one command."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from steering import progress
+from steering.activation_cache import ActivationCache
+from steering.cli.options import Device, Dtype, load_model, parse_layers
+from steering.errors import ResultsError
+from steering.files import write_file
+from steering.models.checks import check_layers
+from steering.models.loading import layer_count
+from steering.profile_files import load_profile
+from steering.profiles import Profile, Setting
+from steering.results import Journal, Row, load_rows
+from steering.sae.library import open_library
+from steering.sweeps.plans import without_foreign_saes
+from steering.sweeps.reproduction import FeatureSimilarity, Reproduction
+
+
+def reproduce(
+    profile: Annotated[str, typer.Option(help="Built-in profile or TOML file.")] = "embedded",
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Results, figures, tables and report go here.")] = Path(
+        "reproduction"
+    ),
+    model: Annotated[str | None, typer.Option(help="Instead of the profile's: directory, GGUF file or hub id.")] = None,
+    concept: Annotated[str | None, typer.Option(help="Instead of the profile's: a name or a directory.")] = None,
+    neutral: Annotated[str | None, typer.Option(help="Instead of the profile's: a name or a JSON Lines file.")] = None,
+    saes: Annotated[str | None, typer.Option(help="Instead of the profile's: directory or SAELens release.")] = None,
+    layers: Annotated[str | None, typer.Option(metavar="N,N", help="These layers only.")] = None,
+    rollouts: Annotated[int | None, typer.Option(help="Sampled completions of each configuration.")] = None,
+    documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 64,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Measure what the paper's figures and tables show, draw them, and write the report.
+
+    What the output directory holds already is not measured again: an interrupted run goes on where it ended.
+    """
+    changes: dict[str, Any] = {
+        key: value
+        for key, value in {
+            "model": model,
+            "concept": concept,
+            "neutral": neutral,
+            "saes": saes,
+            "rollouts": rollouts,
+            "layers": parse_layers(layers) if layers else None,
+        }.items()
+        if value is not None
+    }
+    declared = load_profile(profile)
+    chosen, note = without_foreign_saes(dataclasses.replace(declared, neutral_documents=documents, **changes), declared)
+    if note:
+        typer.echo(note, err=True)
+    rows, similar = _measure(chosen, output, dtype, device)
+    for path in _write(rows, similar, chosen, output):
+        typer.echo(path)
+
+
+def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device) -> tuple[list[Row], list[FeatureSimilarity]]:
+    """Measure all studies; what can be found wrong without the model is found before it is loaded."""
+    setting = Setting.load(profile)
+    blocks = layer_count(profile.model)
+    layers = list(range(blocks)) if profile.layers is None else list(profile.layers)
+    check_layers(layers, blocks, profile.model)
+    library = open_library(profile.saes, profile.descriptions) if profile.saes else None
+    journal, reporter = Journal(output), progress.for_terminal()
+    reproduction = Reproduction(
+        setting,
+        load_model(profile.model, dtype, device),
+        journal,
+        saes=library,
+        run=f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
+        progress=reporter,
+        cache=ActivationCache(),
+    )
+    with_sae = reproduction.sae_layers(layers)
+    for study in reproduction.studies(layers):
+        reproduction.measure(study)
+    reproduction.measure_saes(with_sae)
+    return load_rows(output), reproduction.similarities(with_sae)
+
+
+def _write(rows: Sequence[Row], similar: Sequence[FeatureSimilarity], profile: Profile, output: Path) -> list[Path]:
+    """Draw and write everything; the paths, the report's first."""
+    from steering.report.figures import figures_of, similarity_figure, write
+    from steering.report.html import render
+    from steering.report.paper import PAPER
+    from steering.tables.export import to_markdown  # slow to import, as is what draws
+
+    if not rows:
+        raise ResultsError(f"{output}: nothing was measured")
+    figures = figures_of(rows, PAPER)
+    figures += [similarity_figure(each.products, each.extremes, layer=each.layer) for each in similar]
+    report, tables = output / "report.html", output / "tables.md"
+    write_file(report, render(rows, figures, profile).encode())
+    write_file(tables, to_markdown(rows).encode())
+    return [report, tables, *(path for figure in figures for path in write(figure, output / "figures"))]

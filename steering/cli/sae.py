@@ -1,0 +1,136 @@
+"""`steering sae`: train, evaluate and describe sparse autoencoders."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering import progress
+from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
+from steering.errors import SaeError
+from steering.models.tokens import TokenizedText
+from steering.sae.corpus import read_corpus, token_rows
+from steering.sae.description import describe_features
+from steering.sae.feature_activity import read_activity
+from steering.sae.features import DESCRIPTIONS_FILE, write_descriptions
+from steering.sae.library import open_library
+from steering.sae.training import Recipe, TrainingRun
+from steering.sweeps.sae_quality import held_out_quality
+from steering.tables.cells import to_text
+
+app = typer.Typer(help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True)
+
+_RECIPE = Recipe()
+_RANKS = 24
+_WIDTH = 160
+
+Corpus = Annotated[
+    list[str],
+    typer.Option(help="Files (.txt, .txt.xz, .txt.gz, .jsonl), directories of them, or a hub data set; repeatable."),
+]
+Saes = Annotated[str, typer.Argument(help="'embedded', a directory in SAELens's format, or a SAELens release.")]
+
+
+@app.command()
+def train(
+    layers: Annotated[str, typer.Option(help="Blocks to train on, for instance 8,20.")],
+    corpus: Corpus,
+    out: Annotated[Path, typer.Option(help="Where the SAEs go: one directory a layer, in SAELens's format.")],
+    work: Annotated[Path, typer.Option(help="Where activations and checkpoints are kept; a killed run goes on there.")],
+    model: Model = "embedded",
+    tokens: Annotated[int, typer.Option(help="Training tokens.")] = _RECIPE.tokens,
+    context_tokens: Annotated[int, typer.Option(help="Length of the rows that the model reads.")] = 128,
+    expansion: Annotated[int, typer.Option(help="d_sae / d_model.")] = _RECIPE.expansion,
+    k: Annotated[int, typer.Option(help="Active features on a token.")] = _RECIPE.k,
+    epochs: Annotated[int, typer.Option(help="How often each token is seen.")] = _RECIPE.epochs,
+    batch_size: Annotated[int, typer.Option(help="Tokens of a step.")] = _RECIPE.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = _RECIPE.learning_rate,
+    dead_after_tokens: Annotated[
+        int, typer.Option(help="Features silent for so long are revived.")
+    ] = _RECIPE.dead_after_tokens,
+    seed: Annotated[int, typer.Option(help="Decides rows, order and initial weights.")] = 0,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Train TopK SAEs by SAELens's trainer on the outputs of some blocks, read in one pass.
+
+    Activations take 2 × d_model bytes a token and layer in the work directory (in 16 bits). The last tenth of each
+    source is left for `steering sae evaluate`.
+    """
+    recipe = Recipe(tokens, context_tokens, expansion, k, epochs, batch_size, learning_rate, dead_after_tokens, seed)
+    chosen = parse_layers(layers)
+    reporter = progress.for_log()
+    language_model = load_model(model, dtype, device)
+    reporter.note("reading the corpus …")
+    sources = read_corpus(corpus)
+    rows = token_rows(language_model.tokenizer, sources, context_tokens)
+    run = TrainingRun(language_model, sources, rows, chosen, recipe, work, reporter)
+    store = run.capture()
+    for layer in chosen:
+        target = out / f"layer{layer}"
+        run.train(store, layer, target)
+        typer.echo(target)
+
+
+@app.command()
+def evaluate(
+    saes: Saes,
+    corpus: Corpus,
+    model: Model = "embedded",
+    tokens: Annotated[int, typer.Option(help="Held-out tokens to reconstruct.")] = 200_000,
+    loss_tokens: Annotated[int, typer.Option(help="Held-out tokens to measure losses on.")] = 25_000,
+    context_tokens: Annotated[int, typer.Option(help="Length of the rows that the model reads.")] = 128,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Measure SAEs on the held-out tenth of a corpus: variance explained, L0, dead features, loss recovered."""
+    library = open_library(saes)
+    language_model = load_model(model, dtype, device)
+    rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens)
+    held_out = rows.sample_held_out(tokens, seed=0)
+    texts = [TokenizedText(tuple(row), 1) for row in rows.sample_held_out(loss_tokens, seed=0)]
+    loaded = [library.load(layer, language_model.device) for layer in library.layers]
+    qualities = held_out_quality(language_model, loaded, held_out, texts, progress.for_log())
+    found = [asdict(quality) for quality in qualities]
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    lines = [[_shown(value) for value in entry.values()] for entry in found]
+    typer.echo(to_text([list(found[0]), *lines], _WIDTH), nl=False)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def describe(
+    saes: Annotated[str, typer.Argument(help="A directory in SAELens's format, or one that holds such directories.")],
+    corpus: Corpus,
+    model: Model = "embedded",
+    tokens: Annotated[int, typer.Option(help="Held-out tokens to look for activations in.")] = 500_000,
+    context_tokens: Annotated[int, typer.Option(help="Length of the rows that the model reads.")] = 128,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Describe each feature by the tokens that it fires on and promotes; written beside the SAE, no text is kept."""
+    library = open_library(saes)
+    if library.release:
+        raise SaeError(
+            f"SAE release {saes!r}: descriptions are written beside an SAE in a directory; load it with SAELens, "
+            "save it (`sae.save_model`), and give the directory"
+        )
+    language_model = load_model(model, dtype, device)
+    rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens).sample_held_out(tokens, seed=0)
+    loaded = [library.load(layer, language_model.device) for layer in library.layers]
+    activity = read_activity(language_model, loaded, rows, _RANKS, progress.for_log())
+    for sae in loaded:
+        path = library.directories[sae.layer] / DESCRIPTIONS_FILE
+        records = list(describe_features(language_model, sae, activity[sae.layer], rows))
+        write_descriptions(path, records)
+        typer.echo(f"{path}: {len(records)} features, {activity[sae.layer].dead_share:.1%} never fired")

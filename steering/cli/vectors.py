@@ -1,0 +1,259 @@
+"""`steering vector`: construct vectors to keep, show them, try them, and hand them to other programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steering import progress
+from steering.activation_cache import ActivationCache
+from steering.cli.features import AsJson, ConceptName, DescriptionsFile, Saes, Toward, parse_parameters
+from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
+from steering.concepts import load_concept
+from steering.errors import DataError, VectorError
+from steering.files import write_file
+from steering.methods import methods, needs_sae
+from steering.models.checks import check_interventions
+from steering.models.language_model import LanguageModel
+from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
+from steering.sae.library import open_library
+from steering.tables.cells import to_text
+from steering.tables.wording import visible
+from steering.vector_building import Recipe, build_vectors
+from steering.vector_export import to_gguf, to_lm_eval
+from steering.vectors import Intervention, SteeringVector, load_vector
+
+app = typer.Typer(help="Construct steering vectors to keep, try them, and use them elsewhere.", no_args_is_help=True)
+
+_SUFFIX = ".safetensors"
+_WIDTH = 120
+
+
+class ExportFormat(StrEnum):
+    """Formats of `steering vector export`."""
+
+    gguf = "gguf"
+    lm_eval = "lm-eval"
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What another program reads, and how it is told to."""
+
+    program: str
+    suffix: str
+    write: Callable[[Sequence[Intervention], str], bytes]
+    usage: str
+
+
+_EXPORTS = {
+    ExportFormat.gguf: _Export("llama.cpp", ".gguf", to_gguf, "llama-cli -m MODEL.gguf --control-vector {file}"),
+    ExportFormat.lm_eval: _Export(
+        "lm_eval", ".pt", to_lm_eval, "lm_eval --model steered --model_args pretrained=MODEL,steer_path={file}"
+    ),
+}
+
+VectorFile = Annotated[Path, typer.Argument(metavar="FILE", help="A vector's safetensors file.")]
+Multiplier = Annotated[float | None, typer.Option(help="Dose; by default the one that the file recommends.")]
+
+
+@app.command()
+def build(
+    method: Annotated[str, typer.Option(help="Construction method; `steering list` names them.")],
+    layers: Annotated[str, typer.Option("--layer", "--layers", help="Block, or several, for instance 8,20.")],
+    output: Annotated[
+        Path, typer.Option(help="The .safetensors file to write; of several layers, NAME-layer8.safetensors and so on.")
+    ],
+    concept: ConceptName = "gender",
+    toward: Toward = "positive",
+    model: Model = "embedded",
+    parameters: Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")] = "{}",
+    multiplier: Annotated[float | None, typer.Option(help="Dose to recommend, written into the file.")] = None,
+    saes: Saes = "embedded",
+    descriptions: DescriptionsFile = "",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Construct a vector at each of some layers from a concept's pairs, and write it with its provenance."""
+    chosen = parse_layers(layers)
+    targets = _targets(output, chosen)
+    library = open_library(saes, descriptions) if needs_sae(methods[method]) else None
+    recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier)
+    contrasted = load_concept(concept, toward)  # type: ignore[arg-type]  # it refuses other sides
+    loaded = load_model(model, dtype, device)
+    vectors = build_vectors(loaded, contrasted, recipe, progress.for_terminal(), ActivationCache())
+    for vector, target in zip(vectors, targets, strict=True):
+        vector.save(target)
+        typer.echo(f"{target}: {vector.method} at layer {vector.layer}, norm {vector.norm:.2f}")
+
+
+@app.command()
+def show(vector: VectorFile, as_json: AsJson = False) -> None:
+    """Show where a vector comes from, how long it is, and the heaviest features that it is a sum of."""
+    found = load_vector(vector)
+    entry = _described(found)
+    features = [asdict(feature) for feature in found.features]
+    if as_json:
+        typer.echo(json.dumps({**entry, "features": features}, ensure_ascii=False, indent=1))
+        return
+    for key, value in entry.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        typer.echo(f"{key.replace('_', ' ') + ':':<24}{visible(text)}")
+    if features:
+        rows = [[str(feature.feature), f"{feature.weight:.4f}", feature.description] for feature in found.features]
+        typer.echo(to_text([["feature", "weight", "description"], *rows], _WIDTH), nl=False)
+
+
+@app.command()
+def apply(
+    vector: VectorFile,
+    prompt: Annotated[str, typer.Argument(help="Text to complete.")],
+    multiplier: Multiplier = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many completions to sample.")] = 3,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each at most.")] = 40,
+    greedy: Annotated[bool, typer.Option("--greedy", help="The most probable completion, one of them.")] = False,
+    top_p: Annotated[float, typer.Option(min=1e-6, max=1, help="Nucleus to sample from.")] = 0.8,
+    temperature: Annotated[float, typer.Option(min=1e-6, help="Of sampling.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+    model: Model = "embedded",
+    as_json: AsJson = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Complete a prompt without a vector and with it, side by side, from the same random numbers."""
+    steered = _intervention(vector, multiplier)
+    loaded = load_model(model, dtype, device)
+    check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
+    if other := difference(steered.vector, loaded):
+        typer.echo(f"note: {vector}: {other}", err=True)
+    ids = loaded.tokenizer(prompt)["input_ids"]
+    if not ids:
+        raise DataError("the prompt has no token; give some text to complete")
+    rows = 1 if greedy else samples
+    sampler: Sampler = Greedy()
+    if not greedy:
+        sampler = NucleusSampler(uniform_streams(seed, rows, new_tokens), top_p, temperature)
+    interventions = [None] * rows + [steered] * rows
+    completions = loaded.generate([ids] * (2 * rows), interventions, sampler, new_tokens, progress.for_terminal())
+    texts = [str(loaded.tokenizer.decode(completion)) for completion in completions]
+    pairs = list(zip(texts[:rows], texts[rows:], strict=True))
+    if as_json:
+        entry = {
+            "prompt": prompt,
+            "multiplier": steered.multiplier,
+            "completions": [dict(zip(("unsteered", "steered"), pair, strict=True)) for pair in pairs],
+        }
+        typer.echo(json.dumps(entry, ensure_ascii=False, indent=1))
+        return
+    _print_pairs(prompt, f"{steered.vector.method}, layer {steered.vector.layer}, × {steered.multiplier:g}", pairs)
+
+
+@app.command()
+def export(
+    vectors: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Vectors' safetensors files.")],
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="gguf (llama.cpp, repeng) or lm-eval (lm-evaluation-harness).")
+    ],
+    output: Annotated[Path, typer.Option(help="The file to write: .gguf, or .pt for lm-eval.")],
+    multiplier: Multiplier = None,
+    model_type: Annotated[str, typer.Option(help="model_type of the model's config.json, for files without it.")] = "",
+) -> None:
+    """Write vectors times multipliers for another program, where scale 1 is then the dose."""
+    target = _EXPORTS[form]
+    _require_suffix(output, target.suffix)
+    interventions = [_intervention(path, multiplier) for path in vectors]
+    write_file(output, target.write(interventions, model_type))
+    for intervention in interventions:
+        vector = intervention.vector
+        typer.echo(f"{output}: {vector.method} at layer {vector.layer}, × {intervention.multiplier:g}")
+    typer.echo(f"Use it with: {target.usage.format(file=output)}")
+    typer.echo(
+        f"{target.program} adds it at all positions, generated ones too. Here the prompt's positions alone are "
+        "steered: what was measured here is not what it does there."
+    )
+
+
+def difference(vector: SteeringVector, model: LanguageModel) -> str:
+    """What is other about a model than about the one that a vector was constructed on, whose sizes it has; or ""."""
+    origin, dtype = vector.origin, str(model.dtype).removeprefix("torch.")
+    if origin.model_hash == model.hash:
+        return ""
+    if vector.model != model.name:
+        return f"constructed on model {visible(vector.model)}, applied to {model.name}: it may mean nothing there"
+    if origin.dtype and origin.dtype != dtype:
+        return f"constructed in {visible(origin.dtype)}, applied in {dtype}"
+    if origin.model_hash:
+        return f"constructed on other weights than those of the model {model.name} that is loaded"
+    return ""
+
+
+def _intervention(path: Path, multiplier: float | None) -> Intervention:
+    """A file's vector with a dose: the given one, or the file's own."""
+    vector = load_vector(path)
+    dose = vector.recommended_multiplier if multiplier is None else multiplier
+    if dose is None:
+        raise VectorError(f"{path}: it recommends no multiplier; give --multiplier")
+    return Intervention(vector, dose)
+
+
+def _targets(output: Path, layers: Sequence[int]) -> list[Path]:
+    """Files for vectors of some layers: the one that was named, or one for each layer beside it."""
+    _require_suffix(output, _SUFFIX)
+    if len(layers) == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}-layer{layer}{_SUFFIX}") for layer in layers]
+
+
+def _require_suffix(output: Path, suffix: str) -> None:
+    """Refuse a name that its reader would refuse, and a place that cannot be written, before there is work to lose."""
+    if output.suffix != suffix:
+        raise DataError(f"--output {output}: a file whose name ends in {suffix} is required")
+    if output.is_dir() or not output.parent.is_dir():
+        raise DataError(f"--output {output}: {'a directory' if output.is_dir() else 'its directory does not exist'}")
+
+
+def _described(vector: SteeringVector) -> dict[str, Any]:
+    """Provenance; what is not known is left out."""
+    known = {key: value for key, value in asdict(vector.origin).items() if value}
+    dose = vector.recommended_multiplier
+    return {
+        "method": vector.method,
+        "layer": vector.layer,
+        "d_model": len(vector.direction),
+        "norm": round(vector.norm, 4),
+        **({} if dose is None else {"recommended_multiplier": dose, "added_norm": round(abs(dose) * vector.norm, 4)}),
+        "concept": vector.concept,
+        "model": vector.model,
+        "parameters": dict(vector.parameters),
+        "vector_hash": vector.hash,
+        **known,
+    }
+
+
+def _print_pairs(prompt: str, steered: str, pairs: Sequence[tuple[str, str]]) -> None:
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns
+    table = Table(box=box.SIMPLE_HEAD, show_lines=True, expand=True, pad_edge=False)
+    table.add_column("unsteered", ratio=1, overflow="fold")
+    table.add_column(Text(visible(steered)), ratio=1, overflow="fold")
+    for texts in pairs:
+        table.add_row(*(Text(_lines(text)) for text in texts))
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    console.print(Text(f"{_lines(prompt)} …"))
+    console.print(table)
+
+
+def _lines(text: str) -> str:
+    """Text whose lines stay lines, and that moves no terminal's cursor."""
+    return "\n".join(visible(line) for line in text.strip().splitlines())

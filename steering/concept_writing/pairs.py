@@ -1,0 +1,168 @@
+"""Pairs while they are being written: which are new, and the file that keeps them until there are enough."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from steering.concept_writing.briefs import ConceptBrief
+from steering.concept_writing.replies import Story
+from steering.concepts import ContrastPair
+from steering.errors import DataError, ResultsError
+from steering.files import read_records
+from steering.phrases import normalised, similarity, words
+
+#: Of the words of two prompts; above it they tell the same story.
+NEAR_DUPLICATE = 0.6
+#: In the directory of the concept, while it is not complete.
+PARTIAL_NAME = ".partial.jsonl"
+
+_FIELDS = ("id", "prompt", "positive", "negative", "model")
+# What a pair depends on; keywords and prompts may still be chosen when the pairs have been written.
+_WRITTEN_BY = ("name", "description", "positive", "negative", "example")
+
+
+class KnownTexts:
+    """Texts of the pairs so far, to tell what is new."""
+
+    def __init__(self, pairs: Sequence[ContrastPair] = ()) -> None:
+        self._prompts: list[frozenset[str]] = []
+        self._continuations: set[str] = set()
+        for pair in pairs:
+            self.add(Story(pair.prompt, pair.positive, pair.negative))
+
+    def repeats(self, story: Story) -> bool:
+        """Whether a continuation exists but for case and punctuation, or a hook of nearly the same words."""
+        if {normalised(story.positive), normalised(story.negative)} & self._continuations:
+            return True
+        hook = frozenset(words(story.hook))
+        return any(similarity(hook, other) > NEAR_DUPLICATE for other in self._prompts)
+
+    def add(self, story: Story) -> None:
+        """Remember a story."""
+        self._prompts.append(frozenset(words(story.hook)))
+        self._continuations |= {normalised(story.positive), normalised(story.negative)}
+
+
+@dataclass(frozen=True)
+class WrittenPair:
+    """A pair, and the model that wrote it."""
+
+    pair: ContrastPair
+    model: str
+
+
+class PartialFile:
+    """Keeps pairs, each of them on disk when `append` returns. Opened by `open_partial`.
+
+    Attributes:
+        path: The file.
+        pairs: What it holds, in the order in which they were written.
+    """
+
+    def __init__(self, path: Path, pairs: Sequence[WrittenPair]) -> None:
+        self.path = path
+        self.pairs = list(pairs)
+
+    def append(self, written: WrittenPair) -> None:
+        """Keep a pair.
+
+        Raises:
+            ResultsError: It cannot be written; earlier ones are kept.
+        """
+        _append(self.path, asdict(written.pair) | {"model": written.model})
+        self.pairs.append(written)
+
+    def discard(self) -> None:
+        """Remove the file, when the concept is complete."""
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_partial(directory: Path, brief: ConceptBrief) -> Iterator[PartialFile]:
+    """Open what an earlier start has kept, or begin; no other process can at the same time.
+
+    Args:
+        directory: Where the concept is to be; created where it does not exist.
+        brief: What the pairs are written by; an earlier start must have had the same.
+
+    Raises:
+        DataError: The directory holds a concept or pairs of another brief, or another process writes there.
+        ResultsError: It cannot be written.
+    """
+    path, lock_path = directory / PARTIAL_NAME, directory / f"{PARTIAL_NAME}.lock"
+    lock = FileLock(lock_path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"{directory}: another process writes a concept there; wait for it to end") from None
+    except OSError as error:
+        raise ResultsError(f"{directory}: cannot be written: {error.strerror or error}") from None
+    try:
+        partial = _open(path, {key: value for key, value in asdict(brief).items() if key in _WRITTEN_BY})
+        try:
+            yield partial
+        finally:
+            if not partial.pairs:
+                partial.discard()
+    finally:
+        lock.release()
+        if not path.exists():
+            lock_path.unlink(missing_ok=True)
+
+
+def _open(path: Path, brief: Mapping[str, Any]) -> PartialFile:
+    _drop_unfinished_line(path)
+    if not path.exists() or path.read_bytes().count(b"\n") < 2:  # not even a pair after the brief
+        path.unlink(missing_ok=True)
+        if (path.parent / "concept.toml").exists():
+            raise DataError(f"{path.parent}: there is a concept already; choose another --output")
+        _append(path, {"brief": json.dumps(brief)})
+        return PartialFile(path, [])
+    pairs = []
+    for number, record in read_records(path, ()):
+        if number == 1:
+            _require_same(path, json.loads(str(record.get("brief", "{}"))), brief)
+            continue
+        if not all(isinstance(record.get(field), str) for field in _FIELDS):
+            raise DataError(f"{path}:{number}: not a pair with {', '.join(_FIELDS)}; remove the line")
+        pairs.append(WrittenPair(ContrastPair(*(record[field] for field in _FIELDS[:4])), record["model"]))
+    return PartialFile(path, pairs)
+
+
+def _require_same(path: Path, earlier: Mapping[str, Any], brief: Mapping[str, Any]) -> None:
+    if differing := [key for key in _WRITTEN_BY if earlier.get(key) != brief[key]]:
+        raise DataError(
+            f"{path}: begun with another brief ({', '.join(differing)}); give the same, or another --output"
+        )
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    block = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    try:
+        with path.open("ab", buffering=0) as file:
+            if file.write(block) != len(block):
+                raise OSError(0, "the disk took only a part of the data")
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}; earlier pairs are kept") from None
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut off what a killed process left of a line."""
+    try:
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,55 @@
+"""Where a model family keeps its parts: the one record that a new family needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steering.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Paths of modules inside a causal language model.
+
+    Attributes:
+        blocks: List of the blocks.
+        final_norm: Normalisation between the last block and the unembedding.
+    """
+
+    blocks: str
+    final_norm: str
+
+
+_LLAMA_LIKE = Family("model.layers", "model.norm")
+
+#: `model_type` of a Hugging Face config -> its family.
+FAMILIES: dict[str, Family] = {
+    "gemma": _LLAMA_LIKE,
+    "gemma2": _LLAMA_LIKE,
+    "gemma3_text": _LLAMA_LIKE,
+    "gpt2": Family("transformer.h", "transformer.ln_f"),
+    "gpt_neox": Family("gpt_neox.layers", "gpt_neox.final_layer_norm"),
+    "llama": _LLAMA_LIKE,
+    "mistral": _LLAMA_LIKE,
+    "opt": Family("model.decoder.layers", "model.decoder.final_layer_norm"),
+    "phi": Family("model.layers", "model.final_layernorm"),
+    "phi3": _LLAMA_LIKE,
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": _LLAMA_LIKE,
+}
+
+
+def family(model_type: str) -> Family:
+    """Return where a family keeps its parts.
+
+    Raises:
+        ModelError: The family is unknown; the message says what to add.
+    """
+    try:
+        return FAMILIES[model_type]
+    except KeyError:
+        raise ModelError(
+            f"unknown model family {model_type!r}. Known: {', '.join(FAMILIES)}. "
+            f"To add it, put one line into FAMILIES in steering/models/families.py: {model_type!r}: the paths of the "
+            "module list that holds the model's blocks and of its final norm, as `print(model)` shows them."
+        ) from None

@@ -1,0 +1,298 @@
+"""A language model that can be read and steered. The only import of nnsight.
+
+Layer k is the output of block k, counted from 0. Interventions are data, one for each row of a batch, so that different
+layers, vectors and multipliers can share one. An unsteered row is a row without an intervention, in the same code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from nnsight import TransformersModel
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+
+from steering.errors import NonFiniteError
+from steering.models.attention import use_matrix_products
+from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
+from steering.models.checks import check_interventions, check_layers, check_lengths
+from steering.models.decoding import Ended, Limits, Prefix, decode, filled_up
+from steering.models.edits import additions
+from steering.models.families import family
+from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
+from steering.models.machine import prepare_process
+from steering.models.sampling import Sampler
+from steering.models.tokens import end_of_text_ids
+from steering.progress import Reporter, Silent
+from steering.vectors import Intervention
+
+#: Tokens of a batch, by kind of device: where matrix products reach their full speed.
+_TOKEN_BUDGETS = {"cpu": 1024}
+_TOKEN_BUDGET = 16384
+# What caches and logits of rows that are decoded together may take; on a GPU, a part of what is free.
+_DECODING_BYTES = 1 << 30
+_DECODING_SHARE = 1 / 4
+REMEDY = "try a smaller multiplier or --dtype float32"
+
+
+@dataclass(frozen=True)
+class CapturedBatch:
+    """Residual streams of some texts.
+
+    Attributes:
+        rows: Indices of the texts in the call that captured them.
+        lengths: Tokens of each text; positions beyond are padding.
+        residuals: Layer -> `[row, pos, d_model]` in the model's dtype.
+    """
+
+    rows: tuple[int, ...]
+    lengths: tuple[int, ...]
+    residuals: dict[int, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Output of a block for a batch, from which the blocks above it can go on.
+
+    Attributes:
+        layer: The block.
+        residual: `[row, pos, d_model]`.
+    """
+
+    layer: int
+    residual: torch.Tensor
+
+
+class LanguageModel:
+    """A decoder-only language model with its tokenizer.
+
+    Args:
+        module: A Hugging Face causal language model, in evaluation mode, on its device.
+        tokenizer: A fast tokenizer.
+        name: How results call the model.
+    """
+
+    def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+        self.name = name
+        self.module = module
+        self.tokenizer = tokenizer
+        self.dtype = module.dtype
+        self.device = module.device
+        self._traced: Any = TransformersModel(module, tokenizer=tokenizer, task="text-generation")
+        self._blocks: Any = self._traced.get(family(module.config.model_type).blocks)
+        self._unembedding: Any = self._traced.get(_path_of(module, module.get_output_embeddings()))
+        self._parameters = inspect.signature(module.forward).parameters
+        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._end_ids = end_of_text_ids(module, tokenizer)
+        self.length_limit = getattr(module.config, "max_position_embeddings", None)
+        use_matrix_products(module)
+
+    @classmethod
+    def load(cls, reference: str, dtype: DtypeName = "auto", device: str = "auto") -> LanguageModel:
+        """Load a model, see `steering.models.loading.load_model`, and prepare the process to compute with it."""
+        prepare_process()
+        place = choose_device(device)
+        name, module, tokenizer = load_model(reference, place, choose_dtype(dtype, place))
+        return cls(module, tokenizer, name)
+
+    @property
+    def layer_count(self) -> int:
+        """Number of blocks."""
+        return len(self._blocks)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.module.config.hidden_size)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of a batch with which the device computes at its full speed."""
+        return _TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the weights as loaded, with their names."""
+        digest = hashlib.sha256()
+        for name, tensor in self.module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def capture(
+        self, rows: Sequence[Sequence[int]], layers: Sequence[int], progress: Reporter | None = None
+    ) -> Iterator[CapturedBatch]:
+        """Read the residual stream at several layers in one pass; blocks above the last layer are not run.
+
+        Args:
+            rows: Token ids of each text.
+            layers: Blocks whose output to read.
+            progress: Where to report.
+
+        Yields:
+            Batches of texts of similar length, until each text was in one.
+
+        Raises:
+            UnknownNameError: The model has no such layer.
+            NonFiniteError: An activation is NaN or infinite.
+        """
+        wanted = sorted(set(layers))
+        check_layers(wanted, self.layer_count, self.name)
+        lengths = [len(row) for row in rows]
+        check_lengths(lengths, self.length_limit, self.name)
+        with (progress or Silent()).work("capturing activations", len(rows)) as advance:
+            for indices in length_sorted_batches(lengths, self.token_budget):
+                batch = self.batch([rows[index] for index in indices])
+                residuals = self.outputs(batch, wanted)
+                for layer, residual in residuals.items():
+                    self._require_finite(residual[batch.mask.bool()], f"the output of block {layer} holds")
+                yield CapturedBatch(tuple(indices), tuple(lengths[index] for index in indices), residuals)
+                advance(len(indices))
+
+    def batch(self, rows: Sequence[Sequence[int]], *, multiple: int = 1) -> TokenBatch:
+        """Stack token rows on the model's device, padded on the right to a multiple of some width."""
+        return pad_right(rows, self._pad_id, multiple).to(self.device)
+
+    @torch.inference_mode()
+    def outputs(self, batch: TokenBatch, layers: Sequence[int], start: Stored | None = None) -> dict[int, torch.Tensor]:
+        """Read the outputs of some blocks.
+
+        Args:
+            batch: What to read.
+            layers: Blocks, in rising order; those above the last are not run.
+            start: The output of a block below all of them, up to which nothing is run.
+
+        Returns:
+            Layer -> `[row, pos, d_model]`.
+        """
+        residuals: dict[int, torch.Tensor] = {}
+        below = [] if start is None else [start.residual] * (start.layer + 1)
+        with self._traced.trace(**self._inputs(batch), use_cache=False) as tracer:
+            for layer, residual in enumerate(below):
+                self._blocks[layer].skip(residual)
+            for layer in layers:
+                residuals[layer] = self._blocks[layer].output.save()
+            tracer.stop()
+        return residuals
+
+    @torch.inference_mode()
+    def logits(self, batch: TokenBatch, wanted: torch.Tensor, start: Stored) -> torch.Tensor:
+        """Run the blocks above a stored output; unembed where it is wanted only.
+
+        Args:
+            batch: What the output is of.
+            wanted: `[row, pos]`, true at the positions of interest.
+            start: The output of a block.
+
+        Returns:
+            `[wanted, vocab]`, row by row.
+        """
+        indices = wanted.flatten().nonzero().squeeze(1)
+        with self._traced.trace(**self._inputs(batch), use_cache=False):
+            for layer in range(start.layer + 1):
+                self._blocks[layer].skip(start.residual)
+            final = self._unembedding.input
+            self._unembedding.input = final.flatten(0, 1)[filled_up(indices)].unsqueeze(0)
+            output = self._traced.output.save()
+        logits: torch.Tensor = output.logits
+        return logits[0, : len(indices)]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        interventions: Sequence[Intervention | None],
+        sampler: Sampler,
+        new_tokens: int,
+        progress: Reporter | None = None,
+        *,
+        ended: Ended = lambda _: False,
+    ) -> list[list[int]]:
+        """Complete prompts, steering the prompt positions and leaving the generated ones alone.
+
+        The prompts are read once, with their interventions; the cache that this leaves is then decoded by the
+        unmodified model.
+
+        Args:
+            prompts: Token ids of each row.
+            interventions: One for each row.
+            sampler: Chooses the tokens.
+            new_tokens: How many to generate at most; a row ends early at the end-of-text token.
+            progress: Where to report.
+            ended: Whether a completion, as far as it goes, need not go on.
+
+        Returns:
+            The new token ids of each row, without the end-of-text token.
+
+        Raises:
+            VectorError: A vector does not fit the model.
+            NonFiniteError: A logit is NaN or infinite.
+        """
+        check_interventions(interventions, self.layer_count, self.d_model, self.name)
+        longest = max((len(prompt) for prompt in prompts), default=0)
+        check_lengths([longest + new_tokens], self.length_limit, self.name)
+        limits = Limits(new_tokens, self._end_ids, ended)
+        chunks = range(0, len(prompts), self.rows_together(longest + new_tokens))
+        completions: list[list[int]] = []
+        with (progress or Silent()).work("generating", new_tokens * len(chunks)) as advance:
+            for first in chunks:
+                rows = range(len(prompts))[first : first + chunks.step]
+                keys = [(tuple(prompts[row]), interventions[row]) for row in rows]
+                distinct, branches = distinct_rows(keys)
+                prefix = self._prefill([keys[index] for index in distinct], longest)
+                step = self._decode_step
+                completions += decode(step, prefix, branches, rows, sampler=sampler, limits=limits, advance=advance)
+        return completions
+
+    def rows_together(self, length: int) -> int:
+        """How many rows of so many tokens are decoded together, so that their cache and logits fit into memory."""
+        config = self.module.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
+        numbers = 2 * self.layer_count * heads * width * length + config.vocab_size
+        available = _DECODING_BYTES
+        if self.device.type == "cuda":
+            available = max(available, int(torch.cuda.mem_get_info(self.device)[0] * _DECODING_SHARE))
+        return max(1, int(available // (numbers * self.dtype.itemsize)))
+
+    def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
+        """Read prompts, padded on the left to a width, each with its intervention."""
+        enough = [rows[index] for index in filled_up(torch.arange(len(rows))).tolist()]
+        batch = pad_left([prompt for prompt, _ in enough], self._pad_id, width).to(self.device)
+        steered = [intervention for _, intervention in enough]
+        edits = additions(steered, batch.mask.bool(), self.d_model, self.dtype)
+        with self._traced.trace(**self._inputs(batch), use_cache=True):
+            for layer, edit in edits:
+                self._blocks[layer].output = edit(self._blocks[layer].output)
+            self._unembedding.input = self._unembedding.input[:, -1:]
+            output = self._traced.output.save()
+        return Prefix(output.past_key_values, batch.mask, self._sampled(output.logits))
+
+    def _decode_step(self, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) -> torch.Tensor:
+        output = self.module(**self._inputs(TokenBatch(ids, mask)), past_key_values=cache, use_cache=True)
+        return self._sampled(output.logits)
+
+    def _inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
+        if "position_ids" in self._parameters:
+            inputs["position_ids"] = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -batch.ids.shape[1] :]
+        return inputs
+
+    def _sampled(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits of the last position `[row, vocab]`, where a sampler can compute."""
+        last = logits[:, -1]
+        self._require_finite(last.amax(dim=-1), "the logits hold")  # the maximum of a row that holds NaN is NaN
+        return last.cpu() if last.device.type == "mps" else last  # samplers compute in float64, MPS does not
+
+    def _require_finite(self, values: torch.Tensor, what: str) -> None:
+        if not bool(torch.isfinite(values).all()):
+            raise NonFiniteError(f"model {self.name}: {what} NaN or infinity; {REMEDY}")
+
+
+def _path_of(module: torch.nn.Module, part: torch.nn.Module) -> str:
+    return next(str(name) for name, child in module.named_modules() if child is part)

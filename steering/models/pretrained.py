@@ -1,0 +1,93 @@
+"""Reading a model and its tokenizer with transformers: safetensors and GGUF only, one message for what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub.utils.tqdm import enable_progress_bars
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from steering.errors import ModelError, first_line
+from steering.models.families import family
+
+
+def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a directory, or a hub id, in Hugging Face's format.
+
+    Raises:
+        ModelError: It does not exist, cannot be read, or holds no safetensors weights.
+    """
+    directory = Path(source)
+    if directory.is_dir() and not any(directory.glob("*.safetensors")):
+        raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
+    with quiet(), _explained(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    return model, tokenizer
+
+
+def read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a GGUF file, dequantised to float32.
+
+    Raises:
+        ModelError: The file is missing or cannot be read.
+    """
+    if not path.is_file():
+        raise ModelError(f"model {str(path)!r}: no such file")
+    with quiet(), _explained(str(path)):
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    return model, tokenizer
+
+
+def read_layer_count(source: str) -> int:
+    """Number of blocks of a model, from its configuration alone.
+
+    Raises:
+        ModelError: The configuration cannot be read, or the model is of an unknown family.
+    """
+    with quiet(), _explained(source):
+        if source.endswith(".gguf"):
+            path = Path(source)
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        else:
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    family(config.model_type)
+    return int(config.num_hidden_layers)
+
+
+@contextlib.contextmanager
+def _explained(reference: str) -> Iterator[None]:
+    """Turn whatever a loader raises into one message: their errors have no common root below `Exception`."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(
+            f"model {reference!r} cannot be loaded: {first_line(error)} "
+            "Give 'embedded', a directory with config.json, tokenizer and *.safetensors, a GGUF file, "
+            "or a hub id that this machine can reach."
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the loaders' own bars and notices away: they say nothing that a user of this project can act on."""
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if sys.stderr.isatty():  # a download can take long
+        enable_progress_bars()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""Sparse autoencoders: loading, training and describing them, and what their features mean."""

@@ -1,0 +1,116 @@
+"""Where features fire on text: how often, on which tokens, and in which contexts most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from steering.models.language_model import CapturedBatch, LanguageModel
+from steering.progress import Reporter
+from steering.sae.autoencoder import SparseAutoencoder
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureActivity:
+    """What was seen of one SAE's features.
+
+    Attributes:
+        tokens: How many tokens were read.
+        fired: On how many of them each feature was active, `[d_sae]`.
+        strongest: The largest activations of each feature, largest first, `[rank, d_sae]`; 0 where there are fewer.
+        rows: The text of each, `[rank, d_sae]`.
+        positions: The position of each in its text, `[rank, d_sae]`.
+    """
+
+    tokens: int
+    fired: torch.Tensor
+    strongest: torch.Tensor
+    rows: torch.Tensor
+    positions: torch.Tensor
+
+    @property
+    def dead_share(self) -> float:
+        """Share of the features that never fired."""
+        return float((self.fired == 0).float().mean())
+
+    def places(self, feature: int) -> list[tuple[int, int, float]]:
+        """(text, position, activation) of a feature's strongest activations, strongest first."""
+        triples = zip(
+            self.rows[:, feature].tolist(),
+            self.positions[:, feature].tolist(),
+            self.strongest[:, feature].tolist(),
+            strict=True,
+        )
+        return [triple for triple in triples if triple[2] > 0]
+
+
+def read_activity(
+    model: LanguageModel,
+    saes: Sequence[SparseAutoencoder],
+    rows: Sequence[Sequence[int]],
+    ranks: int,
+    progress: Reporter | None = None,
+) -> dict[int, FeatureActivity]:
+    """Read the activity of the features of several SAEs in one pass over some texts.
+
+    The first position of each text, an attention sink, is left out.
+
+    Args:
+        model: The model.
+        saes: One for each layer.
+        rows: Token ids of each text.
+        ranks: How many of the strongest activations to keep for each feature.
+        progress: Where to report.
+
+    Returns:
+        Layer -> activity.
+    """
+    counts = {sae.layer: _Count.empty(sae, ranks) for sae in saes}
+    for batch in model.capture(rows, [sae.layer for sae in saes], progress):
+        where = _places(batch)
+        for sae in saes:
+            residual = batch.residuals[sae.layer]
+            inside = torch.cat([residual[row, 1:length] for row, length in enumerate(batch.lengths)])
+            counts[sae.layer].add(sae.encode(inside).cpu(), where)
+    return {layer: count.result() for layer, count in counts.items()}
+
+
+def _places(batch: CapturedBatch) -> torch.Tensor:
+    """(text, position) of each token but the first of each text, `[token, 2]`."""
+    pairs = [
+        (row, position) for row, length in zip(batch.rows, batch.lengths, strict=True) for position in range(1, length)
+    ]
+    return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+
+
+@dataclass(eq=False)
+class _Count:
+    """Adds up batches."""
+
+    tokens: int
+    fired: torch.Tensor
+    strongest: torch.Tensor
+    places: torch.Tensor
+
+    @classmethod
+    def empty(cls, sae: SparseAutoencoder, ranks: int) -> _Count:
+        shape = (ranks, sae.d_sae)
+        return cls(0, torch.zeros(sae.d_sae), torch.zeros(shape), torch.zeros((*shape, 2), dtype=torch.int64))
+
+    def add(self, codes: torch.Tensor, where: torch.Tensor) -> None:
+        if len(codes) == 0:
+            return
+        ranks = len(self.strongest)
+        self.tokens += len(codes)
+        self.fired += (codes != 0).sum(dim=0)
+        values, tokens = codes.topk(min(ranks, len(codes)), dim=0)
+        kept = torch.cat([self.strongest, values])
+        places = torch.cat([self.places, where[tokens]])
+        self.strongest, order = kept.topk(ranks, dim=0)
+        self.places = places.gather(0, order.unsqueeze(2).expand(-1, -1, 2))
+
+    def result(self) -> FeatureActivity:
+        rows, positions = self.places.unbind(dim=2)
+        return FeatureActivity(self.tokens, self.fired, self.strongest, rows, positions)

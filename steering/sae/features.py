@@ -1,0 +1,187 @@
+"""What features of a sparse autoencoder mean: descriptions, keyword search, logit lens, similarity to a vector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steering.concepts import keyword_pattern
+from steering.errors import DataError, SaeError, VectorError
+from steering.files import read_records
+from steering.models.families import family
+from steering.models.language_model import LanguageModel
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.vectors import SteeringVector
+
+DESCRIPTIONS_FILE = "descriptions.jsonl"
+_EXTREME_SHARE = 0.001
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """What is known in words about the features of one SAE.
+
+    Attributes:
+        source: The file that they come from.
+        texts: Feature -> description.
+    """
+
+    source: str = "no descriptions"
+    texts: Mapping[int, str] = field(default_factory=dict)
+
+    def __getitem__(self, feature: int) -> str:
+        """Return a feature's description, or an empty string."""
+        return self.texts.get(feature, "")
+
+    def search(self, keywords: Sequence[str]) -> list[int]:
+        """Features whose description holds one of the words, whole and in any case, in order of their number.
+
+        Raises:
+            SaeError: No description holds any of them.
+        """
+        pattern = keyword_pattern(keywords)
+        found = sorted(feature for feature, text in self.texts.items() if keywords and pattern.search(text))
+        if not found:
+            raise SaeError(
+                f"no feature's description holds any of {', '.join(map(repr, keywords))} "
+                f"({len(self.texts)} descriptions in {self.source}); give other keywords, or features by number"
+            )
+        return found
+
+
+def load_descriptions(path: Path, sae: SparseAutoencoder) -> Descriptions:
+    """Read descriptions of an SAE's features from a JSON Lines file.
+
+    A line is an object with `feature` (a number) and `description`, as `steering sae describe` writes it; or a line of
+    Neuronpedia's export with `layer` (for instance "8-res-jb"), `index` and `description`, of which those of the SAE's
+    own layer are taken. Several descriptions of one feature are joined.
+
+    Raises:
+        DataError: The file is malformed; the message names file and line.
+        SaeError: It describes no feature of this SAE.
+    """
+    texts: dict[int, str] = {}
+    for number, record in read_records(path, ("description",)):
+        if "layer" in record and not _is_of(record["layer"], sae):
+            continue
+        feature = _feature_number(path, number, record)
+        if not 0 <= feature < sae.d_sae:
+            raise DataError(f"{path}:{number}: feature {feature}; SAE {sae.name} has the features 0 to {sae.d_sae - 1}")
+        known = texts.get(feature)
+        texts[feature] = f"{known}; {record['description']}" if known else record["description"]
+    if not texts:
+        raise SaeError(f"{path}: describes no feature of SAE {sae.name} ({sae.hook_name})")
+    return Descriptions(str(path), texts)
+
+
+def _feature_number(path: Path, number: int, record: Mapping[str, Any]) -> int:
+    value = record.get("feature", record.get("index"))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    raise DataError(f"{path}:{number}: 'feature' (or 'index') is {value!r}; it must be a whole number")
+
+
+def _is_of(neuronpedia_layer: object, sae: SparseAutoencoder) -> bool:
+    """Whether Neuronpedia's name of a layer is the SAE's.
+
+    Neuronpedia counts hooks as SAELens names them; in "res-jb" also the output of the last block counts as a
+    `hook_resid_pre`.
+    """
+    digits, _, series = str(neuronpedia_layer).partition("-")
+    before_a_block = sae.hook_name.endswith("hook_resid_pre") or series == "res-jb"
+    return digits == str(sae.layer + 1 if before_a_block else sae.layer)
+
+
+@dataclass(frozen=True)
+class TokenEffect:
+    """What adding a direction does to the next token, read by the logit lens.
+
+    Attributes:
+        promoted: Tokens whose logits rise most, the first most.
+        demoted: Tokens whose logits fall most.
+    """
+
+    promoted: tuple[str, ...]
+    demoted: tuple[str, ...]
+
+
+@torch.inference_mode()
+def logit_lens(model: LanguageModel, directions: torch.Tensor, count: int) -> Iterator[TokenEffect]:
+    """Put directions `[row, d_model]` through the model's final norm and unembedding (nostalgebraist, 2020).
+
+    Yields:
+        For each row the `count` tokens at either end.
+    """
+    final_norm = model.module.get_submodule(family(model.module.config.model_type).final_norm)
+    unembed: Any = model.module.get_output_embeddings()
+    for chunk in torch.split(directions, 256):
+        logits = unembed(final_norm(chunk.to(model.device, model.dtype))).float()
+        top, bottom = logits.topk(count).indices.tolist(), (-logits).topk(count).indices.tolist()
+        for promoted, demoted in zip(top, bottom, strict=True):
+            yield TokenEffect(_tokens(model, promoted), _tokens(model, demoted))
+
+
+def _tokens(model: LanguageModel, ids: Sequence[int]) -> tuple[str, ...]:
+    return tuple(str(model.tokenizer.decode([token])) for token in ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How alike a vector is to each feature: the unnormalised product W_dec @ v (the paper's Fig. 7).
+
+    Attributes:
+        products: `[d_sae]`, float32.
+        top: The 0.1 % of features with the largest products, largest first; at least one.
+        bottom: The 0.1 % with the smallest, smallest first.
+    """
+
+    products: torch.Tensor
+    top: tuple[int, ...]
+    bottom: tuple[int, ...]
+
+
+def similarity(sae: SparseAutoencoder, vector: SteeringVector) -> Similarity:
+    """Compare a vector with all features of the SAE of its layer.
+
+    Raises:
+        VectorError: The vector is for another layer or width.
+    """
+    if vector.layer != sae.layer or vector.direction.shape[0] != sae.d_model:
+        raise VectorError(
+            f"{vector.label}: layer {vector.layer}, width {vector.direction.shape[0]}; SAE {sae.name} reads layer "
+            f"{sae.layer}, width {sae.d_model}"
+        )
+    products = sae.decoder @ vector.direction.to(sae.device)
+    count = max(1, round(_EXTREME_SHARE * sae.d_sae))
+    return Similarity(products, *(tuple((sign * products).topk(count).indices.tolist()) for sign in (1, -1)))
+
+
+def compose(fires_on: Sequence[str], promoted: Sequence[str]) -> str:
+    """A description from the tokens that a feature fires on and those that it promotes."""
+    parts = [
+        f"{verb} {', '.join(words)}"
+        for verb, tokens in (("fires on", fires_on), ("promotes", promoted))
+        if (words := _distinct(tokens))
+    ]
+    return "; ".join(parts) or "never fires"
+
+
+def _distinct(tokens: Sequence[str]) -> list[str]:
+    """Tokens without the space in front, each once; what cannot be seen is shown as Python shows it."""
+    shown = (token.strip() if token.strip().isprintable() else repr(token) for token in tokens)
+    return list(dict.fromkeys(word or "␣" for word in shown))
+
+
+def write_descriptions(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, by way of a second file, so that a kill leaves the old one."""
+    scratch = path.with_suffix(".tmp")
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    scratch.write_text("".join(lines), encoding="utf-8")
+    scratch.replace(path)

@@ -1,0 +1,226 @@
+"""Training sparse autoencoders by SAELens's trainer, on activations that are read from the model once for all layers.
+
+A killed run goes on where it was: complete shards of activations and the last checkpoint of each layer are kept in the
+work directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from steering.errors import DataError
+from steering.models.language_model import LanguageModel
+from steering.progress import Reporter, Silent
+from steering.sae.activation_store import ActivationStore
+from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE, new_trainer
+from steering.sae.corpus import Source, TokenRows
+
+_SCALE_BATCHES = 16
+_CHECKPOINT_STEPS = 250
+_RECIPE_FILE = "recipe.json"
+_NEW = ".new"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        tokens: Training tokens to capture.
+        context_tokens: Length of the rows that the model reads.
+        expansion: d_sae / d_model.
+        k: Features that are active on a token.
+        epochs: How often each token is seen.
+        batch_size: Tokens of a step.
+        learning_rate: Of Adam; warmed up over 100 steps, decayed to 0 over the last third.
+        dead_after_tokens: A feature that has not fired for so long is revived by the auxiliary loss.
+        seed: Decides the choice and order of rows and the initial weights.
+    """
+
+    tokens: int = 3_000_000
+    context_tokens: int = 128
+    expansion: int = 8
+    k: int = 48
+    epochs: int = 1
+    batch_size: int = 2048
+    learning_rate: float = 2e-3
+    dead_after_tokens: int = 200_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "seed" and not (0 < value < math.inf):
+                raise DataError(f"SAE recipe: {field.name} is {value!r}; it must be above 0")
+        if self.seed < 0:
+            raise DataError(f"SAE recipe: seed is {self.seed}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training of SAEs for some layers of a model.
+
+    Attributes:
+        model: The model to read.
+        sources: The corpus; its names and hashes go into the metadata.
+        rows: Its tokens.
+        layers: Blocks whose outputs to train on.
+        recipe: How.
+        work: Directory of activations and checkpoints.
+        progress: Where to report.
+    """
+
+    model: LanguageModel
+    sources: Sequence[Source]
+    rows: TokenRows
+    layers: tuple[int, ...]
+    recipe: Recipe
+    work: Path
+    progress: Reporter = dataclasses.field(default_factory=Silent)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the activations depend on."""
+        return {
+            "model": self.model.name,
+            "model_hash": self.model.hash,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "corpus": {source.name: source.hash for source in self.sources},
+            "context_tokens": self.recipe.context_tokens,
+            "tokens": self.recipe.tokens,
+            "seed": self.recipe.seed,
+            "layers": list(self.layers),
+        }
+
+    def capture(self) -> ActivationStore:
+        """Read the activations of all layers in one pass, or what is missing of them."""
+        store = ActivationStore(self.work / "activations")
+        chosen = self.rows.sample(self.recipe.tokens, self.recipe.seed)
+        store.fill(self.model, chosen, self.layers, self.identity, self.progress)
+        return store
+
+    def train(self, store: ActivationStore, layer: int, target: Path) -> None:
+        """Train the SAE of one layer and save it in SAELens's format, in bfloat16.
+
+        Raises:
+            DataError: There are too few activations for one batch, or the disk is full.
+        """
+        recipe = self.recipe
+        steps = store.batch_count(layer, recipe.batch_size, recipe.epochs)
+        if steps == 0:
+            raise DataError(
+                f"layer {layer}: {store.token_count(layer)} activations are fewer than one batch of "
+                f"{recipe.batch_size}; give more text or a smaller batch"
+            )
+        checkpoint = self._open_checkpoint(layer)
+        trainer = new_trainer(self._settings(store, layer), steps, checkpoint, self.model.device)
+        if trainer.n_training_steps == 0:
+            _start(trainer, store, layer, recipe)
+        self._run(trainer, store, layer, steps, checkpoint)
+        trainer.sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
+        trainer.set_final_sae_metadata()
+        _save(trainer, target)
+
+    def _open_checkpoint(self, layer: int) -> Path:
+        """The directory of a layer's checkpoint, which need not exist.
+
+        Raises:
+            DataError: The checkpoint in it is of another recipe.
+        """
+        directory = self.work / f"layer{layer}-checkpoint"
+        replacement = directory.with_suffix(_NEW)
+        if not directory.is_dir() and (replacement / _RECIPE_FILE).is_file():
+            replacement.rename(directory)  # a run was killed between the two renames of `_checkpoint`
+        kept = directory / _RECIPE_FILE
+        if directory.is_dir() and kept.read_text(encoding="utf-8") != self._recipe_text:
+            raise DataError(f"{directory}: a checkpoint of another recipe; remove it, or give another work directory")
+        return directory
+
+    @property
+    def _recipe_text(self) -> str:
+        return json.dumps(dataclasses.asdict(self.recipe), sort_keys=True)
+
+    def _run(self, trainer: Any, store: ActivationStore, layer: int, steps: int, checkpoint: Path) -> None:
+        recipe, done = self.recipe, trainer.n_training_steps
+        batches = store.batches(layer, recipe.batch_size, recipe.epochs, recipe.seed, skip=done)
+        with self.progress.work(f"training layer {layer}", steps) as advance:
+            advance(done)
+            for batch in batches:
+                if trainer.n_training_steps >= steps:
+                    break
+                trainer.maybe_reset_sparsity()
+                trainer.step(batch)
+                trainer.n_training_steps += 1
+                advance()
+                if trainer.n_training_steps % _CHECKPOINT_STEPS == 0:
+                    _checkpoint(trainer, checkpoint, self._recipe_text)
+
+    def _settings(self, store: ActivationStore, layer: int) -> dict[str, Any]:
+        recipe = self.recipe
+        metadata = {
+            "model_name": self.model.name,
+            "hook_name": f"blocks.{layer}.hook_resid_post",
+            "context_size": recipe.context_tokens,
+            "prepend_bos": False,
+            "steering_bench": self.identity
+            | {"activations": store.token_count(layer), "recipe": dataclasses.asdict(recipe)},
+        }
+        return {
+            "d_in": self.model.d_model,
+            "d_sae": recipe.expansion * self.model.d_model,
+            "k": recipe.k,
+            "learning_rate": recipe.learning_rate,
+            "batch_size": recipe.batch_size,
+            "dead_after_steps": max(1, recipe.dead_after_tokens // recipe.batch_size),
+            "autocast": self.model.dtype == torch.bfloat16,
+            "seed": recipe.seed,
+            "metadata": metadata,
+        }
+
+
+@torch.no_grad()
+def _start(trainer: Any, store: ActivationStore, layer: int, recipe: Recipe) -> None:
+    """Scale activations to a mean norm of √d_model, and start the decoder's bias at their mean."""
+    batches = store.batches(layer, recipe.batch_size, 1, recipe.seed)
+    sample = torch.cat([batch for batch, _ in zip(batches, range(_SCALE_BATCHES), strict=False)])
+    trainer.activation_scaler.scaling_factor = float(sample.shape[1] ** 0.5 / sample.norm(dim=1).mean())
+    mean = trainer.activation_scaler(sample).mean(dim=0)
+    trainer.sae.b_dec.copy_(mean.to(trainer.sae.b_dec.device))
+
+
+def _checkpoint(trainer: Any, directory: Path, recipe: str) -> None:
+    """Replace the last checkpoint; a kill at any moment leaves a complete one."""
+    new, old = directory.with_suffix(_NEW), directory.with_suffix(".old")
+    shutil.rmtree(new, ignore_errors=True)
+    trainer.save_checkpoint(new.name, base_path=str(new.parent))
+    (new / _RECIPE_FILE).write_text(recipe, encoding="utf-8")  # last: where it is, the checkpoint is complete
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.is_dir():
+        directory.rename(old)
+    new.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _save(trainer: Any, target: Path) -> None:
+    """Save for inference: decoder rows of norm 1, the scaling of activations folded in, bfloat16."""
+    scratch = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    trainer.sae.save_inference_model(scratch)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(scratch / WEIGHTS_FILE).items()}
+    save_file(weights, scratch / WEIGHTS_FILE)
+    config = json.loads((scratch / CONFIG_FILE).read_text(encoding="utf-8"))
+    config |= {"dtype": "bfloat16", "device": "cpu"}
+    (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    scratch.rename(target)

@@ -1,0 +1,1 @@
+"""From cells to outcomes: constructing, measuring and recording."""

@@ -1,0 +1,151 @@
+"""From cells to interventions: activations of the concept's pairs, vectors from them, and their doses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from steering.activation_cache import ActivationCache
+from steering.activations import ContrastActivations, FeatureReader, capture_pairs
+from steering.errors import NonFiniteError, SaeError, VectorError
+from steering.methods import construct, methods, needs_sae
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import tokenize_document
+from steering.profiles import Setting
+from steering.progress import Reporter
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.features import Descriptions
+from steering.sae.library import SaeLibrary
+from steering.sweeps.cells import Cell, plans_of
+from steering.sweeps.doses import Budget, Dose, DoseFinder
+from steering.vectors import Intervention
+
+
+@dataclass(frozen=True)
+class Constructed:
+    """What a cell measures, or why there is nothing to measure.
+
+    Attributes:
+        intervention: The vector with its multiplier; None where it could not be constructed.
+        reason: Why not.
+        dose: How the multiplier was found, where it was looked for.
+        seconds: Time that it took.
+    """
+
+    intervention: Intervention | None
+    reason: str
+    dose: Dose | None
+    seconds: float
+
+
+class Constructor:
+    """Constructs the vectors of cells of one setting on one model.
+
+    Args:
+        setting: What is measured.
+        model: The model to steer.
+        cells: The cells to come: the activations of their layers are captured in one pass.
+        saes: Where the SAEs are that some methods read.
+        progress: Where to report.
+        cache: Where activations of earlier runs are, and those of this one are kept.
+
+    Attributes:
+        capture_seconds: Time that capturing took.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        model: LanguageModel,
+        cells: Sequence[Cell],
+        *,
+        saes: SaeLibrary | None,
+        progress: Reporter,
+        cache: ActivationCache | None,
+    ) -> None:
+        self.capture_seconds = 0.0
+        self._setting = setting
+        self._model = model
+        self._cells = cells
+        self._saes = saes
+        self._progress = progress
+        self._cache = cache
+
+    @cached_property
+    def activations(self) -> ContrastActivations:
+        """Activations of the concept's generation pairs at the cells' layers."""
+        concept = self._setting.concept
+        started = time.perf_counter()
+        reader = FeatureReader(self._load_saes(), concept.feature_keywords)
+        layers = sorted({cell.layer for cell in self._cells})
+        activations = capture_pairs(
+            self._model,
+            concept.generation,
+            layers,
+            concept.name,
+            reader=reader,
+            progress=self._progress,
+            cache=self._cache,
+        )
+        self.capture_seconds = time.perf_counter() - started
+        return activations
+
+    def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:
+        profile = self._setting.profile
+        layers = sorted(
+            {
+                cell.layer
+                for cell in self._cells
+                if any(needs_sae(methods[plan.method]) for plan in plans_of(profile, cell))
+            }
+        )
+        if not layers:
+            return []
+        if self._saes is None:
+            raise SaeError(f"profile {profile.name!r}: a method reads SAEs, and 'saes' names none")
+        self._progress.note("loading sparse autoencoders …")
+        loaded = [self._saes.load(layer, self._model.device) for layer in layers]
+        return [(sae, self._saes.describe(sae)) for sae in loaded]
+
+    def construct(self, cell: Cell) -> Constructed:
+        """Construct a cell's vector and give it its dose; a vector that cannot be made has a reason instead."""
+        started = time.perf_counter()
+        intervention, reason, dose = None, "", None
+        try:
+            intervention = self.intervention(cell)
+            if self._doses is not None and cell.multiplier:
+                unit = Intervention(intervention.vector, intervention.multiplier / abs(cell.multiplier))
+                dose = self._doses.find(unit)
+                intervention = Intervention(unit.vector, unit.multiplier * dose.factor)
+        except (SaeError, VectorError, NonFiniteError) as error:
+            intervention, reason = None, str(error)
+        return Constructed(intervention, reason, dose, time.perf_counter() - started)
+
+    def intervention(self, cell: Cell) -> Intervention:
+        """The cell's vector with the multiplier that its plan gives it.
+
+        Raises:
+            SaeError: The method finds no feature to use.
+            VectorError: The vector has no length, though its plan scales it to another's.
+        """
+        plan, *others = plans_of(self._setting.profile, cell)
+        vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
+        if not others:
+            return Intervention(vector, cell.multiplier)
+        other = others[-1]  # those between are themselves scaled to its norm
+        reference = construct(other.method, other.parameters, self.activations, cell.layer)
+        if vector.norm == 0:
+            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {other.name}")
+        return Intervention(vector, cell.multiplier * reference.norm / vector.norm)
+
+    @cached_property
+    def _doses(self) -> DoseFinder | None:
+        """What finds doses, where the profile has a budget."""
+        profile, development = self._setting.profile, self._setting.development
+        if profile.neutral_budget is None or development is None:
+            return None
+        limits = (profile.neutral_prompt_tokens, profile.neutral_continuation_tokens)
+        texts = [tokenize_document(self._model.tokenizer, text, *limits) for text in development.documents]
+        return DoseFinder(self._model, texts, Budget(profile.neutral_budget, profile.doses), self._progress)

@@ -1,0 +1,97 @@
+"""From scores to rows: the one place where a measurement is given the circumstances that it was made under."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steering.activations import ContrastActivations
+from steering.metrics import Score
+from steering.models.language_model import LanguageModel
+from steering.profiles import Setting
+from steering.results import UNSTEERED, Row
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sweeps.cells import Cell
+from steering.sweeps.doses import Dose
+from steering.vectors import Intervention
+
+
+def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, Any]:
+    """The fields that all rows of a run share, and those of the unsteered model."""
+    profile, concept = setting.profile, setting.concept
+    return {
+        "run": run,
+        "model": model.name,
+        "model_hash": model.hash,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "concept": concept.name,
+        "toward": concept.toward,
+        "neutral": setting.neutral.name,
+        "data_hash": setting.data_hash,
+        "method": UNSTEERED,
+        "parameters": {},
+        "layer": None,
+        "multiplier": 0.0,
+        "vector_hash": "",
+        "vector_norm": None,
+        "seed": profile.seed,
+        "measurement": profile.measurement,
+    }
+
+
+def vector_fields(intervention: Intervention, activations: ContrastActivations) -> dict[str, Any]:
+    """The fields of a row that say what was added."""
+    vector = intervention.vector
+    provenance: dict[str, Any] = {"construction": vector.method}
+    if vector.features:
+        provenance |= sae_fields(activations.features_at(vector.layer).sae)
+    return {
+        "multiplier": intervention.multiplier,
+        "parameters": dict(vector.parameters) | provenance,
+        "vector_hash": vector.hash,
+        "vector_norm": vector.norm,
+        "features": vector.features,
+    }
+
+
+def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
+    """The fields of a row that say which plan at which layer was measured."""
+    plan = setting.profile.plan(cell.method)
+    return {
+        "method": cell.method,
+        "layer": cell.layer,
+        "multiplier": cell.multiplier,
+        "parameters": dict(plan.parameters),
+        "control": plan.control,
+        "is_control": plan.name in setting.profile.controls,
+    }
+
+
+def dose_fields(setting: Setting, dose: Dose) -> dict[str, Any]:
+    """The parameters of a row whose multiplier was looked for, that say how."""
+    return {
+        "neutral_budget": setting.profile.neutral_budget,
+        "development_loss_change": dose.change,
+        "development_hash": setting.development.hash if setting.development else "",
+    }
+
+
+def sae_fields(sae: SparseAutoencoder) -> dict[str, Any]:
+    """The parameters of a row that say which SAE was read."""
+    return {"sae": sae.name, "sae_hash": sae.hash, "hook_name": sae.hook_name}
+
+
+def measured_row(common: dict[str, Any], score: Score) -> Row:
+    """The row of a score."""
+    return Row(
+        **common,
+        metric=score.metric,
+        value=score.value,
+        n=len(score.items),
+        low=score.low,
+        high=score.high,
+        p_value=score.p_value,
+        p_control=score.p_control,
+        items=tuple(score.items.tolist()),
+        texts=score.texts,
+    )

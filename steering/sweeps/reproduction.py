@@ -1,0 +1,218 @@
+"""What the paper's figures and tables need, measured as studies: sets of cells with their own doses and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from steering.activation_cache import ActivationCache
+from steering.activations import ContrastActivations, capture_pairs
+from steering.errors import DataError
+from steering.methods import construct, methods, needs_sae
+from steering.models.language_model import LanguageModel
+from steering.profiles import MethodPlan, Profile, Setting
+from steering.progress import Reporter
+from steering.results import Journal, load_rows
+from steering.sae.features import similarity
+from steering.sae.library import SaeLibrary
+from steering.sweeps.cells import Cell
+from steering.sweeps.earlier import Earlier
+from steering.sweeps.sae_quality import SaeQuality
+from steering.sweeps.sweep import Sweep
+from steering.vectors import FeatureWeight
+
+#: Doses of Fig. 6, and of Fig. 8 and 9, as parts of a plan's own multiplier.
+_LOSS_FACTORS = (-0.5, 0.5, 1.0, 1.5)
+_FEATURE_FACTORS = (0.25, 0.5, 1.0, 1.5)
+_LOSSES = ("loss_negative", "loss_neutral", "loss_positive")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cells that are measured for some of the paper's figures.
+
+    Attributes:
+        shows: Which.
+        plans: What is constructed, with the metrics that the study needs.
+        cells: What is measured.
+    """
+
+    shows: str
+    plans: tuple[MethodPlan, ...]
+    cells: tuple[Cell, ...]
+
+    @classmethod
+    def of(
+        cls,
+        shows: str,
+        plans: tuple[MethodPlan, ...],
+        measured: Sequence[MethodPlan],
+        layers: Sequence[int],
+        factors: Sequence[float],
+    ) -> Study:
+        """Some of the plans at some layers, at doses that are parts of each plan's multiplier."""
+        cells = [
+            Cell(plan.name, layer, factor * plan.multiplier)
+            for layer in layers
+            for plan in measured
+            if plan.layers is None or layer in plan.layers
+            for factor in factors
+        ]
+        return cls(shows, plans, tuple(cells))
+
+
+def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int]) -> list[Study]:
+    """The studies of a profile, in the order in which they are measured.
+
+    Args:
+        profile: Its plans of `mean_difference` and of the methods that read SAEs are what the paper is about.
+        layers: Blocks to steer at.
+        sae_layers: Those that have an SAE.
+
+    Raises:
+        DataError: The profile has no plan of `mean_difference`.
+    """
+    steering = [plan for plan in profile.methods if plan.name not in profile.controls]
+    means = [plan for plan in steering if plan.method == "mean_difference"]
+    features = [plan for plan in steering if needs_sae(methods[plan.method])]
+    if not means:
+        raise DataError(f"profile {profile.name!r}: no plan of mean_difference, which the paper's figures are about")
+    rollouts, doses = ("one_word", "rollouts"), ("rollouts", "loss_neutral", "one_word")
+    found = [
+        Study.of("Fig. 5, 11, 12, Table I", _with_controls(profile, means, rollouts), means, layers, (1.0,)),
+        Study.of("Fig. 6", _alone(means, _LOSSES), means, layers, _LOSS_FACTORS),
+        Study.of("Fig. 8, 9, Tables II, III", _alone(features, doses), features, sae_layers, _FEATURE_FACTORS),
+    ]
+    return [study for study in found if study.cells]
+
+
+def _alone(plans: Sequence[MethodPlan], metrics: tuple[str, ...]) -> tuple[MethodPlan, ...]:
+    """Plans that are measured by some metrics, without controls."""
+    return tuple(replace(plan, metrics=metrics, claimed_layers=(), control="") for plan in plans)
+
+
+def _with_controls(profile: Profile, plans: Sequence[MethodPlan], metrics: tuple[str, ...]) -> tuple[MethodPlan, ...]:
+    """Plans that are measured by some metrics, with the controls that they name."""
+    named = {plan.control for plan in plans if plan.control}
+    chosen = [*(profile.plan(name) for name in sorted(named)), *plans]
+    return tuple(replace(plan, metrics=metrics, claimed_layers=()) for plan in chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSimilarity:
+    """How alike a vector is to the features of an SAE.
+
+    Attributes:
+        layer: Of both.
+        products: `[d_sae]`, W_dec @ v.
+        extremes: The features at either end, with their products.
+    """
+
+    layer: int
+    products: np.ndarray
+    extremes: tuple[FeatureWeight, ...]
+
+
+class Reproduction:
+    """Measures the studies of a setting.
+
+    Args:
+        setting: What is measured.
+        model: The model to steer.
+        journal: Where rows go; what it holds already is not measured again.
+        saes: Where SAEs are read; None where there are none.
+        run: Identifies the run in the rows.
+        progress: Where to report.
+        cache: Where captured activations are kept.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        model: LanguageModel,
+        journal: Journal,
+        *,
+        saes: SaeLibrary | None,
+        run: str,
+        progress: Reporter,
+        cache: ActivationCache,
+    ) -> None:
+        self._setting = setting
+        self._model = model
+        self._journal = journal
+        self._saes = saes
+        self._run = run
+        self._progress = progress
+        self._cache = cache
+
+    def studies(self, layers: Sequence[int]) -> list[Study]:
+        """The studies of some layers."""
+        return studies(self._setting.profile, layers, self.sae_layers(layers))
+
+    def sae_layers(self, layers: Sequence[int]) -> list[int]:
+        """Those of some layers that have an SAE."""
+        return [layer for layer in layers if self._saes is not None and layer in self._saes.layers]
+
+    def _earlier(self) -> Earlier:
+        """What the journal holds by now: studies share the unsteered run."""
+        return Earlier(load_rows(self._journal.path))
+
+    def measure(self, study: Study) -> Sweep:
+        """Measure a study's cells; what the journal holds already is kept.
+
+        Raises:
+            SteeringError: The activations cannot be captured, or the journal cannot be written.
+        """
+        setting = replace(self._setting, profile=replace(self._setting.profile, methods=study.plans))
+        sweep = Sweep(
+            setting,
+            self._model,
+            self._journal,
+            study.cells,
+            run=self._run,
+            saes=self._saes,
+            progress=self._progress,
+            cache=self._cache,
+            earlier=self._earlier(),
+        )
+        self._progress.note(f"{study.shows}: {len(study.cells)} cells …")
+        for cell in study.cells:
+            sweep.measure(cell)
+        return sweep
+
+    def measure_saes(self, layers: Sequence[int]) -> None:
+        """Measure the quality of the SAEs of some layers."""
+        if self._saes is not None:
+            quality = SaeQuality(
+                self._setting,
+                self._model,
+                self._saes,
+                self._journal,
+                run=self._run,
+                progress=self._progress,
+                earlier=self._earlier(),
+            )
+            for layer in layers:
+                quality.measure(layer)
+
+    def similarities(self, layers: Sequence[int]) -> list[FeatureSimilarity]:
+        """How alike the mean difference is to the features of the SAEs of some layers (the paper's Fig. 7)."""
+        if self._saes is None or not layers:
+            return []
+        concept = self._setting.concept
+        activations = capture_pairs(
+            self._model, concept.generation, layers, concept.name, progress=self._progress, cache=self._cache
+        )
+        return [self._similarity(self._saes, activations, layer) for layer in layers]
+
+    def _similarity(self, saes: SaeLibrary, activations: ContrastActivations, layer: int) -> FeatureSimilarity:
+        sae = saes.load(layer, self._model.device)
+        found = similarity(sae, construct("mean_difference", {}, activations, layer))
+        descriptions, products = saes.describe(sae), found.products.float().cpu().numpy()
+        extremes = [
+            FeatureWeight(feature, float(products[feature]), descriptions[feature])
+            for feature in (*found.top, *found.bottom)
+        ]
+        return FeatureSimilarity(layer, products, tuple(extremes))

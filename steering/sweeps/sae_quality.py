@@ -1,0 +1,296 @@
+"""Quality of sparse autoencoders: how much of the residual stream, and of what the model does with it, they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from steering import stats
+from steering.errors import NonFiniteError
+from steering.metrics import Score
+from steering.models.continuation_losses import ContinuationLosses
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import TokenizedText, tokenize_document
+from steering.profiles import Setting
+from steering.progress import Reporter, Silent
+from steering.results import SAE, Journal, Row
+from steering.sae.activation_store import is_no_outlier
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.library import SaeLibrary
+from steering.sweeps.earlier import Earlier
+from steering.sweeps.records import measured_row, run_fields, sae_fields
+
+METRICS = (
+    "sae_variance_explained",
+    "sae_l0",
+    "sae_spliced_loss",
+    "sae_loss_recovered",
+    "sae_silent_features",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SaeOutcome:
+    """What was measured of one SAE.
+
+    Attributes:
+        layer: Its layer.
+        scores: Metric name -> score; empty where the measurement failed.
+        rows: What was written to the journal.
+    """
+
+    layer: int
+    scores: dict[str, Score]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Sums over the tokens of some texts.
+
+    The first token of each is left out, and so are outliers, as in training: a token whose norm is over 5 × the median
+    can hold more of the variance than a thousand others.
+
+    Attributes:
+        tokens: How many tokens of each text were kept.
+        squared_error: Of the reconstruction, for each text, float64.
+        active: Mean number of active features on a token of each text.
+        variance: Sum of squared distances of all tokens from their common mean.
+        fired: Whether each feature fired at all, `[d_sae]`.
+    """
+
+    tokens: np.ndarray
+    squared_error: np.ndarray
+    active: np.ndarray
+    variance: float
+    fired: np.ndarray
+
+
+def reconstruct(
+    model: LanguageModel,
+    saes: Sequence[SparseAutoencoder],
+    rows: Sequence[Sequence[int]],
+    progress: Reporter | None = None,
+) -> dict[int, Reconstruction]:
+    """Run the SAEs of several layers over texts of at least two tokens, in one pass; layer -> sums."""
+    sums = {sae.layer: _Sums.empty(sae, len(rows)) for sae in saes}
+    for batch in model.capture(rows, [sae.layer for sae in saes], progress):
+        for sae in saes:
+            residuals = batch.residuals[sae.layer].float()
+            inside = [residuals[index, 1:length] for index, length in enumerate(batch.lengths)]
+            kept = torch.split(is_no_outlier(torch.cat(inside)), [len(tokens) for tokens in inside])
+            for row, tokens, mask in zip(batch.rows, inside, kept, strict=True):
+                sums[sae.layer].add(sae, row, tokens[mask])
+    return {layer: total.result() for layer, total in sums.items()}
+
+
+@dataclass(eq=False)
+class _Sums:
+    """Adds up texts."""
+
+    tokens: np.ndarray
+    squared_error: np.ndarray
+    active: np.ndarray
+    fired: torch.Tensor
+    total: torch.Tensor
+    squares: float = 0.0
+
+    @classmethod
+    def empty(cls, sae: SparseAutoencoder, texts: int) -> _Sums:
+        fired, total = torch.zeros(sae.d_sae, dtype=torch.bool), torch.zeros(sae.d_model, dtype=torch.float64)
+        return cls(np.zeros(texts), np.zeros(texts), np.zeros(texts), fired, total)
+
+    def add(self, sae: SparseAutoencoder, text: int, residual: torch.Tensor) -> None:
+        codes, seen = sae.encode(residual), sae.seen(residual).double().cpu()
+        active = codes != 0
+        self.tokens[text] = len(residual)
+        self.squared_error[text] = float((residual - sae.decode(codes, residual)).double().square().sum())
+        self.active[text] = float(active.sum()) / max(1, len(residual))
+        self.fired |= active.any(dim=0).cpu()
+        self.total += seen.sum(dim=0)
+        self.squares += float(seen.square().sum())
+
+    def result(self) -> Reconstruction:
+        variance = self.squares - float(self.total.square().sum()) / self.tokens.sum()
+        return Reconstruction(self.tokens, self.squared_error, self.active, variance, self.fired.numpy())
+
+
+@dataclass(frozen=True)
+class HeldOutQuality:
+    """Quality of one SAE over many tokens, each weighted alike.
+
+    Attributes:
+        layer: Its layer.
+        d_sae: Its number of features.
+        tokens: How many were reconstructed, outliers left out.
+        variance_explained: 1 − squared error / variance.
+        l0: Mean number of active features.
+        dead_features: Share of the features that never fired.
+        loss: Cross-entropy of the model, nats per token.
+        spliced_loss: The same with the reconstruction in place of the residual stream.
+        ablated_loss: The same with zeros in its place.
+        loss_recovered: (ablated − spliced) / (ablated − clean).
+    """
+
+    layer: int
+    d_sae: int
+    tokens: int
+    variance_explained: float
+    l0: float
+    dead_features: float
+    loss: float
+    spliced_loss: float
+    ablated_loss: float
+    loss_recovered: float
+
+
+def held_out_quality(
+    model: LanguageModel,
+    saes: Sequence[SparseAutoencoder],
+    rows: Sequence[Sequence[int]],
+    texts: Sequence[TokenizedText],
+    progress: Reporter | None = None,
+) -> list[HeldOutQuality]:
+    """Measure SAEs on text that they were not trained on.
+
+    Args:
+        model: The model.
+        saes: One for each layer.
+        rows: Token ids to reconstruct.
+        texts: Texts to measure losses on.
+        progress: Where to report.
+
+    Raises:
+        SaeError: One of them does not fit the model.
+    """
+    for sae in saes:
+        sae.check_fits(model.name, model.d_model, model.layer_count)
+    weights = [len(text.ids) - text.prompt_length for text in texts]
+    found = reconstruct(model, saes, rows, progress)
+
+    def mean(losses: np.ndarray) -> float:
+        return float(np.average(losses, weights=weights))
+
+    losses = ContinuationLosses(model, texts)
+    clean = mean(losses.measure([None], progress)[0])
+    qualities = []
+    for sae in saes:
+        sums = found[sae.layer]
+        spliced = mean(losses.replaced(sae.layer, sae.reconstruct, progress))
+        ablated = mean(losses.replaced(sae.layer, torch.zeros_like, progress))
+        qualities.append(
+            HeldOutQuality(
+                layer=sae.layer,
+                d_sae=sae.d_sae,
+                tokens=int(sums.tokens.sum()),
+                variance_explained=1 - float(sums.squared_error.sum()) / sums.variance,
+                l0=float(np.average(sums.active, weights=sums.tokens)),
+                dead_features=float(1 - sums.fired.mean()),
+                loss=clean,
+                spliced_loss=spliced,
+                ablated_loss=ablated,
+                loss_recovered=(ablated - spliced) / (ablated - clean),
+            )
+        )
+    return qualities
+
+
+class SaeQuality:
+    """Measures the SAEs of a library on a setting's neutral documents.
+
+    Args:
+        setting: Its neutral documents are read.
+        model: The model that the SAEs are for.
+        library: The SAEs.
+        journal: Where rows go.
+        run: Identifies this run in the rows.
+        progress: Where to report.
+        earlier: What earlier runs measured: SAEs that are among it are not measured again, nor written.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        model: LanguageModel,
+        library: SaeLibrary,
+        journal: Journal,
+        *,
+        run: str,
+        progress: Reporter | None = None,
+        earlier: Earlier | None = None,
+    ) -> None:
+        self._setting = setting
+        self._model = model
+        self._library = library
+        self._journal = journal
+        self._run = run
+        self._progress = progress or Silent()
+        self._earlier = earlier or Earlier()
+
+    @cached_property
+    def _texts(self) -> list[TokenizedText]:
+        """The documents, cut as for the neutral loss, scored from their second token on."""
+        profile = self._setting.profile
+        limits = (profile.neutral_prompt_tokens, profile.neutral_continuation_tokens)
+        cut = [tokenize_document(self._model.tokenizer, text, *limits) for text in self._setting.neutral.documents]
+        return [TokenizedText(text.ids, 1) for text in cut]
+
+    @cached_property
+    def _losses(self) -> ContinuationLosses:
+        return ContinuationLosses(self._model, self._texts)
+
+    @cached_property
+    def _clean_losses(self) -> np.ndarray:
+        clean: np.ndarray = self._losses.measure([None], self._progress)[0]
+        return clean
+
+    def measure(self, layer: int) -> SaeOutcome:
+        """Measure the SAE of a layer and append its rows to the journal.
+
+        Raises:
+            SaeError: There is none, or it does not fit the model.
+            ResultsError: The journal cannot be written.
+        """
+        model = self._model
+        sae = self._library.load(layer, model.device)
+        sae.check_fits(model.name, model.d_model, model.layer_count)
+        common = run_fields(self._setting, model, self._run) | {
+            "method": SAE,
+            "layer": layer,
+            "parameters": sae_fields(sae) | {"centred": sae.centred, "d_sae": sae.d_sae},
+        }
+        if (kept := self._earlier.find(common, METRICS)) is not None:
+            return SaeOutcome(layer, *kept)
+        try:
+            scores = self._scores(sae)
+        except NonFiniteError as error:
+            rows = [Row(**common, metric=name, status="failed", reason=str(error)) for name in METRICS]
+            scores = {}
+        else:
+            rows = [measured_row(common, score) for score in scores.values()]
+        self._journal.append(rows)
+        return SaeOutcome(layer, scores, tuple(rows))
+
+    def _scores(self, sae: SparseAutoencoder) -> dict[str, Score]:
+        model, texts = self._model, self._texts
+        found = reconstruct(model, [sae], [text.ids for text in texts], self._progress)[sae.layer]
+        clean = self._clean_losses
+        spliced = self._losses.replaced(sae.layer, sae.reconstruct, self._progress)
+        ablated = self._losses.replaced(sae.layer, torch.zeros_like, self._progress)
+        silent = (~found.fired).astype(np.float64)
+        # Shares of a total are spread over the documents so that their mean is the ratio of the sums.
+        items = (
+            1 - len(texts) * found.squared_error / found.variance,
+            found.active,
+            spliced,
+            1 - (spliced - clean) / (ablated - clean).mean(),
+        )
+        scores = [
+            Score(name, values, *stats.mean_interval(values)) for name, values in zip(METRICS, items, strict=False)
+        ]
+        scores.append(Score(METRICS[-1], silent, *stats.proportion_interval(silent)))
+        return {score.metric: score for score in scores}

@@ -1,0 +1,237 @@
+"""From cells to outcomes: measures them beside the unsteered model, and writes down what it saw.
+
+Cells are measured together, as many as memory allows: their rollouts decode in one batch, and their losses go on from
+the same stored outputs. What is measured of a cell does not depend on the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from steering.activation_cache import ActivationCache
+from steering.activations import ContrastActivations
+from steering.metrics import Observation, Score
+from steering.models.language_model import LanguageModel
+from steering.models.machine import release_freed_memory
+from steering.models.tokens import tokenize_prompt
+from steering.profiles import Setting
+from steering.progress import Reporter, Silent
+from steering.results import Journal, Row, Status
+from steering.sae.library import SaeLibrary
+from steering.sweeps.cells import Cell, Outcome, control_of, with_controls
+from steering.sweeps.construction import Constructed, Constructor
+from steering.sweeps.earlier import Earlier
+from steering.sweeps.evaluation import Evaluation
+from steering.sweeps.records import cell_fields, dose_fields, measured_row, run_fields, vector_fields
+from steering.vectors import Intervention
+
+
+class Sweep:
+    """Measures cells of one setting on one model.
+
+    Args:
+        setting: What to measure.
+        model: The model to steer.
+        journal: Where rows go as cells end.
+        cells: The cells to come. They are measured together, and the activations of their layers captured in one pass.
+        run: Identifies this run in the rows.
+        saes: Where the SAEs are that some methods read.
+        progress: Where to report.
+        cache: Where activations of earlier runs are, and those of this one are kept.
+        earlier: What earlier runs measured: cells that are among it are not measured again, nor written.
+        most_together: How many cells are measured together at most; None for as many as memory allows.
+
+    Attributes:
+        outcomes: What was measured so far, the unsteered run first.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        model: LanguageModel,
+        journal: Journal,
+        cells: Sequence[Cell],
+        *,
+        run: str,
+        saes: SaeLibrary | None = None,
+        progress: Reporter | None = None,
+        cache: ActivationCache | None = None,
+        earlier: Earlier | None = None,
+        most_together: int | None = None,
+    ) -> None:
+        self.setting = setting
+        self.model = model
+        self.outcomes: list[Outcome] = []
+        self._journal = journal
+        self._cells = with_controls(setting.profile, cells)
+        self._run = run
+        self._progress = progress or Silent()
+        self._earlier = earlier or Earlier()
+        self._most_together = most_together
+        self._constructor = Constructor(setting, model, self._cells, saes=saes, progress=self._progress, cache=cache)
+        self._evaluation = Evaluation(setting, model, self._progress)
+        self._measured: dict[Cell, Outcome] = {}
+
+    @property
+    def activations(self) -> ContrastActivations:
+        """Activations of the concept's generation pairs at the sweep's layers."""
+        return self._constructor.activations
+
+    @property
+    def capture_seconds(self) -> float:
+        """Time that capturing the activations took."""
+        return self._constructor.capture_seconds
+
+    def intervention(self, cell: Cell) -> Intervention:
+        """The cell's vector with the multiplier that its plan gives it; see `Constructor.intervention`."""
+        return self._constructor.intervention(cell)
+
+    @cached_property
+    def unsteered(self) -> Outcome:
+        """The unsteered run: measured once, by the same code as each cell, and written first."""
+        if self._unsteered_earlier is not None:
+            return self._kept(self._unsteered_earlier)
+        started = time.perf_counter()
+        scored = self._evaluation.score(self._unsteered_observed, self._unsteered_observed, None)
+        return self._record(None, self._common(None), scored, 0.0, time.perf_counter() - started)
+
+    @cached_property
+    def _unsteered_observed(self) -> dict[str, Observation | str]:
+        if self._unsteered_earlier is not None:
+            return self._evaluation.restored(self._unsteered_earlier)
+        return self._evaluation.observe([None], [self._evaluation.chosen(None)])[0]
+
+    @cached_property
+    def _unsteered_earlier(self) -> Outcome | None:
+        return self._earlier.outcome(None, self._common(None), self._score_names(None))
+
+    def measure(self, cell: Cell) -> Outcome:
+        """Measure a cell with its neighbours in the plan, and append their rows to the journal; each is measured once.
+
+        A plan's control is measured with the cell or before. A metric that meets NaN or infinity fails with its reason
+        in the rows, and so does each metric of a vector that cannot be constructed; the rest is measured all the same.
+
+        Raises:
+            SteeringError: The activations cannot be captured, or the journal cannot be written.
+        """
+        if cell not in self._measured:
+            _ = self.unsteered, self.activations
+            self._measure_together(self._plan(cell))
+        return self._measured[cell]
+
+    def _plan(self, cell: Cell) -> list[Cell]:
+        """The cell, the controls that it needs, and as many of the cells that come after it as memory allows."""
+        profile = self.setting.profile
+        needed = with_controls(profile, [cell])
+        after = self._cells[self._cells.index(cell) + 1 :] if cell in self._cells else []
+        pending = [each for each in with_controls(profile, [cell, *after]) if each not in self._measured]
+        return pending[: max(self._together, len(needed))]
+
+    @cached_property
+    def _together(self) -> int:
+        """How many configurations' rollouts are decoded together."""
+        profile, tokenizer = self.setting.profile, self.model.tokenizer
+        prompt = max(len(tokenize_prompt(tokenizer, text)) for text in self.setting.concept.rollout_prompts)
+        fitting = max(1, self.model.rows_together(prompt + profile.new_tokens) // profile.rollouts)
+        return fitting if self._most_together is None else min(fitting, self._most_together)
+
+    def _measure_together(self, cells: Sequence[Cell]) -> None:
+        self._progress.note(f"measuring {', '.join(cell.id for cell in cells)} …")
+        constructed = {cell: self._constructor.construct(cell) for cell in cells}
+        common = {cell: self._common(cell, found) for cell, found in constructed.items()}
+        earlier = {cell: self._earlier.outcome(cell, common[cell], self._score_names(cell)) for cell in cells}
+        observed = self._observe({cell: found for cell, found in constructed.items() if earlier[cell] is None})
+        for cell, found in constructed.items():
+            needed = control_of(self.setting.profile, cell)
+            control = self._measured.get(needed) if needed else None
+            kept = earlier[cell]
+            if kept is not None:
+                self._measured[cell] = self._keep(cell, common[cell], kept, control)
+                continue
+            if cell in observed:
+                scored = self._evaluation.score(observed[cell].seen, self._unsteered_observed, control)
+                seconds = observed[cell].seconds
+            else:
+                scored, seconds = self._evaluation.failed(self._chosen(cell), found.reason), 0.0
+            self._measured[cell] = self._record(cell, common[cell], scored, found.seconds, seconds)
+        release_freed_memory()
+
+    def _observe(self, constructed: Mapping[Cell, Constructed]) -> dict[Cell, _Seen]:
+        """Observe the cells that have a vector, all together; each took an equal share of the time."""
+        present = {cell: found.intervention for cell, found in constructed.items() if found.intervention}
+        started = time.perf_counter()
+        observed = self._evaluation.observe(list(present.values()), [self._chosen(cell) for cell in present])
+        seconds = (time.perf_counter() - started) / max(1, len(present))
+        return {cell: _Seen(seen, seconds) for cell, seen in zip(present, observed, strict=True)}
+
+    def _chosen(self, cell: Cell | None) -> list[str]:
+        """The metrics of a cell."""
+        return self._evaluation.chosen(self.setting.profile.plan(cell.method).metrics if cell else None)
+
+    def _score_names(self, cell: Cell | None) -> list[str]:
+        return self._evaluation.score_names(self._chosen(cell))
+
+    def _keep(self, cell: Cell, common: dict[str, Any], outcome: Outcome, control: Outcome | None) -> Outcome:
+        """Keep an outcome of an earlier run; it is written again only if its control is another by now."""
+        scored = self._evaluation.rescored(outcome, self._chosen(cell), control)
+        rows, _ = self._rows(common, scored)
+        known = [(replace(row, run=""), replace(old, run="")) for row, old in zip(rows, outcome.rows, strict=True)]
+        if all(row.to_json() == old.to_json() for row, old in known):  # what was read back has lists for tuples
+            return self._kept(outcome)
+        return self._record(cell, common, scored, 0.0, 0.0)
+
+    def _kept(self, outcome: Outcome) -> Outcome:
+        self.outcomes.append(outcome)
+        return outcome
+
+    def _record(
+        self,
+        cell: Cell | None,
+        common: dict[str, Any],
+        scored: Mapping[str, list[Score] | str],
+        construction_seconds: float,
+        evaluation_seconds: float,
+    ) -> Outcome:
+        rows, scores = self._rows(common, scored)
+        self._journal.append(rows)
+        return self._kept(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
+
+    def _rows(
+        self, common: dict[str, Any], scored: Mapping[str, list[Score] | str]
+    ) -> tuple[list[Row], dict[str, Score]]:
+        """The rows of a cell, and its scores by name."""
+        rows: list[Row] = []
+        scores: dict[str, Score] = {}
+        for name, result in scored.items():
+            if isinstance(result, str):
+                status: Status = "skipped" if self._evaluation.skips(name) else "failed"
+                names = self._evaluation.score_names([name])
+                rows += [Row(**common, metric=each, status=status, reason=result) for each in names]
+                continue
+            for score in result:
+                scores[score.metric] = score
+                rows.append(measured_row(common, score))
+        return rows, scores
+
+    def _common(self, cell: Cell | None, constructed: Constructed | None = None) -> dict[str, Any]:
+        """The fields that all rows of a cell share."""
+        common = run_fields(self.setting, self.model, self._run)
+        if cell is not None:
+            common |= cell_fields(self.setting, cell)
+        if constructed is not None and constructed.intervention is not None:
+            common |= vector_fields(constructed.intervention, self.activations)
+        if constructed is not None and constructed.dose is not None:
+            common["parameters"] |= dose_fields(self.setting, constructed.dose)
+        return common
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the metrics saw of a cell, and the seconds that it took."""
+
+    seen: Mapping[str, Observation | str]
+    seconds: float

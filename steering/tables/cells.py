@@ -1,0 +1,178 @@
+"""Tables of what was measured, for people: lists of lines of strings, the headings first."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steering import stats
+from steering.results import SAE, UNSTEERED, Row
+from steering.tables import wording
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, Runs, any_row, configurations, shared, steered
+from steering.tables.wording import ABSENT, alignment, visible
+
+#: Columns of the summary, each a metric and its heading.
+_COLUMNS = (
+    (SUCCESS, "P(success) [95 % CI]"),
+    ("loss_change_positive", "Δ loss positive"),
+    ("loss_change_negative", "Δ loss negative"),
+    (NEUTRAL_CHANGE, "Δ loss neutral"),
+    ("one_word_changed", "words changed"),
+)
+_SAE_COLUMNS = (
+    ("sae_variance_explained", "variance explained [95 % CI]"),
+    ("sae_l0", "L0"),
+    ("sae_spliced_loss", "loss, spliced in"),
+    ("sae_loss_recovered", "loss recovered"),
+    ("sae_silent_features", "silent features"),
+)
+_FEATURES_SHOWN = 3
+
+
+def to_text(lines: Sequence[Sequence[str]], width: int) -> str:
+    """Align a table of strings, whose first line holds the headings, for a terminal of `width` columns."""
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in lines[0]:
+        left = alignment(heading) == "left"
+        table.add_column(Text(visible(heading)), justify="left" if left else "right", overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*(Text(visible(cell)) for cell in line))
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def summary(
+    rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None, among: Sequence[Row] | None = None
+) -> list[list[str]]:
+    """One line for each configuration, the unsteered one first, under a line of headings.
+
+    Intervals are at 95 %; p is one-sided and paired with the unsteered rollouts, "p control" with those of the plan's
+    control. "norm" is that of what is added: the vector's times the multiplier. A dash stands for what was not
+    measured.
+
+    Who looks at many cells finds one with a small p by chance. Where several cells that are not controls were measured
+    under the same circumstances, their p values are therefore adjusted over all of these by Holm's method (Holm 1979,
+    Scandinavian Journal of Statistics 6: 65-70), and the headings say so. Controls are no claims to be adjusted for,
+    and would only widen the family: they are left out of it, and their own p values stand in parentheses, unadjusted.
+
+    Args:
+        rows: Of one or several runs.
+        verdicts: (method, layer) -> what became of the claim; adds a last column.
+        among: All rows that were measured, where `rows` are a selection of them: what p values are adjusted over does
+            not depend on the selection. Columns of metrics that are not in the selection are left out.
+    """
+    rows = [row for row in rows if row.method != SAE]
+    among = rows if among is None else among
+    runs, p_values = Runs.of(rows), (_PValues.of(among, "p_value"), _PValues.of(among, "p_control"))
+    hidden = {row.metric for row in among} - {row.metric for row in rows}
+    columns = [(metric, heading) for metric, heading in _COLUMNS if metric not in hidden]
+    header = [*runs.heading, "method", "layer", "×", "norm"]
+    for metric, heading in columns:
+        header.append(heading)
+        if metric == SUCCESS:
+            header += [values.heading for values in p_values]
+    lines = [[*header, *([] if verdicts is None else ["claim"])]]
+    for metrics in configurations(rows):
+        row = any_row(metrics)
+        line = [*runs.cell(row), *_dose(row)]
+        for metric, _ in columns:
+            line += _measured(row, metric, metrics.get(metric), p_values)
+        if verdicts is not None:
+            line.append("" if row.layer is None else verdicts.get((row.method, row.layer), ""))
+        lines.append(line)
+    return lines
+
+
+@dataclass(frozen=True)
+class _PValues:
+    """The p values of a column.
+
+    Attributes:
+        field: Of a row.
+        adjusted: Key of a row -> its adjusted p value; empty where no family has more than one cell.
+    """
+
+    field: str
+    adjusted: Mapping[tuple[object, ...], float]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], field: str) -> _PValues:
+        families: dict[str, list[Row]] = {}
+        for metrics in steered(rows):
+            row = metrics.get(SUCCESS)
+            if row is not None and not row.is_control and getattr(row, field) is not None:
+                families.setdefault(shared(row), []).append(row)
+        if all(len(family) < 2 for family in families.values()):
+            return cls(field, {})
+        adjusted: dict[tuple[object, ...], float] = {}
+        for family in families.values():
+            values = stats.holm([getattr(row, field) for row in family])
+            adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
+        return cls(field, adjusted)
+
+    @property
+    def heading(self) -> str:
+        return {"p_value": "p", "p_control": "p control"}[self.field] + (" (Holm)" if self.adjusted else "")
+
+    def cell(self, row: Row) -> str:
+        value = getattr(row, self.field)
+        if not self.adjusted or value is None:
+            return wording.p_value(value)
+        if row.key in self.adjusted:
+            return wording.p_value(self.adjusted[row.key])
+        return f"({wording.p_value(value)})"
+
+
+def _dose(row: Row) -> list[str]:
+    """Method, layer, multiplier and norm."""
+    if row.method == UNSTEERED:
+        return [row.method, "", "", ""]
+    return [row.method, str(row.layer), wording.multiplier(row), wording.norm(row)]
+
+
+def _measured(row: Row, metric: str, found: Row | None, p_values: Sequence[_PValues]) -> list[str]:
+    """The cells of one metric; of the unsteered run, which is compared with nothing, only its own probability."""
+    unsteered = row.method == UNSTEERED
+    if metric == SUCCESS:
+        tests = [("" if unsteered else ABSENT if found is None else values.cell(found)) for values in p_values]
+        return [wording.proportion(found), *tests]
+    if unsteered:
+        return [""]
+    return [wording.count(found) if metric == "one_word_changed" else wording.change(found)]
+
+
+def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None) -> list[list[str]]:
+    """One line for each SAE whose quality was measured, under a line of headings; arguments as in `summary`."""
+    rows = [row for row in rows if row.method == SAE]
+    runs = Runs.of(rows)
+    header = [*runs.heading, "SAE", "layer", *(heading for _, heading in _SAE_COLUMNS)]
+    lines = [[*header, *([] if verdicts is None else ["claim"])]]
+    for metrics in configurations(rows):
+        row = any_row(metrics)
+        names = [*runs.cell(row), str(row.parameters.get("sae", ""))]
+        values = [wording.number(metrics.get(metric)) for metric, _ in _SAE_COLUMNS[1:]]
+        claim = [] if verdicts is None else [verdicts.get((SAE, row.layer or 0), "")]
+        lines.append([*names, str(row.layer), wording.proportion(metrics.get(_SAE_COLUMNS[0][0])), *values, *claim])
+    return lines
+
+
+def feature_summary(rows: Sequence[Row]) -> list[list[str]]:
+    """The heaviest features of each vector that is a sum of features, under a line of headings."""
+    rows = [row for row in rows if row.features]
+    runs = Runs.of(rows)
+    lines = [[*runs.heading, "method", "layer", "feature", "weight", "description"]]
+    for metrics in configurations(rows):
+        row = any_row(metrics)
+        lines += [
+            [*runs.cell(row), row.method, str(row.layer), str(entry.feature), f"{entry.weight:+.3f}", entry.description]
+            for entry in row.features[:_FEATURES_SHOWN]
+        ]
+    return lines

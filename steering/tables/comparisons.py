@@ -1,0 +1,206 @@
+"""Tables that hold a cell against others: its controls, its dose, and the choice of its layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from steering.results import Row
+from steering.tables import wording
+from steering.tables.configurations import (
+    DEVELOPMENT,
+    NEUTRAL_CHANGE,
+    SUCCESS,
+    TEST,
+    Runs,
+    any_row,
+    circumstances,
+    on_split,
+    shared,
+    steered,
+)
+from steering.tables.wording import ABSENT
+
+#: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
+_VARYING = ("seed", "development_loss_change", "sae", "sae_hash", "hook_name")
+_BUDGET = "neutral_budget"
+
+
+def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
+    """One line for each cell that is no control, with what its controls reached, under a line of headings.
+
+    "control" is the paired control's P(success) at the same layer. The null cells are all cells of the same
+    circumstances that are controls of the same construction with the same parameters, whatever their seed and layer, at
+    the same dose: the same multiplier, or the same budget of neutral loss. "p empirical" is (1 + number of null cells
+    that reach the cell's P(success) or more) / (1 + number of null cells), which is never 0 (Phipson and Smyth 2010,
+    Statistical Applications in Genetics and Molecular Biology 9: 39); it cannot be below 1 / (1 + number). "other
+    controls" are those at the same layer that are null cells of no cell shown.
+
+    Args:
+        rows: Of one or several runs.
+        among: All rows that were measured, where `rows` are a selection of them; controls are looked for here.
+    """
+    controls: dict[str, list[Row]] = {}
+    for row in _successes(rows if among is None else among):
+        if row.is_control:
+            controls.setdefault(shared(row), []).append(row)
+    cells = [row for row in _successes(rows) if not row.is_control and shared(row) in controls]
+    nulls = {row.key: _null(row, controls[shared(row)]) for row in cells}
+    known = {other.key for null in nulls.values() for other in null}
+    runs = Runs.of(cells)
+    header = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
+    lines = [[*runs.heading, *header]]
+    for row in cells:
+        here = controls[shared(row)]
+        others = [other for other in here if other.layer == row.layer and other.key not in known]
+        told = ", ".join(f"{other.method} {wording.number(other)}" for other in others)
+        lines.append(
+            [
+                *(*runs.cell(row), row.method, str(row.layer), wording.number(row)),
+                *(wording.number(_paired(row, here)), *_against(row, nulls[row.key]), told or ABSENT),
+            ]
+        )
+    return lines
+
+
+def _successes(rows: Sequence[Row]) -> list[Row]:
+    """The success of each steered cell for which it was measured."""
+    found = [metrics.get(SUCCESS) for metrics in steered(rows)]
+    return [row for row in found if row is not None and row.value is not None]
+
+
+def _paired(row: Row, controls: Sequence[Row]) -> Row | None:
+    """The cell of a row's control; of several doses the one whose added norm is nearest."""
+    named = [other for other in controls if other.method == row.control and other.layer == row.layer]
+    return min(named, key=lambda other: abs(_added(other) - _added(row)), default=None)
+
+
+def _null(row: Row, controls: Sequence[Row]) -> list[Row]:
+    """The null cells of a row."""
+    paired = _paired(row, controls)
+    return [] if paired is None else [other for other in controls if _same_null(other, paired)]
+
+
+def _added(row: Row) -> float:
+    return abs(row.multiplier) * (1.0 if row.vector_norm is None else row.vector_norm)
+
+
+def _same_null(row: Row, control: Row) -> bool:
+    here, there = (
+        {key: value for key, value in each.parameters.items() if key not in _VARYING} for each in (row, control)
+    )
+    same_dose = _BUDGET in here or math.isclose(row.multiplier, control.multiplier, rel_tol=1e-3)
+    return "construction" in here and here == there and same_dose
+
+
+def _against(row: Row, null: Sequence[Row]) -> list[str]:
+    """Number of null cells, the highest of them, and the empirical p value."""
+    if not null:
+        return ["0", ABSENT, ABSENT]
+    values = [other.value for other in null if other.value is not None]
+    reached = sum(value >= (row.value or 0.0) for value in values)
+    return [str(len(values)), f"{max(values):.3f}", wording.p_value((1 + reached) / (1 + len(values)))]
+
+
+def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
+    """One line for each cell whose multiplier was chosen to reach a budget of neutral loss, under a line of headings.
+
+    The multiplier was chosen on development documents; "optimism" is how much more loss it costs on the test documents
+    than it did there. Losses are changes, nats per token.
+    """
+    rows = [row for row in on_split(rows, TEST) if _BUDGET in row.parameters]
+    runs = Runs.of(rows)
+    header = ["method", "layer", "×", "norm", "budget", "Δ loss development", "Δ loss test", "optimism"]
+    lines = [[*runs.heading, *header, "P(success) [95 % CI]"]]
+    for metrics in steered(rows):
+        row, measured = any_row(metrics), metrics.get(NEUTRAL_CHANGE)
+        development = row.parameters.get("development_loss_change")
+        known = measured is not None and measured.value is not None and development is not None
+        optimism = measured.value - development if known else None  # type: ignore[union-attr, operator]
+        lines.append(
+            [
+                *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), wording.norm(row)),
+                *map(wording.signed, (row.parameters[_BUDGET], development)),
+                *(wording.change(measured), wording.signed(optimism), wording.proportion(metrics.get(SUCCESS))),
+            ]
+        )
+    return lines
+
+
+def selection_summary(
+    rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = 0.1
+) -> list[list[str]]:
+    """One line for each method: the layer that development data choose, and what it reaches on test data.
+
+    Chosen is the highest P(success) among the cells for which the upper end of the interval of the neutral loss change
+    is below a bound, both on the development split; of equals, the lowest layer. "optimism" is the development value
+    minus the test value of the chosen cell. "best on test" is what the same rule chooses where it looks at the test
+    split itself: a value that nobody should report.
+
+    Args:
+        rows: Of both splits; a row that does not say was measured on the test split. Controls are passed over.
+        among: All rows that were measured, where `rows` are a selection of them: the choice is among these.
+        neutral_bound: Of the neutral loss change, nats per token.
+    """
+    among = rows if among is None else among
+    wanted = {(_study(row), row.method) for row in rows}
+    found: dict[tuple[tuple[str, ...], str], dict[str, list[dict[str, Row]]]] = {}
+    for split in (DEVELOPMENT, TEST):
+        for metrics in steered(on_split(among, split)):
+            row = any_row(metrics)
+            key = (_study(row), row.method)
+            if not row.is_control and key in wanted:
+                found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(metrics)
+    compared = {key: splits for key, splits in found.items() if splits[DEVELOPMENT]}
+    named = len({study for study, _ in compared}) > 1
+    header = ["method", "layer", "P development", "P test [95 % CI]", "optimism", "best on test"]
+    lines = [[*(["run"] if named else []), *header]]
+    for (study, method), splits in compared.items():
+        run = [", ".join(study)] if named else []
+        lines.append([*run, method, *_selected(splits[DEVELOPMENT], splits[TEST], neutral_bound)])
+    return lines
+
+
+def _study(row: Row) -> tuple[str, ...]:
+    """What development and test rows of one choice share: not the documents, nor the seed, nor the prompts."""
+    here = circumstances(row)
+    return tuple(str(here[key]) for key in ("model", "dtype", "concept", "toward"))
+
+
+def _selected(development: Sequence[dict[str, Row]], test: Sequence[dict[str, Row]], neutral_bound: float) -> list[str]:
+    chosen, naive = _best(development, neutral_bound), _best(test, neutral_bound)
+    best = ABSENT if naive is None else f"{wording.number(naive)} (layer {naive.layer})"
+    if chosen is None:
+        return [ABSENT] * 4 + [best]
+    reported = next((_success(cell) for cell in test if _cell(any_row(cell)) == _cell(chosen)), None)
+    known = reported is not None and reported.value is not None and chosen.value is not None
+    optimism = chosen.value - reported.value if known else None  # type: ignore[union-attr, operator]
+    return [
+        str(chosen.layer),
+        wording.number(chosen),
+        wording.proportion(reported),
+        wording.signed(optimism),
+        best,
+    ]
+
+
+def _cell(row: Row) -> tuple[int | None, float]:
+    return row.layer, row.multiplier
+
+
+def _success(metrics: dict[str, Row]) -> Row | None:
+    return metrics.get(SUCCESS)
+
+
+def _best(cells: Sequence[dict[str, Row]], neutral_bound: float) -> Row | None:
+    """The highest success among the cells whose neutral loss change is surely below the bound."""
+    allowed = [
+        metrics[SUCCESS]
+        for metrics in cells
+        if SUCCESS in metrics
+        and metrics[SUCCESS].value is not None
+        and (change := metrics.get(NEUTRAL_CHANGE)) is not None
+        and change.high is not None
+        and change.high < neutral_bound
+    ]
+    return max(allowed, key=lambda row: (row.value, -(row.layer or 0)), default=None)

@@ -1,0 +1,166 @@
+"""Results in the formats that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from steering.results import Row
+from steering.tables import latex
+from steering.tables.cells import feature_summary, sae_summary, summary
+from steering.tables.comparisons import control_summary, dose_summary, selection_summary
+from steering.tables.configurations import DEVELOPMENT, TEST, on_split
+from steering.tables.damage import damage_summary
+from steering.tables.pivots import pivot_frame, pivot_table
+from steering.tables.separation import separation_summary
+from steering.tables.wording import alignment, visible
+
+_FEATURE = pa.struct([("feature", pa.int64()), ("weight", pa.float64()), ("description", pa.string())])
+_TYPES = {
+    **dict.fromkeys(("layer", "seed", "n", "schema_version"), pa.int64()),
+    **dict.fromkeys(("multiplier", "vector_norm", "value", "low", "high", "p_value", "p_control"), pa.float64()),
+    "is_control": pa.bool_(),
+    "items": pa.list_(pa.float64()),
+    "texts": pa.list_(pa.string()),
+    "features": pa.list_(_FEATURE),
+}
+# All other fields of a row are strings, or objects that are written as JSON.
+_SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(Row)])
+# A spreadsheet takes text that begins so for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_MARKDOWN = re.compile(
+    r"[\\`*|~]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore at the edge of a word
+    r"|<(?! )"  # before a space, it starts nothing
+    r"|&(?=[#\w])"
+    r"|(?<=\])[(\[]"
+)
+
+
+def result_tables(rows: Sequence[Row], among: Sequence[Row] | None = None) -> dict[str, list[list[str]]]:
+    """Title -> table, of every table that has lines.
+
+    Args:
+        rows: Of one or several runs.
+        among: All rows that were measured, where `rows` are a selection of them, as in `summary`.
+    """
+    everything = rows if among is None else among
+    test, all_test = on_split(rows, TEST), on_split(everything, TEST)
+    tables = {
+        "Cells": summary(test, among=all_test),
+        "Controls": control_summary(test, all_test),
+        "Doses": dose_summary(rows),
+        "Neutral documents": damage_summary(test),
+        "Separation of test pairs": separation_summary(test),
+        "Selection": selection_summary(rows, everything),
+        "Cells on the development split": summary(on_split(rows, DEVELOPMENT), among=on_split(everything, DEVELOPMENT)),
+        "Features": feature_summary(test),
+        "Sparse autoencoders": sae_summary(test),
+    }
+    return {title: table for title, table in tables.items() if len(table) > 1}
+
+
+def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
+    """Every table under a heading, as GitHub's Markdown; arguments as in `result_tables`."""
+    found = result_tables(rows, among)
+    return "\n".join(f"### {title}\n\n{markdown_table(table)}" for title, table in found.items())
+
+
+def to_latex(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
+    """Every table as a tabular environment; arguments as in `result_tables`."""
+    return _latex(result_tables(rows, among))
+
+
+def _latex(tables: dict[str, list[list[str]]]) -> str:
+    parts = [f"\n% {title}\n{latex.tabular(table)}" for title, table in tables.items()]
+    return "% Needs \\usepackage{booktabs}.\n" + "".join(parts)
+
+
+def markdown_table(table: Sequence[Sequence[str]]) -> str:
+    """A table whose first line holds the headings; whatever names hold, it is shown as it is."""
+    header, *body = table
+    lines = [[_markdown(cell) for cell in line] for line in (header, *body)]
+    lines.insert(1, ["---" if alignment(heading) == "left" else "---:" for heading in header])
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _markdown(cell: str) -> str:
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], visible(cell))
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line for each metric value, at full precision; per-item values and texts stay in the journal.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe instead, as spreadsheets themselves
+    write it: names in results are whatever somebody called them.
+    """
+    names = [field.name for field in fields(Row) if field.name not in ("items", "texts", "features")]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _csv_cell(value) for key, value in _record(row).items()})
+    return buffer.getvalue()
+
+
+def table_to_csv(table: Sequence[Sequence[Any]]) -> str:
+    """A table whose first line holds the headings, at full precision; texts are as in `to_csv`."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerows([[_csv_cell(value) for value in line] for line in table])
+    return buffer.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """The fields of a row, with its objects as JSON."""
+    return {key: json.dumps(value) if isinstance(value, dict) else value for key, value in asdict(row).items()}
+
+
+def to_parquet(rows: Sequence[Row]) -> bytes:
+    """One line for each metric value, with every field: items, texts and features are lists, objects are JSON."""
+    return _parquet(pa.Table.from_pylist([_record(row) for row in rows], schema=_SCHEMA))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """The rows as the journal has them, in one array."""
+    return "[\n" + ",\n".join(row.to_json() for row in rows) + "\n]\n"
+
+
+def pivot_to_csv(rows: Sequence[Row], metric: str) -> str:
+    """A metric by layer and method, at full precision."""
+    frame = pivot_frame(rows, metric).rename(columns=_csv_cell)
+    frame.index = frame.index.map(lambda index: tuple(map(_csv_cell, index)) if isinstance(index, tuple) else index)
+    return str(frame.to_csv(lineterminator="\n"))
+
+
+def pivot_to_parquet(rows: Sequence[Row], metric: str) -> bytes:
+    """A metric by layer and method, at full precision."""
+    return _parquet(pa.Table.from_pandas(pivot_frame(rows, metric).reset_index(), preserve_index=False))
+
+
+def pivot_to_markdown(rows: Sequence[Row], metric: str) -> str:
+    """A metric by layer and method, with 95 % intervals."""
+    return markdown_table(pivot_table(rows, metric))
+
+
+def pivot_to_latex(rows: Sequence[Row], metric: str) -> str:
+    """A metric by layer and method, with 95 % intervals."""
+    return _latex({metric: pivot_table(rows, metric)})

@@ -1,0 +1,75 @@
+"""How steering pulls the two sides of the test pairs apart, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steering import stats
+from steering.results import Row
+from steering.tables import wording
+from steering.tables.configurations import Runs, any_row, shared, steered
+from steering.tables.wording import ABSENT
+
+_SIDES = ("loss_change_negative", "loss_change_positive")
+
+
+def separation_summary(rows: Sequence[Row]) -> list[list[str]]:
+    """One line for each cell with the losses of the test pairs, under a line of headings.
+
+    The separation of a pair is loss(negative) - loss(positive), nats per token: how much more the model expects the
+    continuation that is steered towards. What steering adds to it is the pair's change of loss on the negative side
+    minus that on the positive side.
+
+    "wrong way" is the share of pairs for which that is below 0, so that steering had the opposite effect ("anti-
+    steerable": Tan et al. 2024, arXiv:2407.12404), with its Wilson interval. "slope per ×" is the mean over pairs of
+    each pair's slope of the separation over the multiplier, with its bootstrap interval over pairs: a line through the
+    origin, because a multiplier of 0 changes nothing, by least squares over all multipliers of the same vector; with a
+    single multiplier it is the change divided by that. Intervals are at 95 %.
+    """
+    cells = [(any_row(metrics), changes) for metrics in steered(rows) if (changes := _changes(metrics)) is not None]
+    runs = Runs.of([row for row, _ in cells])
+    lines = [[*runs.heading, "method", "layer", "×", "pairs", "wrong way [95 % CI]", "slope per × [95 % CI]"]]
+    doses: dict[tuple[object, ...], list[tuple[float, np.ndarray]]] = {}
+    for row, changes in cells:
+        doses.setdefault((_vector(row), len(changes)), []).append((row.multiplier, changes))
+    for row, changes in cells:
+        wrong = (changes < 0).astype(float)
+        low, high = stats.proportion_interval(wrong)
+        lines.append(
+            [
+                *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), str(len(changes))),
+                *(f"{wrong.mean():.3f} [{low:.3f}, {high:.3f}]", _slope(doses[_vector(row), len(changes)])),
+            ]
+        )
+    return lines
+
+
+def slopes(multipliers: np.ndarray, changes: np.ndarray) -> np.ndarray:
+    """Slope of each pair's change over the multiplier `[pair]`, of least squares through the origin.
+
+    Args:
+        multipliers: `[dose]`, not all 0.
+        changes: `[dose, pair]`.
+    """
+    return np.asarray(multipliers @ changes / (multipliers @ multipliers))
+
+
+def _changes(metrics: dict[str, Row]) -> np.ndarray | None:
+    """What steering adds to the separation of each test pair `[pair]`, where both sides were measured."""
+    negative, positive = (np.array(metrics[side].items if side in metrics else ()) for side in _SIDES)
+    return negative - positive if len(negative) == len(positive) > 0 else None
+
+
+def _vector(row: Row) -> tuple[object, ...]:
+    return shared(row), row.method, row.layer, row.vector_hash
+
+
+def _slope(doses: Sequence[tuple[float, np.ndarray]]) -> str:
+    multipliers = np.array([multiplier for multiplier, _ in doses])
+    if not multipliers.any():
+        return ABSENT
+    found = slopes(multipliers, np.stack([changes for _, changes in doses]))
+    low, high = stats.mean_interval(found)
+    return f"{found.mean():+.4f} [{low:+.4f}, {high:+.4f}]"

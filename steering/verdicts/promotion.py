@@ -1,0 +1,212 @@
+"""From rows of results to a baseline, and what one baseline changes about another."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from steering.errors import ResultsError, UnknownNameError
+from steering.results import SAE, UNSTEERED, Row
+from steering.verdicts.baselines import GATED, ROLLOUTS, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
+
+#: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
+REQUIRED_ROLLOUTS = 200
+_PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
+#: What decides whether values can be compared, beside the settings of the measurement.
+_CIRCUMSTANCES = ("row_schema_version", "model_hash", "dtype", "toward", "data_hash", "seed")
+#: What parameters hold of a measurement's outcome: no setting, and another by rounding on another machine.
+OUTCOMES = frozenset({"development_loss_change"})
+#: What all cells of a baseline share.
+_SHARED = ("model", "model_hash", "dtype", "concept", "toward", "neutral", "data_hash", "seed", "measurement")
+
+#: Metric -> row, of one cell as it was measured once.
+Measured = dict[str, Row]
+
+
+def measured_cells(rows: Sequence[Row]) -> dict[tuple[str, int], list[Measured]]:
+    """(method, layer) -> what was measured of that cell under any circumstances, the last of the rows last.
+
+    Rows of the unsteered run and of SAEs are left out.
+    """
+    found: dict[tuple[Any, ...], Measured] = {}
+    for row in rows:
+        if row.method not in (UNSTEERED, SAE) and row.layer is not None:
+            entry = found.pop(row.key[:-1], {})
+            found[row.key[:-1]] = entry | {row.metric: row}
+    cells: dict[tuple[str, int], list[Measured]] = {}
+    for entry in found.values():
+        row = any_row(entry)
+        cells.setdefault((row.method, row.layer or 0), []).append(entry)
+    return cells
+
+
+def any_row(measured: Measured) -> Row:
+    """One of the rows, for what they share."""
+    return next(iter(measured.values()))
+
+
+def cell_id(key: tuple[str, int]) -> str:
+    """The id of the benchmark's test."""
+    return f"{key[0]}-layer{key[1]}"
+
+
+def circumstances(source: Row | Baseline) -> dict[str, Any]:
+    """What decides whether values can be compared, by name; settings of the measurement are among it."""
+    found = {key: getattr(source, key) for key in _CIRCUMSTANCES[1:]}
+    schema = source.row_schema_version if isinstance(source, Baseline) else source.schema_version
+    measurement: dict[str, Any] = plain(source.measurement)
+    return {_CIRCUMSTANCES[0]: schema} | found | measurement
+
+
+def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that were set, without those that were measured."""
+    return {key: value for key, value in plain(parameters).items() if key not in OUTCOMES}
+
+
+def plain(value: Any) -> Any:
+    """A value as it is read back from JSON, so that tuples equal lists."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def promote(
+    rows: Sequence[Row],
+    *,
+    methods: Collection[str] | None = None,
+    layers: Collection[int] | None = None,
+    required_rollouts: int | None = None,
+    margins: Mapping[str, float] | None = None,
+) -> Baseline:
+    """Make a baseline of measured cells; controls and cells of the development split are left out.
+
+    Args:
+        rows: Of one or several runs, all under the same circumstances. Of a cell that was measured more than once, the
+            last measurement counts.
+        methods: Take these only.
+        layers: Take these only.
+        required_rollouts: Fewest that a later run needs; by default 200, or as many as there are.
+        margins: Gated metric -> change for the worse that is put up with, where it is not to be the default.
+
+    Raises:
+        UnknownNameError: A method or a layer was not measured, or no metric has such a name.
+        ResultsError: There is nothing to promote, a cell failed, or the rows contradict each other.
+    """
+    test_rows = [row for row in rows if not row.is_control and row.measurement.get("split", "test") == "test"]
+    found = measured_cells(test_rows)
+    _check_names("method", methods, {method for method, _ in found})
+    _check_names("layer", layers, {layer for _, layer in found})
+    chosen = {
+        key: entries
+        for key, entries in sorted(found.items())
+        if (methods is None or key[0] in methods) and (layers is None or key[1] in layers)
+    }
+    if not chosen:
+        raise ResultsError("nothing to promote: there is no steered cell among the results that is no control")
+    _check_agreement(chosen)
+    cells = tuple(_cell(entries[-1]) for entries in chosen.values())
+    first = any_row(next(iter(chosen.values()))[-1])
+    banked = min((cell.scores[ROLLOUTS].n for cell in cells if ROLLOUTS in cell.scores), default=REQUIRED_ROLLOUTS)
+    required = min(REQUIRED_ROLLOUTS, banked) if required_rollouts is None else required_rollouts
+    if required > banked:
+        raise ResultsError(f"{required} rollouts cannot be required: the baseline itself would have {banked}")
+    _check_names("gated metric", margins, {metric.name for metric in GATED})
+    return Baseline(
+        schema_version=SCHEMA_VERSION,
+        row_schema_version=first.schema_version,
+        **{key: plain(getattr(first, key)) for key in _SHARED},
+        required_rollouts=required,
+        margins={metric.name: metric.margin for metric in GATED} | dict(margins or {}),
+        levels={metric.name: metric.level for metric in GATED},
+        versions={name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        cells=cells,
+    )
+
+
+def changes(old: Baseline, new: Baseline) -> list[str]:
+    """What a baseline says otherwise than the one before it, one line each; empty where nothing changed."""
+    keys = ("row_schema_version", *_SHARED, "required_rollouts", "margins", "levels", "versions")
+    lines = [f"{key}: {told}" for key in keys if (told := _difference(getattr(old, key), getattr(new, key)))]
+    before, after = ({cell.key: cell for cell in baseline.cells} for baseline in (old, new))
+    for key in sorted(before | after):
+        if key not in after:
+            lines.append(f"{cell_id(key)}: removed")
+        elif key not in before:
+            lines.append(f"{cell_id(key)}: added")
+        else:
+            lines += [f"{cell_id(key)}: {told}" for told in _cell_changes(before[key], after[key])]
+    return lines
+
+
+def _check_names(kind: str, asked: Collection[Any] | None, known: Collection[Any]) -> None:
+    for name in asked or ():
+        if name not in known:
+            raise UnknownNameError(kind, str(name), map(str, known))
+
+
+def _check_agreement(cells: Mapping[tuple[str, int], list[Measured]]) -> None:
+    """Refuse rows of which some cannot belong to the same baseline as others."""
+    rows = [any_row(entry) for entries in cells.values() for entry in entries]
+    _check_alike("the results", [(row.run, circumstances(row)) for row in rows])
+    for key, entries in cells.items():
+        made = [any_row(entry) for entry in entries if not any_row(entry).lacks_vector]
+        _check_alike(
+            cell_id(key), [(row.run, settings(row.parameters) | {"multiplier": row.multiplier}) for row in made]
+        )
+
+
+def _check_alike(where: str, found: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    for key in sorted({key for _, entries in found for key in entries}):
+        values = {json.dumps(entries.get(key), sort_keys=True): run for run, entries in found}
+        if len(values) > 1:
+            told = ", ".join(f"{value} (run {run})" for value, run in values.items())
+            raise ResultsError(f"{where} cannot be one baseline: {key} is {told}. Promote one run by --run.")
+
+
+def _cell(measured: Measured) -> BaselineCell:
+    row = any_row(measured)
+    gated = [measured[metric.name] for metric in GATED if metric.name in measured]
+    if failed := [entry for entry in gated if entry.status == "failed"]:
+        raise ResultsError(
+            f"{cell_id((row.method, row.layer or 0))} failed and cannot be promoted: {failed[0].metric}: "
+            f"{failed[0].reason}. Leave it out by --methods or --layers, or measure it anew."
+        )
+    return BaselineCell(
+        method=row.method,
+        layer=row.layer or 0,
+        multiplier=row.multiplier,
+        parameters=plain(row.parameters),
+        vector_hash=row.vector_hash,
+        vector_norm=row.vector_norm,
+        device=row.device,
+        scores={
+            entry.metric: BaselineScore(entry.value, entry.n, tuple(entry.items))
+            for entry in gated
+            if entry.value is not None
+        },
+    )
+
+
+def _difference(old: Any, new: Any) -> str:
+    """What changed of a value; of a table, its entries."""
+    if old == new:
+        return ""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(name for name in old | new if old.get(name) != new.get(name))
+        return ", ".join(f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in names)
+    return f"{old!r} → {new!r}"
+
+
+def _cell_changes(old: BaselineCell, new: BaselineCell) -> Iterator[str]:
+    for key in ("multiplier", "parameters", "vector_hash", "vector_norm", "device"):
+        if told := _difference(getattr(old, key), getattr(new, key)):
+            yield f"{key} {told}"
+    for metric in sorted(old.scores | new.scores):
+        before, after = (_shown(cell.scores.get(metric)) for cell in (old, new))
+        if old.scores.get(metric) != new.scores.get(metric):
+            yield f"{metric} {before} → {after}"
+
+
+def _shown(score: BaselineScore | None) -> str:
+    return "not measured" if score is None else f"{score.value:.4f} (n = {score.n})"

@@ -1,0 +1,118 @@
+"""`pytest bench --gate`: a run against its baseline, and what it tells the outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from steering.cli.main import app
+from steering.methods import methods
+from steering.metrics import metrics
+
+# Loaded here, since pytester forgets the modules that are first imported while it runs.
+PLUGINS = (*methods, *metrics)
+
+
+@pytest.fixture
+def baseline(bench, arguments, tmp_path) -> Path:
+    """What an unchanged run promotes."""
+    bench(*arguments).assert_outcomes(passed=4)
+    path = tmp_path / "baseline.json"
+    ended = CliRunner().invoke(app, ["baseline", "promote", str(tmp_path / "results"), "--output", str(path)])
+    assert ended.exit_code == 0, ended.output
+    return path
+
+
+def changed(path: Path, change: Any) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    change(record)
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def again(bench, arguments, baseline, tmp_path, *options: str) -> pytest.RunResult:
+    return bench(*arguments, "--gate", str(baseline), "--results", str(tmp_path / "again"), *options)
+
+
+def test_unchanged_run_passes(bench, arguments, baseline, tmp_path):
+    result = again(bench, arguments, baseline, tmp_path)
+    assert result.ret == 0
+    assert "4 cells: 4 ok" in result.stdout.str()
+
+
+def test_worse_run_fails_and_names_the_cell(bench, arguments, baseline, tmp_path):
+    def always_successful(record: dict[str, Any]) -> None:
+        [cell] = [cell for cell in record["cells"] if (cell["method"], cell["layer"]) == ("mean_difference", 1)]
+        cell["scores"]["rollout_probability"] = {"value": 1.0, "n": 2000, "items": [1.0] * 2000}
+
+    changed(baseline, always_successful)
+    result = again(bench, arguments, baseline, tmp_path)
+    result.assert_outcomes(passed=4)
+    assert result.ret == 1
+    text = result.stdout.str()
+    assert "mean_difference-layer1: regressed: rollout_probability 1.0000 (n = 2000) → " in text
+    assert "3 ok, 1 regressed" in text
+
+
+@pytest.mark.parametrize(
+    "selection", [("-k", "layer1"), ("--layers", "1"), ("--shard", "2/2"), ("-m", "layer(index=1)")]
+)
+def test_what_was_left_out_on_purpose_is_not_missed(bench, arguments, baseline, tmp_path, selection):
+    result = again(bench, arguments, baseline, tmp_path, *selection)
+    assert result.ret == 0
+    assert "2 cells: 2 ok" in result.stdout.str()
+
+
+def test_cell_that_the_profile_lost_is_missing(bench, arguments, baseline, tmp_path, profile_file):
+    profile_file.write_text(profile_file.read_text(encoding="utf-8") + "layers = [0]\n", encoding="utf-8")
+    result = again(bench, arguments, baseline, tmp_path)
+    assert result.ret == 1
+    assert "random_direction-layer1: missing" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--seed", "1"), "seed"),
+        (("--rollouts", "4"), "4 items, and at least 8 are required"),
+        (("--multiplier", "3"), "multiplier"),
+    ],
+)
+def test_other_circumstances_are_not_comparable_and_have_their_own_status(
+    bench, arguments, baseline, tmp_path, options, told
+):
+    result = again(bench, arguments, baseline, tmp_path, *options)
+    assert result.ret == 3
+    text = result.stdout.str()
+    assert "4 not comparable" in text
+    assert told in text[text.index("gate ===") :]
+
+
+def test_damaged_baseline_is_one_message_before_anything_runs(bench, arguments, tmp_path):
+    path = tmp_path / "baseline.json"
+    path.write_text('{"schema_version": 1', encoding="utf-8")
+    result = bench(*arguments, "--gate", str(path))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert str(path) in result.stderr.str()
+    assert not (tmp_path / "results").exists()
+
+
+def test_summary_of_a_step_holds_the_tables(bench, arguments, baseline, tmp_path, monkeypatch):
+    path = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    again(bench, arguments, baseline, tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("## steering-bench")
+    assert "| mean_difference | 0 |" in text
+    assert "4 cells: 4 ok" in text
+
+
+def test_junit_file_holds_values_and_claims(bench, arguments, tmp_path):
+    path = tmp_path / "junit.xml"
+    bench(*arguments, "--layers", "0", "--junitxml", str(path)).assert_outcomes(passed=2)
+    text = path.read_text(encoding="utf-8")
+    for name in ("rollout_probability", "loss_change_neutral", "claim"):
+        assert text.count(f'<property name="{name}"') == 2

@@ -1,0 +1,84 @@
+"""`pytest bench` in several processes: shards that are merged, and pytest-xdist."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steering.merging import merge
+from steering.methods import methods
+from steering.metrics import metrics
+from steering.results import load_rows
+from tests.documents import ROOT
+from tests.small_rows import measured
+
+# Loaded here, since pytester forgets the modules that are first imported while it runs.
+PLUGINS = (*methods, *metrics)
+
+
+def test_shards_have_each_test_once_and_merge_to_the_whole_run(bench, arguments, tmp_path):
+    bench(*arguments).assert_outcomes(passed=4)
+    parts = [tmp_path / f"part-{number}" for number in (1, 2, 3)]
+    passed = 0
+    for number, part in enumerate(parts, start=1):
+        outcomes = bench(*arguments, "--shard", f"{number}/3", "--results", str(part)).parseoutcomes()
+        assert outcomes["passed"] + outcomes["deselected"] == 4
+        passed += outcomes["passed"]
+    assert passed == 4
+    assert measured(merge(parts)) == measured(load_rows(tmp_path / "results"))
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])
+def test_shard_that_there_is_not_is_one_message(bench, arguments, shard):
+    result = bench(*arguments, "--shard", shard)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--shard '{shard}': give a part and their number, for instance 2/4*"])
+
+
+def test_resumed_run_says_what_was_there(bench, arguments, tmp_path):
+    bench(*arguments, "--layers", "0").assert_outcomes(passed=2)
+    before = (tmp_path / "results" / "results.jsonl").read_text(encoding="utf-8")
+    result = bench(*arguments, "--resume")
+    result.assert_outcomes(passed=4)
+    assert "27 of 45 values are of an earlier run." in result.stdout.str()
+    after = (tmp_path / "results" / "results.jsonl").read_text(encoding="utf-8")
+    assert after.startswith(before)
+    assert after.count("\n") == 45
+
+
+def test_resuming_from_a_damaged_journal_is_one_message_and_changes_nothing(bench, arguments, tmp_path):
+    bench(*arguments, "--layers", "0").assert_outcomes(passed=2)
+    path = tmp_path / "results" / "results.jsonl"
+    lines = [line + "\n" for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    damaged = "".join([*lines[:3], lines[3].replace('"value": ', '"value": NaN, "was": '), *lines[4:]])
+    path.write_text(damaged, encoding="utf-8")
+    result = bench(*arguments, "--resume")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "results.jsonl:4: not a results row" in result.stderr.str()
+    assert path.read_text(encoding="utf-8") == damaged
+
+
+def run_on_two_processes(arguments: list[str], directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "bench", *arguments, "-n", "2", "-p", "no:cacheprovider", *options]
+    return subprocess.run(
+        [*command, "--results", str(directory)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def test_processes_of_pytest_xdist_measure_the_same_and_one_table_shows_all(bench, arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEERING_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    bench(*arguments).assert_outcomes(passed=4)
+    junit = tmp_path / "junit.xml"
+    ended = run_on_two_processes(arguments, tmp_path / "two", "--junitxml", str(junit))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert measured(load_rows(tmp_path / "two")) == measured(load_rows(tmp_path / "results"))
+    assert len({row.run for row in load_rows(tmp_path / "two")}) == 1
+    table = [line.split()[:2] for line in ended.stdout.splitlines()]
+    for cell in (["mean_difference", "0"], ["mean_difference", "1"], ["random_direction", "0"]):
+        assert cell in table
+    assert "Not finished" not in ended.stdout
+    assert junit.read_text(encoding="utf-8").count('name="rollout_probability"') == 4

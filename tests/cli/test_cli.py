@@ -1,0 +1,203 @@
+"""The `steering` command, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering.cli import options
+from steering.errors import FetchError
+from steering.models import embedded
+from steering.sae.features import write_descriptions
+from steering.vectors import SteeringVector
+from tests.documents import ROOT
+from tests.small_saes import write_sae
+
+
+def test_list_names_what_exists(call):
+    _, out, _ = call("list")
+    kinds = dict(line.split(":", 1) for line in out.splitlines())
+    concepts = sorted(path.parent.name for path in (ROOT / "steering" / "data" / "concepts").glob("*/concept.toml"))
+    assert kinds["concepts"].strip() == ", ".join(concepts)
+    files = sorted(path.stem for path in (ROOT / "steering" / "methods").glob("[!_]*.py"))
+    assert kinds["methods"].strip() == ", ".join(files)
+    assert "embedded" in kinds["profiles"]
+
+
+def test_fetch_reports_what_went_wrong(call, monkeypatch):
+    def fail() -> None:
+        raise FetchError("no network")
+
+    monkeypatch.setattr(embedded, "ensure_embedded_model", fail)
+    assert call("fetch") == (2, "", "error: no network\n")
+
+
+def test_help_names_every_command(call):
+    status, out, _ = call("--help")
+    assert status == 0
+    assert all(name in out for name in ("export", "fetch", "list", "sae", "features", "vector", "concept"))
+
+
+@pytest.mark.parametrize(
+    ("group", "commands"),
+    [
+        ("sae", ("train", "evaluate", "describe")),
+        ("features", ("search", "show", "changed", "similar")),
+        ("vector", ("build", "show", "apply", "export")),
+        ("concept", ("generate", "check", "list", "show")),
+    ],
+)
+def test_help_of_a_group_names_its_commands(call, group, commands):
+    status, out, _ = call(group, "--help")
+    assert status == 0
+    assert all(f" {name} " in out for name in commands)
+
+
+@pytest.mark.parametrize("group", ["sae", "features", "vector", "concept"])
+def test_group_without_a_command_shows_its_help(call, group):
+    _, out, err = call(group)
+    assert "--help" in out + err
+
+
+def training(*options: str) -> tuple[str, ...]:
+    return ("sae", "train", "--corpus", "texts", "--out", "out", "--work", "work", *options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (training("--layers", "a,b"), "--layers 'a,b': give block numbers with commas, for instance 8,20"),
+        (training("--layers", "8;20"), "--layers '8;20': give block numbers with commas, for instance 8,20"),
+        (training("--layers", ""), "--layers '': give block numbers with commas, for instance 8,20"),
+        (training("--layers=-1,3"), "--layers '-1,3': blocks are counted from 0"),
+        (training("--layers", "8", "--dtype", "float8"), "--dtype 'float8': choose one of auto, float32, bfloat16"),
+        (training("--layers", "8", "--k", "0"), "SAE recipe: k is 0; it must be above 0"),
+        (training("--layers", "8", "--model", "/nowhere"), "model '/nowhere' cannot be loaded"),
+        (("sae", "evaluate", "./nowhere", "--corpus", "texts"), "unknown SAEs './nowhere'. Known: embedded. Or give a"),
+        (("sae", "describe", "/nowhere", "--corpus", "texts"), "unknown SAEs '/nowhere'"),
+        (("sae", "describe", "./gpt2-small-res-jb", "--corpus", "texts"), "unknown SAEs './gpt2-small-res-jb'"),
+        (
+            ("sae", "describe", "gpt2-small-res-jb", "--corpus", "texts"),
+            "SAE release 'gpt2-small-res-jb': descriptions are written beside an SAE in a directory; load it with",
+        ),
+        (("features", "search", "king", "--layer", "0", "--saes", "./nowhere"), "unknown SAEs './nowhere'"),
+    ],
+)
+def test_mistake_is_one_message_before_anything_is_read_or_written(call, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(*arguments)
+    last = err.splitlines()[-1]
+    assert (status, out) == (2, "")
+    assert last.startswith(f"error: {message}")
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("sae", "train", "--layers", "8"), ("features", "show", "1"), ("features", "show", "first")]
+)
+def test_missing_or_malformed_arguments_are_a_usage_error(call, arguments):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+
+
+@given(layers=st.lists(st.integers(0, 200), min_size=1), spaces=st.sampled_from(["", " "]))
+def test_layers_are_parsed_to_a_sorted_tuple(layers, spaces):
+    assert options.parse_layers(f",{spaces}".join(map(str, layers))) == tuple(sorted(set(layers)))
+
+
+@pytest.fixture
+def saes(tmp_path):
+    """An SAE of block 1, two of whose features are described by words of the concept."""
+    directory = write_sae(tmp_path / "saes" / "one", hook_name="blocks.1.hook_resid_post")
+    texts = {feature: f"about {feature}" for feature in range(64)} | {5: "a king | a ruler", 9: "two queens"}
+    write_descriptions(directory / "descriptions.jsonl", [{"feature": k, "description": v} for k, v in texts.items()])
+    return directory.parent
+
+
+def test_features_are_searched_by_whole_words(call, saes):
+    status, out, err = call("features", "search", "KING", "queen", "--layer", "1", "--saes", saes, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == [
+        {"feature": 5, "description": "a king | a ruler"},
+        {"feature": 9, "description": "two queens"},
+    ]
+    _, table, _ = call("features", "search", "king", "--layer", "1", "--saes", saes)
+    assert table.split()[:2] == ["feature", "description"]
+    assert "5   a king | a ruler" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("emperor", "--layer", "1"), "no feature's description holds any of 'emperor' (64 descriptions in "),
+        (("king", "--layer", "0"), "no SAE for layer 0 in 'saes'; there are SAEs for the layers 1"),
+        (("king", "--layer", "1", "--descriptions", "no.jsonl"), "no.jsonl: no such file of feature descriptions"),
+    ],
+)
+def test_search_that_finds_nothing_is_one_message(call, saes, arguments, message):
+    status, out, err = call("features", "search", *arguments, "--saes", saes)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "1", "--text", "nothing.jsonl"), "unknown neutral set 'nothing.jsonl'. Known: embedded, "),
+        (("show", "1", "--layer", "0"), "no SAE for layer 0 in 'saes'; there are SAEs for the layers 1"),
+        (("changed", "--layer", "7"), "no SAE for layer 7 in 'saes'; there are SAEs for the layers 1"),
+        (("changed", "--method", "mean_difference"), "method 'mean_difference' decodes no features; choose "),
+        (("changed", "--method", "feature_dlta"), "unknown method 'feature_dlta'. Did you mean 'feature_delta'?"),
+        (("changed", "--parameters", "{"), "--parameters '{': not JSON: "),
+        (("changed", "--parameters", "[1]"), "--parameters '[1]': a JSON object is required"),
+        (("changed", "--parameters", '{"tops": 3}'), "unknown parameter of method feature_delta 'tops'. Did you mean"),
+        (("changed", "--toward", "sideways"), "unknown side of a concept 'sideways'. Known: negative, positive."),
+        (("changed", "--concept", "gendr"), "unknown concept 'gendr'. Did you mean 'gender'?"),
+        (("similar", "--concept", "gendr"), "unknown concept 'gendr'. Did you mean 'gender'?"),
+        (("similar", "--toward", "sideways"), "unknown side of a concept 'sideways'. Known: negative, positive."),
+        (("similar", "--vector", "nowhere.safetensors"), "nowhere.safetensors: no such file"),
+        (("similar", "--vector", "v.safetensors"), "v.safetensors: its layer is 20, and --layer is 1; they must be"),
+    ],
+)
+def test_mistake_about_features_is_one_message_before_the_model_is_loaded(
+    call, saes, arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    SteeringVector(torch.ones(32), 20, "m", "c", "x").save(tmp_path / "v.safetensors")
+    command, *rest = arguments
+    place = ("--layer", "1", "--model", "/nowhere", "--saes", saes)
+    status, out, err = call("features", command, *place, *rest)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert len(err.splitlines()) == 1
+
+
+def test_feature_that_the_sae_does_not_have_is_one_message(call, model_directory, saes):
+    place = ("--layer", "1", "--model", model_directory, "--saes", saes, "--device", "cpu")
+    status, out, err = call("features", "show", "64", *place)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1] == f"error: feature 64: SAE {saes.name}/one has the features 0 to 63"
+    assert "Traceback" not in err
+
+
+def test_features_that_a_concept_changes_most_come_first(call, model_directory, concept_directory, saes):
+    place = ("--layer", "1", "--model", model_directory, "--saes", saes, "--dtype", "float32", "--device", "cpu")
+    options = ("--concept", concept_directory, "--json")
+    weights = {}
+    for toward in ("positive", "negative"):
+        status, out, _ = call("features", "changed", *place, *options, "--toward", toward, "--top", "7")
+        assert status == 0
+        found = json.loads(out)
+        sizes = [abs(entry["weight"]) for entry in found]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(sizes) == 7
+        assert all("about" in entry["description"] or entry["feature"] in (5, 9) for entry in found)
+        weights[toward] = {entry["feature"]: entry["weight"] for entry in found}
+    assert weights["positive"] == {feature: -weight for feature, weight in weights["negative"].items()}

@@ -1,0 +1,156 @@
+"""`steering export`, as a user calls it."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from steering.cli.export import Format
+from steering.results import Journal, load_rows
+from steering.tables import export, trackers
+from tests.small_rows import configuration, small_row, unsteered_row
+
+TEXT_FORMATS = [form for form in Format if form is not Format.parquet]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A results directory with three cells of two runs."""
+    control = configuration(layer=20, method="random", is_control=True, run="run-2")
+    cells = [*configuration(layer=8, items=(0.0, 1.0)), *control]
+    Journal(tmp_path / "results").append([unsteered_row(value=0.1, low=0.05, high=0.2), *cells])
+    return tmp_path / "results"
+
+
+def test_markdown_is_the_default(call, results):
+    status, out, err = call("export", results)
+    assert (status, err) == (0, "")
+    assert out == export.to_markdown(load_rows(results))
+    lines = out.splitlines()
+    assert lines[0] == "### Cells"
+    assert lines[2].startswith("| method | layer |")
+    assert lines[4].startswith("| unsteered |")
+    assert "0.500 [0.250, 0.750]" in lines[5]
+
+
+@pytest.mark.parametrize("form", TEXT_FORMATS)
+def test_file_holds_what_would_be_printed(call, results, tmp_path, form):
+    status, printed, _ = call("export", results, "--format", form)
+    assert status == 0
+    assert call("export", results / "results.jsonl", "--format", form, "--output", tmp_path / "out") == (0, "", "")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == printed
+    assert printed.endswith("\n")
+
+
+def test_formats_are_what_they_say(call, results):
+    rows = load_rows(results)
+    expected = {
+        "csv": export.to_csv(rows),
+        "latex": export.to_latex(rows),
+        "json": export.to_json(rows),
+        "bencher": trackers.to_bencher(rows),
+        "benchmark-bigger": trackers.to_benchmark_action(rows, "bigger"),
+        "benchmark-smaller": trackers.to_benchmark_action(rows, "smaller"),
+    }
+    assert {form: call("export", results, "--format", form)[1] for form in expected} == expected
+
+
+def test_csv_holds_every_value_at_full_precision(call, results):
+    _, out, _ = call("export", results, "--format", "csv")
+    table = pd.read_csv(io.StringIO(out))
+    assert table["method"].tolist() == [row.method for row in load_rows(results)]
+    assert table["p_value"].tolist()[1] == 0.03125
+
+
+def test_parquet_goes_to_a_file(call, results, tmp_path):
+    assert call("export", results, "--format", "parquet", "--output", tmp_path / "out.parquet") == (0, "", "")
+    frame = pd.read_parquet(tmp_path / "out.parquet")
+    assert frame["value"].tolist() == [row.value for row in load_rows(results)]
+    status, out, err = call("export", results, "--format", "parquet")
+    assert (status, out, err) == (2, "", "error: --format parquet is no text: name a file with --output\n")
+
+
+def chosen(call, results, *options):
+    status, out, err = call("export", results, "--format", "json", *options)
+    assert (status, err) == (0, "")
+    return {(row["method"], row["layer"], row["metric"]) for row in json.loads(out)}
+
+
+def test_filters_take_commas_and_repetition(call, results):
+    everything = chosen(call, results)
+    metrics = ("rollout_probability", "loss_change_neutral")
+    of_metrics = {place for place in everything if place[2] in metrics}
+    assert chosen(call, results, "--metric", ",".join(metrics)) == of_metrics
+    assert chosen(call, results, "--metric", metrics[0], "--metric", metrics[1]) == of_metrics
+    methods = ("--method", "random, unsteered")
+    assert chosen(call, results, *methods) == {place for place in everything if place[0] != "mean_difference"}
+    assert chosen(call, results, "--layers", "8") == {place for place in everything if place[1] in (8, None)}
+    assert chosen(call, results, "--run", "last") == {place for place in everything if place[0] == "random"}
+
+
+def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
+    options = ("--pivot", "rollout_probability")
+    _, out, _ = call("export", results, *options)
+    assert out.splitlines()[0] == "| layer | unsteered | mean_difference | random |"
+    _, out, _ = call("export", results, *options, "--format", "csv", "--layers", "20")
+    assert pd.read_csv(io.StringIO(out)).to_dict("records") == [{"layer": 20, "unsteered": 0.1, "random": 0.5}]
+    _, out, _ = call("export", results, *options, "--format", "latex")
+    assert r"\begin{tabular}{rrrr}" in out
+    call("export", results, *options, "--format", "parquet", "--output", tmp_path / "out")
+    assert list(pd.read_parquet(tmp_path / "out")) == ["layer", "unsteered", "mean_difference", "random"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "mean_diff"), "unknown method 'mean_diff'. Did you mean 'mean_difference'? Known: "),
+        (("--metric", "loss"), "unknown metric 'loss'. "),
+        (("--layers", "9"), "unknown layer '9'. Known: 20, 8."),
+        (("--layers", "a"), "--layers 'a': give block numbers with commas, for instance 8,20"),
+        (("--run", "first"), "unknown run 'first'. Known: run-1, run-2."),
+        (("--pivot", "rollouts"), "unknown metric 'rollouts'. "),
+        (("--pivot", "rollout_probability", "--format", "json"), "--pivot makes a table, and --format json holds none"),
+        (("--method", "mean_difference", "--run", "last"), "{results}: no row has all of what --method, --layers, "),
+    ],
+)
+def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, options, message):
+    (tmp_path / "out").write_text("before", encoding="utf-8")
+    status, out, err = call("export", results, "--output", tmp_path / "out", *options)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {message.format(results=results)}")
+    assert len(err.splitlines()) == 1
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "before"
+
+
+def test_output_that_cannot_be_written_is_one_message(call, results, tmp_path):
+    status, out, err = call("export", results, "--output", tmp_path / "nowhere" / "out")
+    assert (status, out) == (2, "")
+    assert err == f"error: {tmp_path}/nowhere/out: cannot be written: No such file or directory\n"
+
+
+def test_nothing_is_one_message(call, tmp_path):
+    status, out, err = call("export", tmp_path)
+    assert (status, out) == (2, "")
+    assert err == f"error: {tmp_path}/results.jsonl: no such file; give a results directory or its results.jsonl\n"
+
+
+def test_empty_journal_is_one_message(call, tmp_path):
+    Journal(tmp_path)
+    assert call("export", tmp_path) == (2, "", f"error: {tmp_path}: no results in it yet\n")
+
+
+def test_unknown_format_names_the_choices(call, results):
+    status, _, err = call("export", results, "--format", "xml")
+    assert status == 2
+    assert all(form in err for form in Format)
+
+
+def test_rows_of_the_development_split_have_their_own_table(call, tmp_path):
+    there = {"rollouts": 8, "top_p": 0.95, "split": "development"}
+    Journal(tmp_path).append([small_row(), small_row(measurement=there)])
+    _, out, _ = call("export", tmp_path)
+    headings = [line for line in out.splitlines() if line.startswith("#")]
+    assert headings == ["### Cells", "### Selection", "### Cells on the development split"]

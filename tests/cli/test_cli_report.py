@@ -1,0 +1,88 @@
+"""`steering report`, as a user calls it."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from steering.report.html import render
+from steering.results import Journal, load_rows
+from steering.verdicts.baselines import write_baseline
+from steering.verdicts.promotion import promote
+from tests.report_rows import StandIn, run
+
+pytestmark = pytest.mark.usefixtures("without_collection")
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Each report has one figure."""
+    module = ModuleType("steering.report.figures")
+    module.figures_of = lambda rows: [StandIn(caption=f"{len(rows)} rows")]
+    monkeypatch.setitem(sys.modules, "steering.report.figures", module)
+
+
+@pytest.fixture
+def results(tmp_path, figures):
+    """A results directory."""
+    Journal(tmp_path / "results").append(run())
+    return tmp_path / "results"
+
+
+def test_report_is_written_to_the_working_directory(call, results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call("report", results)
+    rows = load_rows(results)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"report.html: {len(rows)} values, ")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page == render(rows, [StandIn(caption=f"{len(rows)} rows")])
+
+
+def test_baseline_and_profile_are_shown(call, results, tmp_path, profile_file):
+    write_baseline(promote(load_rows(results)), tmp_path / "baseline.json")
+    options = ("--output", tmp_path / "out.html", "--gate", tmp_path / "baseline.json", "--profile", profile_file)
+    status, _, err = call("report", results / "results.jsonl", *options)
+    assert (status, err) == (0, "")
+    assert "6 cells: 6 ok" in (tmp_path / "out.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("nowhere",), "nowhere: no such file; give a results directory"),
+        (("{results}", "--profile", "embeded"), "unknown profile 'embeded'. Did you mean 'embedded'?"),
+        (("{results}", "--gate", "nowhere"), "nowhere: no such baseline; `steering baseline promote` writes one"),
+        (("{results}", "--output", "{results}/results.jsonl"), "--output {results}/results.jsonl is the results"),
+        (("{results}", "--output", "{results}/no/where"), "{results}/no/where: cannot be written: No such file"),
+    ],
+)
+def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    before = (results / "results.jsonl").read_bytes()
+    status, out, err = call("report", *(option.format(results=results) for option in options))
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {message.format(results=results)}")
+    assert len(err.splitlines()) == 1
+    assert (results / "results.jsonl").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
+
+
+def test_empty_journal_is_one_message(call, tmp_path, results):
+    Journal(tmp_path / "empty")
+    assert call("report", tmp_path / "empty") == (2, "", f"error: {tmp_path}/empty: no results in it yet\n")
+
+
+def test_run_of_a_small_model_gives_a_report(bench, call, arguments, figures, tmp_path):
+    bench(*arguments, "-k", "layer1").assert_outcomes(passed=2, deselected=2)
+    output = tmp_path / "report.html"
+    status, _, err = call("report", tmp_path / "results", "--output", output)
+    assert (status, err) == (0, "")
+    page = output.read_text(encoding="utf-8")
+    assert "No method was found to steer." in page
+    assert "Keywords are not highlighted" in page, "the concept is the user's own, and no --profile names it"
+    for row in load_rows(tmp_path / "results"):
+        if row.metric == "rollout_probability" and row.layer is not None:
+            assert f"{row.method}, layer 1: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}], n = 8" in page

@@ -1,0 +1,136 @@
+"""All faults are found, with their lines, and there are faults exactly where a concept cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from steering.concept_writing.files import read_concept_files
+from steering.concepts import load_concept
+from steering.errors import DataError
+from tests.concepts.test_concepts import edit, edit_pair
+
+
+def faults(directory):
+    found = read_concept_files(directory).findings
+    return [f"{finding.place}: {finding.message}".replace(f"{directory}/", "") for finding in found if finding.is_fault]
+
+
+def test_whole_concept_has_none(concept_directory):
+    files = read_concept_files(concept_directory)
+    assert files.findings == []
+    assert files.concept == load_concept(str(concept_directory))
+    assert [placed.place for placed in files.test] == [f"{concept_directory}/test.jsonl:{n}" for n in (1, 2, 3)]
+
+
+def test_every_fault_is_found_with_its_line(concept_directory):
+    edit(concept_directory, 'name = "royalty"', 'name = "Royalty"')
+    edit(concept_directory, 'source = "Written for a test."\n', "")
+    edit(concept_directory, 'rollout_prompts = ["Once there was", "Long ago lived"]', "rollout_prompts = []")
+    edit(concept_directory, '"the old", "the young"', '"the old", 3')
+    edit(concept_directory, 'negative = ["queen", "woman"]', 'negative = ["queen", "KING"]')
+    edit_pair(concept_directory, 1, id="pair-8")
+    edit_pair(concept_directory, 2, positive=None, negative="")
+    edit_pair(concept_directory, 3, prompt="Story 7 of a ruler in land 7.")
+    edit_pair(concept_directory, 5, negative="Then the king rode 4 miles.")
+    with (concept_directory / "test.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n{broken\n[1]\n")
+    assert faults(concept_directory) == [
+        "concept.toml: missing source",
+        "concept.toml:5: 'one_word_prompts' must be a list of non-empty strings, found ['the old', 3]",
+        "concept.toml:1: concept name 'Royalty': use lower-case letters, digits, '-' and '_'",
+        "concept.toml:4: rollout_prompts is empty; give at least one prompt",
+        "concept.toml:6: keywords: ['king'] stand on both sides",
+        "generation.jsonl:2: 'positive' is missing; it must be a non-empty string",
+        "generation.jsonl:2: 'negative' is ''; it must be a non-empty string",
+        "generation.jsonl:5: pair 'pair-4': the two continuations are the same",
+        "test.jsonl:5: not valid JSON: Expecting property name enclosed in double quotes (column 2)",
+        "test.jsonl:6: a JSON object is required, found list",
+        "test.jsonl:3: pair id 'pair-8' occurs more than once, first at generation.jsonl:1",
+        "test.jsonl:2: prompt in both splits, also at generation.jsonl:3",
+    ]
+
+
+def test_files_that_are_missing_are_all_named(tmp_path):
+    assert faults(tmp_path) == [f"{name}: no such file" for name in ("concept.toml", "generation.jsonl", "test.jsonl")]
+
+
+def test_toml_that_is_none_hides_no_fault_of_the_pairs(concept_directory):
+    (concept_directory / "concept.toml").write_text("name = ", encoding="utf-8")
+    (concept_directory / "test.jsonl").write_text("\n", encoding="utf-8")
+    first, second = faults(concept_directory)
+    assert first.startswith("concept.toml: not valid TOML: Invalid value (at ")
+    assert second == "test.jsonl: empty; it must hold one JSON object a line with id, prompt, positive, negative"
+
+
+def test_prompt_of_both_kinds_and_half_a_keyword_table(concept_directory):
+    edit(concept_directory, "[keywords]", 'development_prompts = ["Long ago lived"]\n[keywords]')
+    edit(concept_directory, 'negative = ["queen", "woman"]\n', "")
+    assert faults(concept_directory) == [
+        "concept.toml:7: 'Long ago lived' is in rollout_prompts and in development_prompts",
+        "concept.toml:8: [keywords] must be a table with the lists 'positive' and 'negative'",
+    ]
+
+
+def test_key_that_nobody_reads_is_a_warning(concept_directory):
+    edit(concept_directory, "[keywords]", 'developement_prompts = ["x"]\n[keywords]')
+    files = read_concept_files(concept_directory)
+    [warning] = files.findings
+    assert not warning.is_fault
+    assert warning.place.endswith("concept.toml:7")
+    assert warning.message == "nothing reads the key 'developement_prompts'; did you mean 'development_prompts'?"
+    assert files.concept is not None
+
+
+VALUES = st.sampled_from(
+    ["", " ", "pair-1", "Story 7 of a ruler in land 7.", "Then the king rode 1 miles.", 3, None, [], "\ud800"]
+)
+PAIR_CHANGES = st.dictionaries(st.sampled_from(["id", "prompt", "positive", "negative"]), VALUES, max_size=2)
+TABLE_CHANGES = st.dictionaries(
+    st.sampled_from(["name", "licence", "rollout_prompts", "one_word_prompts", "development_prompts", "keywords"]),
+    st.sampled_from(
+        [None, "", "x", "X", 3, [], ["a"], [""], ["Once there was"], {"positive": ["a"], "negative": ["A"]}]
+    ),
+    max_size=2,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pair_changes=PAIR_CHANGES, table_changes=TABLE_CHANGES)
+def test_there_are_faults_exactly_where_loading_fails(concept_directory, tmp_path_factory, pair_changes, table_changes):
+    import tomli_w
+
+    directory = tmp_path_factory.mktemp("changed")
+    for path in concept_directory.iterdir():
+        shutil.copy(path, directory)
+    lines = (directory / "generation.jsonl").read_text(encoding="utf-8").splitlines()
+    changed = json.loads(lines[0]) | pair_changes
+    lines[0] = json.dumps({key: value for key, value in changed.items() if value is not None})
+    (directory / "generation.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    table = {
+        "name": "royalty",
+        "description": "d",
+        "licence": "l",
+        "source": "s",
+        "rollout_prompts": ["Once there was"],
+        "one_word_prompts": [],
+        "keywords": {"positive": ["king"], "negative": ["queen"]},
+    } | table_changes
+    table = {key: value for key, value in table.items() if value is not None}
+    (directory / "concept.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
+    try:
+        load_concept(str(directory))
+    except DataError:
+        assert faults(directory)
+    else:
+        assert not faults(directory)
+
+
+@pytest.mark.parametrize("name", ["concept.toml", "test.jsonl"])
+def test_file_that_is_no_text_is_one_fault(concept_directory, name):
+    (concept_directory / name).write_bytes(b"\xff\xfe")
+    assert faults(concept_directory) == [f"{name}: not UTF-8 text (byte 0)"]

@@ -1,0 +1,134 @@
+"""Generation of many rows together on four architectures, against one row at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steering.models.language_model import LanguageModel
+from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
+from steering.vectors import Intervention
+from tests.references import Scripted, prompt_ids, steer
+from tests.small_models import CONFIGS, small_model
+
+NEW_TOKENS = 14
+COPIES = 4
+
+
+def choices_of(model: LanguageModel) -> list[Intervention | None]:
+    return [
+        None,
+        steer(model, 0, 2.0),
+        steer(model, 1, -4.0, seed=1),
+        steer(model, 0, 0.0, seed=2),
+        steer(model, 1, 9.0, seed=3),
+    ]
+
+
+def stacked(model: LanguageModel) -> tuple[list[list[int]], list[Intervention | None]]:
+    """Each prompt under each intervention, several times."""
+    pairs = [(prompt, choice) for choice in choices_of(model) for prompt in prompt_ids(model) for _ in range(COPIES)]
+    return [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
+
+
+class Shifted:
+    """A sampler whose rows are called `first` and on, as they are within a larger call."""
+
+    def __init__(self, sampler: Sampler, first: int) -> None:
+        self._sampler, self._first = sampler, first
+
+    def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        return self._sampler.choose(logits, branches, rows + self._first, step)
+
+
+def nucleus(rows: int) -> NucleusSampler:
+    return NucleusSampler(uniform_streams(0, rows, NEW_TOKENS), 0.95, 1.3)
+
+
+def test_rows_generated_together_equal_rows_generated_one_at_a_time(any_model):
+    prompts, choices = stacked(any_model)
+    sampler = nucleus(len(prompts) // 2)
+    together = any_model.generate(prompts, choices, sampler, NEW_TOKENS)
+    assert together == [
+        any_model.generate([prompt], [choice], Shifted(sampler, row), NEW_TOKENS)[0]
+        for row, (prompt, choice) in enumerate(zip(prompts, choices, strict=True))
+    ]
+    assert len({tuple(completion) for completion in together}) > len(together) // 2, "rows are sampled each by itself"
+
+
+def test_order_of_rows_changes_no_completion(any_model):
+    prompts, choices = stacked(any_model)
+    found = any_model.generate(prompts, choices, Greedy(), NEW_TOKENS)
+    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(0)).tolist()
+    moved = any_model.generate([prompts[row] for row in order], [choices[row] for row in order], Greedy(), NEW_TOKENS)
+    assert moved == [found[row] for row in order]
+
+
+@pytest.mark.parametrize("rows_in_a_chunk", [4, 25])
+def test_rows_that_do_not_fit_into_memory_together_complete_the_same(any_model, monkeypatch, rows_in_a_chunk):
+    prompts, choices = stacked(any_model)
+    sampler = nucleus(len(prompts))
+    expected = any_model.generate(prompts, choices, sampler, NEW_TOKENS)
+    longest = max(map(len, prompts)) + NEW_TOKENS
+    monkeypatch.setattr("steering.models.language_model._DECODING_BYTES", 1)
+    assert any_model.rows_together(longest) == 1
+    monkeypatch.setattr("steering.models.language_model._DECODING_BYTES", bytes_of(any_model, longest, rows_in_a_chunk))
+    assert any_model.rows_together(longest) == rows_in_a_chunk
+    prefill, chunks = any_model._prefill, []
+
+    def counted(rows, width):
+        chunks.append(len(rows))
+        return prefill(rows, width)
+
+    monkeypatch.setattr(any_model, "_prefill", counted)
+    assert any_model.generate(prompts, choices, sampler, NEW_TOKENS) == expected
+    assert len(chunks) == -(-len(prompts) // rows_in_a_chunk)
+
+
+def bytes_of(model: LanguageModel, length: int, rows: int) -> int:
+    """Memory of the cache and the logits of some rows, of so many tokens."""
+    prefix = model._prefill([((1,) * length, None)], length)
+    numbers = sum(layer.keys.numel() + layer.values.numel() for layer in prefix.cache.layers) / len(prefix.mask)
+    return int((numbers + prefix.logits.shape[1]) * rows * model.dtype.itemsize)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_caches_and_logits_of_rows_together_fit_into_the_memory_that_is_meant_for_them(architecture, monkeypatch):
+    model = small_model(architecture)
+    for length in (4, 30):
+        monkeypatch.setattr("steering.models.language_model._DECODING_BYTES", bytes_of(model, length, 5))
+        assert model.rows_together(length) <= 5
+        if getattr(model.module.config, "sliding_window", None) is None:
+            assert model.rows_together(length) == 5
+
+
+def test_a_row_leaves_where_it_is_said_to_and_the_others_go_on(any_model):
+    prompts, choices = stacked(any_model)
+    sampler = nucleus(len(prompts))
+    whole = any_model.generate(prompts, choices, sampler, NEW_TOKENS)
+
+    def ended(completion: list[int]) -> bool:
+        return sum(completion) % 3 == 0
+
+    found = any_model.generate(prompts, choices, sampler, NEW_TOKENS, ended=ended)
+    cuts = [next((end for end in range(1, len(row) + 1) if ended(row[:end])), len(row)) for row in whole]
+    assert found == [row[:cut] for row, cut in zip(whole, cuts, strict=True)]
+    assert len(set(cuts)) > 3
+
+
+def test_alike_rows_are_computed_once(llama, monkeypatch):
+    step, seen = llama._decode_step, []
+
+    def counted(ids, mask, cache):
+        seen.append(len(ids))
+        return step(ids, mask, cache)
+
+    monkeypatch.setattr(llama, "_decode_step", counted)
+    tokens = torch.ones(60, 4, dtype=torch.int64)
+    tokens[:, 1] = torch.arange(60) % 12 + 1
+    llama.generate([[1, 2]] * 60, [None] * 60, Scripted(tokens), 4)
+    assert seen == [8, 16, 16]
+
+
+def test_generation_of_no_rows_is_empty(llama):
+    assert llama.generate([], [], Greedy(), 3) == []

@@ -1,0 +1,87 @@
+"""Loading models from disk: safetensors only, one message for what goes wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from steering.errors import ModelError
+from steering.models.families import FAMILIES
+from steering.models.language_model import LanguageModel
+from steering.models.loading import choose_device, choose_dtype, layer_count, load_model
+from tests.small_models import small_module, small_tokenizer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A small model as Hugging Face writes it."""
+    directory = tmp_path / "my-model"
+    small_module("gpt2").save_pretrained(directory)
+    small_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def test_local_directory_loads_and_is_called_by_its_name(saved):
+    model = LanguageModel.load(str(saved), dtype="float32", device="cpu")
+    assert (model.name, model.layer_count, model.d_model, model.dtype) == ("my-model", 2, 768 // 24, torch.float32)
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(ids).logits, small_module("gpt2")(ids).logits)
+
+
+def test_layer_count_needs_the_configuration_alone(saved):
+    (saved / "model.safetensors").unlink()
+    assert layer_count(str(saved)) == 2
+    assert layer_count("embedded") == 30
+
+
+def test_dtype_is_applied_and_chosen_by_the_processor(saved, monkeypatch):
+    assert LanguageModel.load(str(saved), dtype="bfloat16", device="cpu").dtype == torch.bfloat16
+    for capabilities, expected in (({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert choose_dtype("auto", CPU) == expected
+
+
+def test_pickled_weights_are_refused(saved):
+    (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no \*\.safetensors file; weights are read from safetensors or GGUF only"):
+        load_model(str(saved), CPU, torch.float32)
+
+
+def test_damaged_weights_are_one_message(saved):
+    (saved / "model.safetensors").write_bytes(b"\x10\x00\x00\x00damaged")
+    with pytest.raises(ModelError, match="my-model' cannot be loaded"):
+        load_model(str(saved), CPU, torch.float32)
+
+
+def test_missing_tokenizer_is_one_message(saved):
+    (saved / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="my-model' cannot be loaded"):
+        load_model(str(saved), CPU, torch.float32)
+
+
+def test_unknown_family_is_refused(saved, monkeypatch):
+    monkeypatch.setattr("steering.models.families.FAMILIES", {"llama": FAMILIES["llama"]})
+    with pytest.raises(ModelError, match="unknown model family 'gpt2'"):
+        load_model(str(saved), CPU, torch.float32)
+
+
+def test_hub_id_without_a_hub_says_what_can_be_given(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="'nobody/nothing' cannot be loaded.*'embedded', a directory"):
+        load_model("nobody/nothing", CPU, torch.float32)
+
+
+def test_missing_gguf_file_is_reported():
+    with pytest.raises(ModelError, match=r"'/nowhere/model.gguf': no such file"):
+        load_model("/nowhere/model.gguf", CPU, torch.float32)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense"])
+def test_device_that_does_not_exist_is_refused(name):
+    with pytest.raises(ModelError, match=f"device '{name}' cannot be used here"):
+        choose_device(name)

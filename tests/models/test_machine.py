@@ -1,0 +1,86 @@
+"""How many cores and what memory the process computes with, and the ceiling that speed is held against."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from steering.models import machine
+
+THREADS = (
+    "import torch; from steering.models.machine import prepare_process; "
+    "prepare_process(); print(torch.get_num_threads())"
+)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", 4), ("200000 100000", 2), ("50000 100000", 1), ("150000 100000", 2), ("900000 100000", 4), ("", 4)],
+)
+def test_cores_are_those_that_affinity_and_quota_allow(tmp_path, monkeypatch, quota, cores):
+    path = tmp_path / "cpu.max"
+    path.write_text(quota, encoding="ascii")
+    monkeypatch.setattr(machine, "_QUOTA", path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert machine.allowed_cores() == cores
+
+
+def test_cores_without_a_control_group_are_those_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "none")
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert machine.allowed_cores() == os.cpu_count()
+
+
+@pytest.mark.parametrize(("given", "threads"), [({}, machine.allowed_cores()), ({"OMP_NUM_THREADS": "1"}, 1)])
+def test_threads_are_the_cores_unless_the_environment_says_otherwise(given, threads):
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | given
+    found = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
+    assert int(found.stdout) == threads
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: object())
+    machine._keep_freed_memory()
+
+
+MEMORY = """
+import resource, torch
+from steering.models.machine import prepare_process, release_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+prepare_process()
+blocks = [torch.ones(1 << 20) for _ in range(64)]
+guard = torch.ones(1 << 20)
+full = resident()
+del blocks
+kept = resident()
+release_freed_memory()
+print(full - kept, kept - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is set only where it is")
+def test_freed_memory_is_kept_until_it_is_released():
+    found = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    freed, released = map(int, found.stdout.split())
+    assert freed < 16 << 20
+    assert released > 200 << 20
+
+
+def test_ceiling_is_the_fastest_of_the_products(monkeypatch):
+    speeds = {512: 3.0, 1024: 5.0, 2048: 4.0}
+    monkeypatch.setattr(machine, "_product_speed", lambda _dtype, _device, width: speeds[width])
+    assert machine.matrix_product_ceiling(torch.float32, torch.device("cpu")) == 5.0
+
+
+def test_speed_is_operations_over_the_median_time(monkeypatch):
+    ticks = iter(range(1000))
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: float(next(ticks)))
+    assert machine._product_speed(torch.float32, torch.device("cpu"), 8) == 2 * 8**3

@@ -1,0 +1,100 @@
+"""The paper's studies on small models, from one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from steering.cli.main import app
+from steering.errors import DataError
+from steering.profile_files import load_profile
+from steering.profiles import MethodPlan, Profile
+from steering.results import FILE_NAME, load_rows
+from steering.sweeps.reproduction import studies
+from tests.small_saes import write_sae
+
+
+def test_studies_of_the_paper_s_profile_hold_its_figures():
+    profile = load_profile("paper")
+    found = studies(profile, range(12), range(12))
+    assert [study.shows for study in found] == [
+        "Fig. 5, 11, 12, Table I", "Fig. 6", "Fig. 8, 9, Tables II, III",
+    ]  # fmt: skip
+    success, losses, features = found
+    assert {(cell.method, cell.layer, cell.multiplier) for cell in success.cells} == {
+        ("mean_difference", layer, 3.0) for layer in range(12)
+    }
+    assert len({cell.multiplier for cell in losses.cells}) == 4
+    assert {cell.layer for cell in features.cells if cell.method == "hand_crafted"} == {8}
+    assert {plan.metrics for plan in losses.plans} == {("loss_negative", "loss_neutral", "loss_positive")}
+
+
+def test_profile_without_mean_difference_has_nothing_to_reproduce():
+    profile = Profile("own", "", "m", "c", "n", (MethodPlan("random_direction", 1.0),))
+    with pytest.raises(DataError, match="no plan of mean_difference"):
+        studies(profile, [0], [])
+
+
+def test_studies_without_saes_leave_their_figures_out():
+    plans = (MethodPlan("mean_difference", 2.0), MethodPlan("feature_delta", 1.0))
+    found = studies(Profile("own", "", "m", "c", "n", plans), [0, 1], [])
+    assert [study.shows for study in found] == ["Fig. 5, 11, 12, Table I", "Fig. 6"]
+
+
+@pytest.fixture
+def options(tmp_path: Path, model_directory: Path, concept_directory: Path, neutral_file: Path) -> list[str]:
+    """A profile with SAEs of both blocks, and where everything goes."""
+    for layer in (0, 1):
+        directory = write_sae(tmp_path / "saes" / f"{layer}", hook_name=f"blocks.{layer}.hook_resid_post", seed=layer)
+        records = [{"feature": k, "description": "a king" if k in (5, 9) else f"word {k}"} for k in range(64)]
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (directory / "descriptions.jsonl").write_text(text, encoding="utf-8")
+    path = tmp_path / "small.toml"
+    path.write_text(
+        f'description = "A test."\nmodel = "{model_directory}"\nconcept = "{concept_directory}"\n'
+        f'neutral = "{neutral_file}"\nsaes = "{tmp_path / "saes"}"\nrollouts = 8\nnew_tokens = 6\n'
+        "neutral_prompt_tokens = 4\n"
+        '[methods.mean_difference]\nmultiplier = 2\ncontrol = "random_direction"\n'
+        "[methods.random_direction]\nmultiplier = 2\n"
+        "[methods.feature_delta]\nmultiplier = 1\n[methods.hand_crafted]\nmultiplier = 1\n",
+        encoding="utf-8",
+    )
+    return ["reproduce", "--profile", str(path), "--output", str(tmp_path / "out"), "--dtype", "float32"]
+
+
+def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path):
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "out"
+    assert (out / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "### Cells" in (out / "tables.md").read_text(encoding="utf-8")
+    names = {path.name for path in (out / "figures").iterdir()}
+    for ending in ("png", "svg", "csv"):
+        assert sum(name.endswith(ending) for name in names) == len(names) / 3
+        assert any("similar" in name for name in names)
+    rows = load_rows(out)
+    assert {row.multiplier for row in rows if row.metric == "loss_neutral" and row.method == "mean_difference"} == {
+        -1.0, 1.0, 2.0, 3.0,
+    }  # fmt: skip
+    assert {row.layer for row in rows if row.metric == "sae_variance_explained"} == {0, 1}
+    assert {row.method for row in rows if row.metric == "rollout_probability" and row.multiplier == 0.25} == {
+        "feature_delta", "hand_crafted",
+    }  # fmt: skip
+    assert len({row.p_control is None for row in rows if row.method == "mean_difference" and row.p_value}) == 1
+
+
+def test_second_time_nothing_is_measured_and_the_files_are_the_same(options, tmp_path):
+    assert CliRunner().invoke(app, options).exit_code == 0
+    files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert CliRunner().invoke(app, options).exit_code == 0
+    after = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    journal = tmp_path / "out" / FILE_NAME
+    assert after[journal].startswith(files[journal])
+    again = [json.loads(line) for line in after[journal][len(files[journal]) :].decode().split("\n")[:-1]]
+    assert {row["status"] for row in again} <= {"failed"}
+    assert {path.name for path in files if files[path] != after[path]} <= {FILE_NAME}
+    rows = [json.loads(line) for line in files[journal].decode().split("\n")[:-1]]
+    assert sum(row["method"] == "unsteered" for row in rows) == 9

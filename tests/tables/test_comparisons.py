@@ -1,0 +1,173 @@
+"""Tables that hold cells against others: worked examples, and choices made again by brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering.results import Row
+from steering.tables.comparisons import control_summary, dose_summary, selection_summary
+from tests.small_rows import small_row, unsteered_row
+
+CONTROLS = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
+DOSES = ["method", "layer", "×", "norm", "budget", "Δ loss development", "Δ loss test", "optimism"]
+SELECTION = ["method", "layer", "P development", "P test [95 % CI]", "optimism", "best on test"]
+SHARES = st.integers(0, 20).map(lambda count: count / 20)
+
+
+def noise(layer: int, value: float, draw: int = 0, **changes: object) -> Row:
+    """A random control."""
+    parameters = {"construction": "random_direction", "seed": draw} | changes.pop("parameters", {})
+    control = {"method": f"random_{draw}" if draw else "random", "is_control": True, "parameters": parameters}
+    return small_row(layer=layer, value=value, **(control | changes))
+
+
+def flipped(layer: int, value: float) -> Row:
+    return noise(layer, value, method="sign_flipped", parameters={"construction": "sign_flipped"})
+
+
+def test_cell_beside_its_controls():
+    rows = [unsteered_row(), small_row(layer=8, value=0.4, control="random"), noise(8, 0.05), noise(8, 0.15, 1)]
+    rows += [noise(9, 0.1), noise(9, 0.4, 1), flipped(8, 0.01), flipped(9, 0.02)]
+    assert control_summary(rows) == [
+        CONTROLS,
+        ["mean_difference", "8", "0.400", "0.050", "4", "0.400", "0.4000", "sign_flipped 0.010"],
+    ]
+
+
+def test_null_cells_of_sums_of_features_come_from_saes_of_several_layers():
+    def features(layer: int, value: float) -> Row:
+        sae = {"sae": f"layer{layer}", "sae_hash": str(layer) * 64, "hook_name": f"blocks.{layer}.hook_resid_post"}
+        parameters = {"construction": "random_features", "reference": "feature_delta"} | sae
+        return noise(layer, value, method="random features", parameters=parameters)
+
+    cells = [small_row(method="feature_delta", layer=layer, value=0.4, control="random features") for layer in (8, 12)]
+    lines = control_summary([*cells, features(8, 0.1), features(12, 0.2), features(16, 0.3)])
+    assert [line[4:7] for line in lines[1:]] == [["3", "0.300", "0.2500"]] * 2
+
+
+def test_null_cells_of_one_cell_are_no_other_controls_of_its_neighbour():
+    cells = [small_row(layer=8, value=0.4, control="random"), small_row(method="other", layer=8, value=0.3)]
+    lines = control_summary([*cells, noise(8, 0.05), flipped(8, 0.01)])
+    assert [line[-1] for line in lines[1:]] == ["sign_flipped 0.010"] * 2
+
+
+@given(value=SHARES, null=st.lists(SHARES, min_size=1, max_size=12))
+def test_empirical_p_value_is_the_rank_among_null_cells_and_itself(value, null):
+    rows = [small_row(layer=0, value=value, control="random")]
+    rows += [noise(0, found, seed) for seed, found in enumerate(null)]
+    [_, line] = control_summary(rows)
+    everything = np.array([value, *null])
+    assert line[CONTROLS.index("p empirical")] == f"{(everything >= value).mean():.4f}"
+    assert line[CONTROLS.index("null cells")] == str(len(null))
+    assert line[CONTROLS.index("highest")] == f"{max(null):.3f}"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        noise(9, 0.9, 1, multiplier=3.0),
+        noise(9, 0.9, 1, seed=7),
+        noise(9, 0.9, 1, parameters={"construction": "random_features"}),
+        noise(9, 0.9, 1, parameters={"reference": "hand_crafted"}),
+        noise(9, 0.9, 1, is_control=False),
+        noise(9, 0.9, 1, metric="one_word_success"),
+        noise(9, None, 1, status="failed"),
+    ],
+)
+def test_cells_of_another_kind_dose_or_run_do_not_belong_to_the_null_cells(other):
+    rows = [small_row(layer=8, value=0.4, control="random"), noise(8, 0.05), other]
+    lines = control_summary(rows)
+    at = lines[0].index("null cells")
+    assert [line[at] for line in lines if "0.400" in line[:5]] == ["1"]
+
+
+def test_controls_at_a_budget_share_a_dose_whatever_their_multipliers():
+    spent = [{"neutral_budget": 0.05, "development_loss_change": change} for change in (0.048, 0.051, 0.049)]
+    rows = [
+        small_row(layer=8, value=0.4, multiplier=9.0, control="random", parameters=spent[0]),
+        noise(8, 0.05, multiplier=11.0, parameters=spent[1]),
+        noise(9, 0.1, multiplier=20.0, parameters=spent[2]),
+        noise(9, 0.5, multiplier=20.0, parameters=spent[2] | {"neutral_budget": 0.5}),
+    ]
+    assert control_summary(rows)[1][3:7] == ["0.050", "2", "0.100", "0.3333"]
+
+
+def test_control_of_several_doses_is_the_one_of_nearest_norm():
+    cell = small_row(layer=8, value=0.4, multiplier=6.0, vector_norm=2.0, control="random")
+    rows = [cell, noise(8, 0.1, multiplier=1.0, vector_norm=2.5), noise(8, 0.2, multiplier=4.0, vector_norm=2.5)]
+    assert control_summary(rows)[1][3] == "0.200"
+
+
+def test_cell_without_a_control_is_shown_beside_the_others():
+    assert control_summary([small_row(layer=8, value=0.4), flipped(8, 0.01)])[1][3:] == [
+        *["-", "0", "-", "-"],
+        "sign_flipped 0.010",
+    ]
+    assert control_summary([small_row(layer=8)]) == [CONTROLS]
+
+
+def test_doses_show_what_the_budget_cost_in_development_and_on_test():
+    spent = {"neutral_budget": 0.05, "development_loss_change": 0.048}
+    cell = {"layer": 8, "multiplier": 9.5, "vector_norm": 4.0, "parameters": spent}
+    rows = [small_row(**cell), small_row(**cell, metric="loss_change_neutral", value=0.0605), small_row(layer=9)]
+    assert dose_summary(rows) == [
+        [*DOSES, "P(success) [95 % CI]"],
+        ["mean_difference", "8", "9.5", "38", "+0.050", "+0.048", "+0.060", "+0.012", "0.500 [0.250, 0.750]"],
+    ]
+    assert dose_summary(rows[:1])[1][6:8] == ["-", "-"]
+
+
+def cell(split: str, layer: int, success: float, loss: float, **changes: object) -> list[Row]:
+    """A cell on one split; what was measured in development has other documents and another seed."""
+    there = {"neutral": "other", "seed": 5, "data_hash": "d", "measurement": {"split": "development"}}
+    common = {"layer": layer, **(there if split == "development" else {}), **changes}
+    bounds = {"value": loss - 0.01, "low": loss - 0.02, "high": loss}
+    return [small_row(value=success, **common), small_row(metric="loss_change_neutral", **bounds, **common)]
+
+
+def test_layer_is_chosen_in_development_and_reported_on_test():
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("development", 9, 0.6, 0.05), *cell("development", 10, 0.9, 0.2)]
+    rows += [*cell("test", 8, 0.55, 0.05), *cell("test", 9, 0.45, 0.05), *cell("test", 10, 0.95, 0.2)]
+    rows += cell("development", 11, 0.99, 0.01, method="noise", is_control=True)
+    assert selection_summary(rows) == [
+        SELECTION,
+        ["mean_difference", "9", "0.600", "0.450 [0.250, 0.750]", "+0.150", "0.550 (layer 8)"],
+    ]
+    assert selection_summary(rows, neutral_bound=0.3)[1][1:3] == ["10", "0.900"]
+    assert selection_summary(rows, neutral_bound=0.01)[1] == ["mean_difference", *["-"] * 5]
+    assert selection_summary(rows[6:]) == [SELECTION], "without a development split nothing was chosen"
+
+
+@given(st.lists(st.tuples(SHARES, SHARES, st.booleans()), min_size=1, max_size=6))
+def test_choice_equals_the_best_of_all_that_is_allowed(found):
+    rows = []
+    for layer, (development, test, allowed) in enumerate(found):
+        loss = 0.05 if allowed else 0.15
+        rows += cell("development", layer, development, loss) + cell("test", layer, test, loss)
+    line = selection_summary(rows)[1]
+    eligible = [layer for layer, (*_, allowed) in enumerate(found) if allowed]
+    if not eligible:
+        assert line[1:] == ["-"] * 5
+        return
+    chosen = eligible[int(np.argmax([found[layer][0] for layer in eligible]))]
+    assert line[1:3] == [str(chosen), f"{found[chosen][0]:.3f}"]
+    assert line[4] == f"{found[chosen][0] - found[chosen][1]:+.3f}"
+    assert line[5].startswith(f"{max(found[layer][1] for layer in eligible):.3f} ")
+
+
+def test_choice_does_not_depend_on_which_cells_are_shown():
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("development", 9, 0.6, 0.05), *cell("test", 8, 0.5, 0.05)]
+    assert selection_summary(rows[:1], rows) == selection_summary(rows)
+    assert selection_summary([small_row(method="other")], rows) == [SELECTION]
+
+
+def test_models_choose_their_own_layers():
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("test", 8, 0.4, 0.05)]
+    rows += [*cell("development", 9, 0.7, 0.05, model="other", model_hash="d")]
+    header, *lines = selection_summary(rows)
+    assert header == ["run", *SELECTION]
+    assert [(line[0].split(",")[0], line[2]) for line in lines] == [("other", "9"), ("small", "8")]
+    assert lines[0][4:] == ["-", "-", "-"]
