@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import torch
 
@@ -19,6 +20,22 @@ from steering.sae.contrast_features import ContrastFeatures, FeatureReduction
 from steering.sae.features import Descriptions
 
 
+class LossFunction(Protocol):
+    """Losses of texts while a vector is added to one layer's output at their prompts, as a method sees them.
+
+    There are three kinds of text: "positive" and "negative", the two sides of the pairs in the pairs' order, and
+    "neutral" documents.
+    """
+
+    def count(self, kind: str) -> int:
+        """How many texts there are of a kind."""
+        ...
+
+    def __call__(self, kind: str, rows: Sequence[int], addition: torch.Tensor) -> torch.Tensor:
+        """Mean loss of some texts, nats per continuation token; it has a gradient by the addition `[d_model]`."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class ContrastActivations:
     """Residual streams of the two sides of contrast pairs, at the last token of each text.
@@ -31,6 +48,7 @@ class ContrastActivations:
         concept: Name of the concept.
         model: Name of the model.
         features: Layer -> feature activations, of the layers that have an SAE.
+        losses: Layer -> losses under steering, for methods that follow their gradient; None where nobody gave them.
     """
 
     positive: torch.Tensor
@@ -40,6 +58,7 @@ class ContrastActivations:
     concept: str
     model: str
     features: Mapping[int, ContrastFeatures] = field(default_factory=dict)
+    losses: Callable[[int], LossFunction] | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that disagree, no pairs at all, and non-finite values."""
@@ -77,6 +96,18 @@ class ContrastActivations:
             known = ", ".join(map(str, sorted(self.features))) or "none"
             raise SaeError(f"layer {layer} has no SAE here; layers that have one: {known}")
         return self.features[layer]
+
+    def losses_at(self, layer: int) -> LossFunction:
+        """Return the losses under steering at one layer.
+
+        Raises:
+            SteeringError: There are none: only activations are given.
+        """
+        if self.losses is None:
+            raise SteeringError(
+                f"layer {layer}: this method follows the gradient of losses, and no model gives any here"
+            )
+        return self.losses(layer)
 
     def decode_at(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
         """Sum of decoder rows `[d_model]` with the weights `[d_sae]`, in these activations' dtype, on their device."""

@@ -196,6 +196,11 @@ class Profile:
         return {key: getattr(self, key) for key in keys} | fixed | split
 
     @property
+    def neutral_lengths(self) -> tuple[int, int]:
+        """Tokens of a neutral document that are steered, and those after them that are scored."""
+        return self.neutral_prompt_tokens, self.neutral_continuation_tokens
+
+    @property
     def stream(self) -> int:
         """Which random numbers of the seed rollouts draw: the splits have nothing in common."""
         return get_args(Split).index(self.split)
@@ -250,6 +255,17 @@ class Setting:
         if profile.split == "development" and development is not None:
             return cls(profile, concept.development(), development, development)
         return cls(profile, concept, load_neutral(profile.neutral, profile.neutral_documents), development)
+
+    def training_documents(self) -> NeutralSet:
+        """Neutral documents for methods that learn from some: those of the development split.
+
+        Raises:
+            DataError: The neutral set holds no document beyond those of the test split.
+        """
+        if self.development is not None:
+            return self.development
+        profile = self.profile
+        return load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)
 
     @property
     def data_hash(self) -> str:

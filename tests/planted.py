@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,29 @@ def planted_activations(direction: torch.Tensor, pairs: int = 40, seed: int = 0)
     signal[:, 1] = direction
     ids = tuple(f"pair-{index}" for index in range(pairs))
     sides = (content + signal + noise[0], content - signal + noise[1])
-    return ContrastActivations(*sides, LAYERS, ids, "planted", "none", planted_features(direction.dtype, pairs, seed))
+    features = planted_features(direction.dtype, pairs, seed)
+    losses = {layer: PlantedLosses(direction if layer == 5 else 0 * direction) for layer in LAYERS}.__getitem__
+    return ContrastActivations(*sides, LAYERS, ids, "planted", "none", features, losses)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlantedLosses:
+    """Losses that a positive text has the less, and a negative one the more, the further one goes along the direction.
+
+    A neutral one has the more, the further one goes anywhere.
+    """
+
+    direction: torch.Tensor
+    flipped: bool = False
+
+    def count(self, _kind: str) -> int:
+        return 40
+
+    def __call__(self, kind: str, _rows: Sequence[int], addition: torch.Tensor) -> torch.Tensor:
+        if kind == "neutral":
+            return addition.square().sum() / 100
+        side = 1 if (kind == "negative") != self.flipped else -1
+        return torch.nn.functional.softplus(side * (addition @ self.direction) / self.direction.square().sum().clamp(1))
 
 
 def planted_features(dtype: torch.dtype, pairs: int, seed: int) -> dict[int, ContrastFeatures]:
@@ -82,8 +105,12 @@ def swapped(activations: ContrastActivations) -> ContrastActivations:
         layer: dataclasses.replace(found, positive=found.negative, negative=found.positive)
         for layer, found in activations.features.items()
     }
+    sides = {"positive": activations.negative, "negative": activations.positive}
     return dataclasses.replace(
-        activations, positive=activations.negative, negative=activations.positive, features=features
+        activations,
+        **sides,
+        features=features,
+        losses=lambda layer: dataclasses.replace(activations.losses_at(layer), flipped=True),
     )
 
 

@@ -11,7 +11,8 @@ To add one, put a module here with a frozen dataclass whose fields are its param
 
 The conformance suite in tests/test_methods.py then runs over it. A method that cannot keep one of its properties says
 so in `exceptions`, by property, with the reason. A method that reads feature activations says `needs_sae = True` and
-has a second function, `weights`, with the same arguments as `fit`: the weight of each feature, `[d_sae]`.
+has a second function, `weights`, with the same arguments as `fit`: the weight of each feature, `[d_sae]`. One that
+follows the gradient of losses says `needs_losses = True` and calls `activations.losses_at(layer)`.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ _SHOWN_FEATURES = 20
 def needs_sae(method: Method | type[Method]) -> bool:
     """Whether a method reads feature activations, so that it can be used only at layers that have an SAE."""
     return bool(getattr(method, "needs_sae", False))
+
+
+def needs_losses(method: Method | type[Method]) -> bool:
+    """Whether a method follows the gradient of losses, so that it needs a model behind the activations."""
+    return bool(getattr(method, "needs_losses", False))
 
 
 def create_method(name: str, parameters: Mapping[str, Any]) -> Method:

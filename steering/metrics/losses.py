@@ -10,7 +10,7 @@ from steering.concepts import ContrastPair
 from steering.metrics import Observation, Score, register
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
-from steering.models.tokens import tokenize_continuation, tokenize_document
+from steering.models.tokens import tokenize_continuation, tokenize_documents
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.vectors import Intervention
@@ -70,7 +70,5 @@ def negative_loss(setting: Setting, model: LanguageModel) -> LossChange:
 @register("loss_neutral")
 def neutral_loss(setting: Setting, model: LanguageModel) -> LossChange:
     """Loss of documents that have nothing to do with the concept, steered on their first tokens."""
-    profile = setting.profile
-    limits = (profile.neutral_prompt_tokens, profile.neutral_continuation_tokens)
-    texts = [tokenize_document(model.tokenizer, text, *limits) for text in setting.neutral.documents]
+    texts = tokenize_documents(model.tokenizer, setting.neutral.documents, *setting.profile.neutral_lengths)
     return LossChange("neutral", ContinuationLosses(model, texts))

@@ -8,43 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from steering.errors import NonFiniteError
-from steering.models.batching import TokenBatch, length_sorted_batches
+from steering.models.batching import length_sorted_batches
 from steering.models.checks import check_interventions, check_layers, check_lengths
 from steering.models.edits import Edit, additions, but_first
 from steering.models.language_model import REMEDY, LanguageModel, Stored
+from steering.models.scored_texts import WIDTH, ScoredTexts
 from steering.models.tokens import TokenizedText
 from steering.progress import Advance, Reporter, Silent
 from steering.vectors import Intervention
-
-# Attention adds up over positions in vectors of at most 16 numbers: with padding to a multiple of that, a text's loss
-# does not depend on the longest text beside it.
-_WIDTH = 16
-# Positions whose probabilities are computed at a time: what they need stays in a CPU's cache.
-_POSITIONS_IN_CACHE = 256
-
-
-@dataclass(frozen=True, eq=False)
-class _Texts:
-    """Texts of similar length.
-
-    Attributes:
-        rows: Which of the texts.
-        tokens: Their tokens.
-        prompt: `[row, pos]`, true at prompt positions.
-        scored: `[row, pos]`, true at continuation positions.
-    """
-
-    rows: tuple[int, ...]
-    tokens: TokenBatch
-    prompt: torch.Tensor
-    scored: torch.Tensor
 
 
 class ContinuationLosses:
@@ -66,16 +42,10 @@ class ContinuationLosses:
         self._count = len(texts)
         lengths = [len(text.ids) for text in texts]
         check_lengths(lengths, model.length_limit, model.name)
-        padded = [-(-length // _WIDTH) * _WIDTH for length in lengths]
-        self._batches = [self._stack(texts, rows) for rows in length_sorted_batches(padded, model.token_budget)]
+        padded = [-(-length // WIDTH) * WIDTH for length in lengths]
+        self._rows = length_sorted_batches(padded, model.token_budget)
+        self._batches = [ScoredTexts.stack(model, [texts[row] for row in rows]) for rows in self._rows]
         self._stored: list[Stored | None] = [None] * len(self._batches)
-
-    def _stack(self, texts: Sequence[TokenizedText], rows: Sequence[int]) -> _Texts:
-        tokens = self._model.batch([texts[row].ids for row in rows], multiple=_WIDTH)
-        positions = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
-        prompt_lengths = torch.tensor([texts[row].prompt_length for row in rows], device=positions.device)
-        prompt = positions < prompt_lengths.unsqueeze(1)
-        return _Texts(tuple(rows), tokens, prompt, tokens.mask.bool() & ~prompt)
 
     def measure(self, interventions: Sequence[Intervention | None], progress: Reporter | None = None) -> np.ndarray:
         """Measure the losses under each of some interventions; None leaves the model as it is.
@@ -91,13 +61,13 @@ class ContinuationLosses:
         check_interventions(interventions, model.layer_count, model.d_model, model.name)
         losses = np.empty((len(interventions), self._count))
         with self._work(progress, len(interventions)) as advance:
-            for number, texts in enumerate(self._batches):
+            for number, (rows, texts) in enumerate(zip(self._rows, self._batches, strict=True)):
                 for layer, members in self._stacks(interventions, texts):
-                    chosen = [interventions[member] for member in members for _ in texts.rows]
+                    chosen = [interventions[member] for member in members for _ in rows]
                     prompt = texts.prompt.repeat(len(members), 1)
                     edits = additions(chosen, prompt, model.d_model, model.dtype)
-                    losses[np.ix_(members, texts.rows)] = self._continue(number, layer, edits, len(members))
-                    advance(len(members) * len(texts.rows))
+                    losses[np.ix_(members, rows)] = self._continue(number, layer, edits, len(members))
+                    advance(len(members) * len(rows))
         return self._finite(losses)
 
     def replaced(
@@ -121,15 +91,17 @@ class ContinuationLosses:
         check_layers([layer], self._model.layer_count, self._model.name)
         losses = np.empty(self._count)
         with self._work(progress, 1) as advance:
-            for number, texts in enumerate(self._batches):
-                losses[list(texts.rows)] = self._continue(number, layer, [(layer, but_first(replace))], 1)[0]
-                advance(len(texts.rows))
+            for number, rows in enumerate(self._rows):
+                losses[rows] = self._continue(number, layer, [(layer, but_first(replace))], 1)[0]
+                advance(len(rows))
         return self._finite(losses)
 
     def _work(self, progress: Reporter | None, passes: int) -> AbstractContextManager[Advance]:
         return (progress or Silent()).work("measuring losses", passes * self._count)
 
-    def _stacks(self, interventions: Sequence[Intervention | None], texts: _Texts) -> Iterator[tuple[int, list[int]]]:
+    def _stacks(
+        self, interventions: Sequence[Intervention | None], texts: ScoredTexts
+    ) -> Iterator[tuple[int, list[int]]]:
         """Interventions that are measured together, lowest layer first: as many of one layer as fill a batch.
 
         The unsteered run changes nothing at block 0.
@@ -144,18 +116,12 @@ class ContinuationLosses:
     @torch.inference_mode()
     def _continue(self, number: int, layer: int, edits: Sequence[Edit], copies: int) -> np.ndarray:
         """Losses `[copy, text]` of a batch of texts, from a block's output repeated and edited."""
-        texts = self._batches[number]
         residual = self._output(number, layer).repeat(copies, 1, 1)
         for _, change in edits:
             residual = change(residual)
-        tokens, scored = texts.tokens.repeated(copies), texts.scored.repeat(copies, 1)[:, 1:]
-        predicting = functional.pad(scored, (0, 1))
-        logits = self._model.logits(tokens, predicting, Stored(layer, residual))
-        targets = tokens.ids[:, 1:][scored]
-        parts = zip(torch.split(logits, _POSITIONS_IN_CACHE), torch.split(targets, _POSITIONS_IN_CACHE), strict=True)
-        token_losses = torch.cat([functional.cross_entropy(part.float(), ids, reduction="none") for part, ids in parts])
-        rows = scored.nonzero()[:, 0].cpu().numpy()
-        means = np.bincount(rows, token_losses.cpu().double().numpy()) / np.bincount(rows)
+        texts = self._batches[number].repeated(copies)
+        token_losses, rows = (found.cpu().numpy() for found in texts.token_losses(self._model, Stored(layer, residual)))
+        means = np.bincount(rows, token_losses.astype(np.float64)) / np.bincount(rows)
         return means.reshape(copies, -1)
 
     def _output(self, number: int, layer: int) -> torch.Tensor:

@@ -72,14 +72,14 @@ class LanguageModel:
     """A decoder-only language model with its tokenizer.
 
     Args:
-        module: A Hugging Face causal language model, in evaluation mode, on its device.
+        module: A Hugging Face causal language model, in evaluation mode, on its device. Its weights are frozen.
         tokenizer: A fast tokenizer.
         name: How results call the model.
     """
 
     def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         self.name = name
-        self.module = module
+        self.module = module.requires_grad_(False)
         self.tokenizer = tokenizer
         self.dtype = module.dtype
         self.device = module.device
@@ -180,9 +180,8 @@ class LanguageModel:
             tracer.stop()
         return residuals
 
-    @torch.inference_mode()
     def logits(self, batch: TokenBatch, wanted: torch.Tensor, start: Stored) -> torch.Tensor:
-        """Run the blocks above a stored output; unembed where it is wanted only.
+        """Run the blocks above a stored output; unembed where it is wanted only. Gradients reach the output.
 
         Args:
             batch: What the output is of.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,6 +61,13 @@ def tokenize_document(
     if len(ids) < 2:
         raise DataError(f"neutral document {text[:40]!r} has {len(ids)} tokens; at least 2 are needed")
     return TokenizedText(ids, prompt_tokens if len(ids) > prompt_tokens else len(ids) // 2)
+
+
+def tokenize_documents(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompt_tokens: int, continuation_tokens: int
+) -> list[TokenizedText]:
+    """`tokenize_document` for each of some documents."""
+    return [tokenize_document(tokenizer, text, prompt_tokens, continuation_tokens) for text in texts]
 
 
 def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:

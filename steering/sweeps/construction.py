@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.errors import NonFiniteError, SaeError, VectorError
 from steering.methods import construct, methods, needs_sae
 from steering.models.language_model import LanguageModel
-from steering.models.tokens import tokenize_document
+from steering.models.steered_losses import SteeredLosses, pair_losses
+from steering.models.tokens import tokenize_documents
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
@@ -90,7 +91,14 @@ class Constructor:
             cache=self._cache,
         )
         self.capture_seconds = time.perf_counter() - started
-        return activations
+        return replace(activations, losses=lru_cache(maxsize=1)(self._losses))
+
+    def _losses(self, layer: int) -> SteeredLosses:
+        """Losses under steering at a layer, of the generation pairs and of documents that are not measured."""
+        setting, tokenizer = self._setting, self._model.tokenizer
+        documents = setting.training_documents().documents
+        texts = tokenize_documents(tokenizer, documents, *setting.profile.neutral_lengths)
+        return pair_losses(self._model, layer, setting.concept.generation, texts, self._progress)
 
     def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:
         profile = self._setting.profile
@@ -146,6 +154,5 @@ class Constructor:
         profile, development = self._setting.profile, self._setting.development
         if profile.neutral_budget is None or development is None:
             return None
-        limits = (profile.neutral_prompt_tokens, profile.neutral_continuation_tokens)
-        texts = [tokenize_document(self._model.tokenizer, text, *limits) for text in development.documents]
+        texts = tokenize_documents(self._model.tokenizer, development.documents, *profile.neutral_lengths)
         return DoseFinder(self._model, texts, Budget(profile.neutral_budget, profile.doses), self._progress)

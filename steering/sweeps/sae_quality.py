@@ -14,7 +14,7 @@ from steering.errors import NonFiniteError
 from steering.metrics import Score
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
-from steering.models.tokens import TokenizedText, tokenize_document
+from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
 from steering.results import SAE, Journal, Row
@@ -234,9 +234,8 @@ class SaeQuality:
     @cached_property
     def _texts(self) -> list[TokenizedText]:
         """The documents, cut as for the neutral loss, scored from their second token on."""
-        profile = self._setting.profile
-        limits = (profile.neutral_prompt_tokens, profile.neutral_continuation_tokens)
-        cut = [tokenize_document(self._model.tokenizer, text, *limits) for text in self._setting.neutral.documents]
+        setting = self._setting
+        cut = tokenize_documents(self._model.tokenizer, setting.neutral.documents, *setting.profile.neutral_lengths)
         return [TokenizedText(text.ids, 1) for text in cut]
 
     @cached_property

@@ -45,7 +45,7 @@ def choices_of(model: LanguageModel) -> list[Intervention | None]:
 
 def forward(model: LanguageModel, losses: ContinuationLosses, number: int, prompts: list[int], choice):
     """Logits `[row, pos, vocab]` of a padded batch by the module itself, with a hook and without anything stored."""
-    batch, rows = losses._batches[number].tokens, losses._batches[number].rows
+    batch, rows = losses._batches[number].tokens, losses._rows[number]
 
     def change(output: torch.Tensor) -> torch.Tensor:
         for index, row in enumerate(rows):
@@ -69,9 +69,9 @@ def test_losses_equal_full_forward_passes_on_the_same_padded_tokens(any_model, t
     assert (len(losses._batches) > 1) == (budget < 1000)
     prompts = [text.prompt_length for text in texts]
     for choice, row_losses in zip(choices_of(any_model), found, strict=True):
-        for number, batch in enumerate(losses._batches):
+        for number in range(len(losses._batches)):
             logits = forward(any_model, losses, number, prompts, choice)
-            for index, row in enumerate(batch.rows):
+            for index, row in enumerate(losses._rows[number]):
                 ids, start = torch.tensor(texts[row].ids), prompts[row]
                 predicting = logits[index, start - 1 : len(ids) - 1]
                 tokens = functional.cross_entropy(predicting, ids[start:], reduction="none")

@@ -1,0 +1,57 @@
+"""Texts in a batch, and the losses of their continuations' tokens from a block's output on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from steering.models.batching import TokenBatch
+from steering.models.language_model import LanguageModel, Stored
+from steering.models.tokens import TokenizedText
+
+# Attention adds up over positions in vectors of at most 16 numbers: with padding to a multiple of that, a text's loss
+# does not depend on the longest text beside it.
+WIDTH = 16
+# Positions whose probabilities are computed at a time: what they need stays in a CPU's cache.
+_POSITIONS_IN_CACHE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredTexts:
+    """Texts that the model reads together.
+
+    Attributes:
+        tokens: Their tokens.
+        prompt: `[row, pos]`, true at prompt positions.
+        scored: `[row, pos]`, true at continuation positions.
+    """
+
+    tokens: TokenBatch
+    prompt: torch.Tensor
+    scored: torch.Tensor
+
+    @classmethod
+    def stack(cls, model: LanguageModel, texts: Sequence[TokenizedText]) -> ScoredTexts:
+        """Put texts into one batch on the model's device."""
+        tokens = model.batch([text.ids for text in texts], multiple=WIDTH)
+        positions = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+        prompt_lengths = torch.tensor([text.prompt_length for text in texts], device=positions.device)
+        prompt = positions < prompt_lengths.unsqueeze(1)
+        return cls(tokens, prompt, tokens.mask.bool() & ~prompt)
+
+    def repeated(self, copies: int) -> ScoredTexts:
+        """The same texts several times over, one copy after another."""
+        prompt, scored = (mask.repeat(copies, 1) for mask in (self.prompt, self.scored))
+        return ScoredTexts(self.tokens.repeated(copies), prompt, scored)
+
+    def token_losses(self, model: LanguageModel, start: Stored) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy of each continuation token, in nats, and the row that it is of; both `[token]`."""
+        scored = self.scored[:, 1:]
+        logits = model.logits(self.tokens, functional.pad(scored, (0, 1)), start)
+        targets = self.tokens.ids[:, 1:][scored]
+        parts = zip(torch.split(logits, _POSITIONS_IN_CACHE), torch.split(targets, _POSITIONS_IN_CACHE), strict=True)
+        losses = torch.cat([functional.cross_entropy(part.float(), ids, reduction="none") for part, ids in parts])
+        return losses, scored.nonzero()[:, 0]

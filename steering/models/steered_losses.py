@@ -1,0 +1,93 @@
+"""Losses under steering as a function of what is added to the residual stream, for methods that follow its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from steering.concepts import ContrastPair
+from steering.models.checks import check_layers
+from steering.models.language_model import LanguageModel, Stored
+from steering.models.scored_texts import ScoredTexts
+from steering.models.tokens import TokenizedText, tokenize_continuation
+from steering.progress import Reporter
+
+
+class SteeredLosses:
+    """Mean losses of continuations while a vector is added to one block's output at the prompt positions.
+
+    The blocks up to that one run once, when this is made.
+
+    Args:
+        model: The model to steer.
+        layer: The block.
+        texts: Kind of text -> texts.
+        progress: Where to report.
+
+    Raises:
+        UnknownNameError: The model has no such layer.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        layer: int,
+        texts: Mapping[str, Sequence[TokenizedText]],
+        progress: Reporter | None = None,
+    ) -> None:
+        check_layers([layer], model.layer_count, model.name)
+        self._model = model
+        self._layer = layer
+        self._texts = texts
+        self._residuals = {kind: self._read(members, progress) for kind, members in texts.items()}
+
+    def _read(self, texts: Sequence[TokenizedText], progress: Reporter | None) -> list[torch.Tensor]:
+        """The block's output for each text, `[pos, d_model]`."""
+        found: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+        for batch in self._model.capture([text.ids for text in texts], [self._layer], progress):
+            for row, residual, length in zip(batch.rows, batch.residuals[self._layer], batch.lengths, strict=True):
+                found[row] = residual[:length].clone()  # what inference mode made can have no gradient
+        return found
+
+    def count(self, kind: str) -> int:
+        """How many texts there are of a kind."""
+        return len(self._texts[kind])
+
+    def __call__(self, kind: str, rows: Sequence[int], addition: torch.Tensor) -> torch.Tensor:
+        """Mean over some texts of the mean loss of their continuation tokens.
+
+        Args:
+            kind: Of text.
+            rows: Which of them.
+            addition: `[d_model]`; the loss can be differentiated with respect to it.
+
+        Returns:
+            Nats per continuation token, a single number.
+        """
+        texts = ScoredTexts.stack(self._model, [self._texts[kind][row] for row in rows])
+        unsteered = torch.zeros(*texts.prompt.shape, self._model.d_model, dtype=self._model.dtype)
+        for row, index in enumerate(rows):
+            residual = self._residuals[kind][index]
+            unsteered[row, : len(residual)] = residual
+        steered = unsteered.to(self._model.device) + texts.prompt.unsqueeze(2) * addition.to(
+            self._model.device, self._model.dtype
+        )
+        losses, owners = texts.token_losses(self._model, Stored(self._layer, steered))
+        sums = torch.zeros(len(rows), device=losses.device).index_add(0, owners, losses)
+        return (sums / texts.scored.sum(dim=1)).mean()
+
+
+def pair_losses(
+    model: LanguageModel,
+    layer: int,
+    pairs: Sequence[ContrastPair],
+    documents: Sequence[TokenizedText],
+    progress: Reporter | None = None,
+) -> SteeredLosses:
+    """Losses of the two sides of contrast pairs, and of neutral documents, while one layer is steered."""
+    sides = {
+        side: [tokenize_continuation(model.tokenizer, pair.prompt, getattr(pair, side)) for pair in pairs]
+        for side in ("positive", "negative")
+    }
+    return SteeredLosses(model, layer, {**sides, "neutral": documents}, progress)
