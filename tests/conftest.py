@@ -140,8 +140,9 @@ def arguments(
 
 
 @pytest.fixture
-def bench(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
     """Run `pytest bench` inside this process."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark measures nothing in a worker
 
     def run(*options: str) -> pytest.RunResult:
         place = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "bench"))

@@ -251,6 +251,7 @@ def test_code_that_computes_is_part_of_the_key(changed, tmp_path, monkeypatch):
     before = activation_cache._code_hash.__wrapped__()
     for name in activation_cache._MODULES:
         source = (ROOT / "steering" / f"{name}.py").read_bytes()
+        (tmp_path / f"{name}.py").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_bytes(source + (b"#" if name == changed else b""))
     monkeypatch.setattr(activation_cache.resources, "files", lambda _package: tmp_path)
     assert activation_cache._code_hash.__wrapped__() != before

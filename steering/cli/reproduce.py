@@ -14,7 +14,7 @@ import typer
 from steering import progress
 from steering.activation_cache import ActivationCache
 from steering.cli.options import Device, Dtype, load_model, parse_layers
-from steering.errors import ResultsError
+from steering.errors import DataError, ResultsError
 from steering.files import write_file
 from steering.models.checks import check_layers
 from steering.models.loading import layer_count
@@ -24,6 +24,7 @@ from steering.results import Journal, Row, load_rows
 from steering.sae.library import open_library
 from steering.sweeps.plans import without_foreign_saes
 from steering.sweeps.reproduction import FeatureSimilarity, Reproduction
+from steering.tables.pareto import pareto_statement
 
 
 def reproduce(
@@ -37,6 +38,7 @@ def reproduce(
     saes: Annotated[str | None, typer.Option(help="Instead of the profile's: directory or SAELens release.")] = None,
     layers: Annotated[str | None, typer.Option(metavar="N,N", help="These layers only.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Sampled completions of each configuration.")] = None,
+    optimized: Annotated[int, typer.Option(help="Vectors to look for by gradient descent; 0 for none.")] = 8,
     documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 64,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -61,14 +63,19 @@ def reproduce(
     chosen, note = without_foreign_saes(dataclasses.replace(declared, neutral_documents=documents, **changes), declared)
     if note:
         typer.echo(note, err=True)
-    rows, similar = _measure(chosen, output, dtype, device)
+    rows, similar = _measure(chosen, output, dtype, device, optimized)
     for path in _write(rows, similar, chosen, output):
         typer.echo(path)
+    if statement := pareto_statement(rows):
+        typer.echo(statement)
 
 
-def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device) -> tuple[list[Row], list[FeatureSimilarity]]:
+def _measure(
+    profile: Profile, output: Path, dtype: Dtype, device: Device, optimized: int
+) -> tuple[list[Row], list[FeatureSimilarity]]:
     """Measure all studies; what can be found wrong without the model is found before it is loaded."""
     setting = Setting.load(profile)
+    optimized = _with_documents(setting, optimized)
     blocks = layer_count(profile.model)
     layers = list(range(blocks)) if profile.layers is None else list(profile.layers)
     check_layers(layers, blocks, profile.model)
@@ -84,10 +91,21 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device) -> tu
         cache=ActivationCache(),
     )
     with_sae = reproduction.sae_layers(layers)
-    for study in reproduction.studies(layers):
+    for study in reproduction.studies(layers, optimized):
         reproduction.measure(study)
     reproduction.measure_saes(with_sae)
     return load_rows(output), reproduction.similarities(with_sae)
+
+
+def _with_documents(setting: Setting, optimized: int) -> int:
+    """How many vectors are optimised: none where no neutral document is left to train them on."""
+    try:
+        if optimized:
+            setting.training_documents()
+    except DataError as error:
+        typer.echo(f"No vector is optimised: {error}.", err=True)
+        return 0
+    return optimized
 
 
 def _write(rows: Sequence[Row], similar: Sequence[FeatureSimilarity], profile: Profile, output: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from steering.report.verdict import Verdict, verdict_of
 from steering.results import Row
 from steering.tables.cells import feature_summary
 from steering.tables.export import result_tables
+from steering.tables.pareto import pareto_statement
 from steering.tables.wording import ABSENT
 from steering.verdicts.gate import GateReport
 from steering.verdicts.gate_tables import remarks, verdict_table
@@ -108,6 +109,7 @@ def _is_number(cell: str) -> bool:
     return cell in ("", ABSENT) or _NUMBER.fullmatch(cell) is not None
 
 
+_PARETO = "Improvements on the mean difference"
 _CAPTIONS = {
     "Cells": "Every configuration. Intervals are at 95 %. p: one-sided, paired with the unsteered rollouts; p control: "
     "with those of the method's control; by Holm's method where the heading says so, those of controls in parentheses "
@@ -116,6 +118,10 @@ _CAPTIONS = {
     "one budget. optimism: how much more it costs on the test documents than it did there.",
     "Selection": "The layer that the development split chooses, and what it reaches on the test split. Only the middle "
     "column is a result: “best on test” was chosen on the data that it is reported on.",
+    _PARETO: "Each cell against the dose of mean_difference at its layer that it comes nearest to improving on: how "
+    "much higher its P(success) and its neutral loss are. improves: the first is higher and the second lower, both by "
+    "paired tests; p, the larger of the two, is adjusted by Holm's method over all such comparisons. dominated: the "
+    "reverse.",
     "Controls": "Each cell beside its controls. Null cells are controls of the same construction at any layer; the "
     "empirical p cannot be below 1 / (1 + their number).",
     "Neutral documents": "The change of loss over neutral documents, nats per token: its mean, the one-sided 95 % "
@@ -145,12 +151,13 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
     level, bound = source.alpha, source.neutral_bound
     studies = studies_of(rows, level, _concepts(rows, profile))
     tables = result_tables(rows) | {"Features": feature_summary([row for row in rows if not row.is_control])}
+    captions = _CAPTIONS | {_PARETO: f"{_CAPTIONS[_PARETO]} {pareto_statement(rows)}"}
     chosen = any(ABSENT not in line for line in tables.get("Selection", [])[1:])
     return Content(
         title=f"Steering: {_named(row.concept for row in rows)}",
         facts=_facts(rows),
         parts=tuple(_part(study, bound, chosen) for study in studies),
-        tables={title: Table.of(_CAPTIONS[title], table) for title, table in tables.items() if len(table) > 1},
+        tables={title: Table.of(captions[title], table) for title, table in tables.items() if len(table) > 1},
         settings=Table.of("What the values depend on, and which runs wrote them.", settings_table(rows)),
         versions=Table.of("What computed this report. Results do not say what measured them.", versions_table()),
         gate=None if gate is None else _gate(gate),

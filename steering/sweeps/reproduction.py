@@ -26,6 +26,15 @@ from steering.vectors import FeatureWeight
 #: Doses of Fig. 6, and of Fig. 8 and 9, as parts of a plan's own multiplier.
 _LOSS_FACTORS = (-0.5, 0.5, 1.0, 1.5)
 _FEATURE_FACTORS = (0.25, 0.5, 1.0, 1.5)
+#: Further doses of the mean difference that others are to improve on, and the weights around which others are drawn.
+_PARETO_FACTORS = (0.25, 0.5, 0.75, 1.25, 1.5)
+_WEIGHTS = {
+    "positive_added": 1.0,
+    "negative_added": 1.0,
+    "negative_subtracted": 1.0,
+    "positive_subtracted": 1.0,
+    "neutral_added": 10.0,
+}
 _LOSSES = ("loss_negative", "loss_neutral", "loss_positive")
 
 
@@ -63,13 +72,14 @@ class Study:
         return cls(shows, plans, tuple(cells))
 
 
-def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int]) -> list[Study]:
+def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], *, optimized: int = 8) -> list[Study]:
     """The studies of a profile, in the order in which they are measured.
 
     Args:
         profile: Its plans of `mean_difference` and of the methods that read SAEs are what the paper is about.
         layers: Blocks to steer at.
         sae_layers: Those that have an SAE.
+        optimized: How many vectors gradient descent looks for, each with other weights of the losses.
 
     Raises:
         DataError: The profile has no plan of `mean_difference`.
@@ -85,7 +95,30 @@ def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int]) 
         Study.of("Fig. 6", _alone(means, _LOSSES), means, layers, _LOSS_FACTORS),
         Study.of("Fig. 8, 9, Tables II, III", _alone(features, doses), features, sae_layers, _FEATURE_FACTORS),
     ]
+    if optimized:
+        found.append(_search(profile, means[0], _layer_of_search(means[0], layers, sae_layers), optimized))
     return [study for study in found if study.cells]
+
+
+def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> Study:
+    """The mean difference at several doses, and vectors optimised for its own: a random search over weights."""
+    generator = np.random.default_rng(profile.seed)
+    plans = [mean]
+    for number in range(1, count + 1):
+        drawn = {name: weight * 10 ** generator.uniform(-1, 1) for name, weight in _WEIGHTS.items()}
+        weights = {name: float(f"{weight:.3g}") for name, weight in drawn.items()}
+        parameters = {"dose": mean.multiplier, "seed": number, **weights}
+        plans.append(MethodPlan(f"optimized_{number}", mean.multiplier, "optimized", parameters))
+    cells = [Cell(mean.name, layer, factor * mean.multiplier) for factor in _PARETO_FACTORS]
+    cells += [Cell(plan.name, layer, plan.multiplier) for plan in plans[1:]]
+    return Study("optimisation and its Pareto front", _alone(plans, ("rollouts", "loss_neutral")), tuple(cells))
+
+
+def _layer_of_search(mean: MethodPlan, layers: Sequence[int], sae_layers: Sequence[int]) -> int:
+    """A layer where the mean difference is claimed to steer, and one with an SAE, so far as there are such."""
+    claimed = [layer for layer in layers if layer in mean.claimed_layers] or list(layers)
+    found = [layer for layer in claimed if layer in sae_layers] or claimed
+    return found[(len(found) - 1) // 2]
 
 
 def _alone(plans: Sequence[MethodPlan], metrics: tuple[str, ...]) -> tuple[MethodPlan, ...]:
@@ -147,9 +180,9 @@ class Reproduction:
         self._progress = progress
         self._cache = cache
 
-    def studies(self, layers: Sequence[int]) -> list[Study]:
-        """The studies of some layers."""
-        return studies(self._setting.profile, layers, self.sae_layers(layers))
+    def studies(self, layers: Sequence[int], optimized: int) -> list[Study]:
+        """The studies of some layers; see `studies`."""
+        return studies(self._setting.profile, layers, self.sae_layers(layers), optimized=optimized)
 
     def sae_layers(self, layers: Sequence[int]) -> list[int]:
         """Those of some layers that have an SAE."""

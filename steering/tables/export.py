@@ -19,6 +19,7 @@ from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
 from steering.tables.configurations import DEVELOPMENT, TEST, on_split
 from steering.tables.damage import damage_summary
+from steering.tables.pareto import pareto_statement, pareto_summary
 from steering.tables.pivots import pivot_frame, pivot_table
 from steering.tables.separation import separation_summary
 from steering.tables.wording import alignment, visible
@@ -61,6 +62,7 @@ def result_tables(rows: Sequence[Row], among: Sequence[Row] | None = None) -> di
         "Neutral documents": damage_summary(test),
         "Separation of test pairs": separation_summary(test),
         "Selection": selection_summary(rows, everything),
+        "Improvements on the mean difference": pareto_summary(test),
         "Cells on the development split": summary(on_split(rows, DEVELOPMENT), among=on_split(everything, DEVELOPMENT)),
         "Features": feature_summary(test),
         "Sparse autoencoders": sae_summary(test),
@@ -71,7 +73,9 @@ def result_tables(rows: Sequence[Row], among: Sequence[Row] | None = None) -> di
 def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
     """Every table under a heading, as GitHub's Markdown; arguments as in `result_tables`."""
     found = result_tables(rows, among)
-    return "\n".join(f"### {title}\n\n{markdown_table(table)}" for title, table in found.items())
+    tables = [f"### {title}\n\n{markdown_table(table)}" for title, table in found.items()]
+    statement = pareto_statement(rows)
+    return "\n".join([*tables, *([f"{_markdown(statement)}\n"] if statement else [])])
 
 
 def to_latex(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:

@@ -7,7 +7,7 @@ from steering.results import Row
 #: Stands for what was not measured.
 ABSENT = "-"
 #: Headings of columns that hold words, aligned to the left; all others hold numbers.
-NAMES = ("run", "method", "claim", "SAE", "description", "context", "control", "other controls")
+NAMES = ("run", "method", "claim", "SAE", "description", "context", "control", "other controls", "verdict")
 
 
 def alignment(heading: str) -> str:

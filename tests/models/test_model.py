@@ -29,7 +29,7 @@ def test_every_family_is_exercised():
 
 
 def test_unknown_family_says_what_to_add():
-    with pytest.raises(ModelError, match=r"'mamba'.*FAMILIES in steering/families\.py"):
+    with pytest.raises(ModelError, match=r"'mamba'.*FAMILIES in steering/models/families\.py"):
         family("mamba")
     assert "mamba" not in FAMILIES
 

@@ -21,15 +21,30 @@ def test_studies_of_the_paper_s_profile_hold_its_figures():
     profile = load_profile("paper")
     found = studies(profile, range(12), range(12))
     assert [study.shows for study in found] == [
-        "Fig. 5, 11, 12, Table I", "Fig. 6", "Fig. 8, 9, Tables II, III",
+        "Fig. 5, 11, 12, Table I", "Fig. 6", "Fig. 8, 9, Tables II, III", "optimisation and its Pareto front",
     ]  # fmt: skip
-    success, losses, features = found
+    success, losses, features, search = found
     assert {(cell.method, cell.layer, cell.multiplier) for cell in success.cells} == {
         ("mean_difference", layer, 3.0) for layer in range(12)
     }
     assert len({cell.multiplier for cell in losses.cells}) == 4
     assert {cell.layer for cell in features.cells if cell.method == "hand_crafted"} == {8}
     assert {plan.metrics for plan in losses.plans} == {("loss_negative", "loss_neutral", "loss_positive")}
+    assert {cell.layer for cell in search.cells} == {5}
+    drawn = [plan.parameters for plan in search.plans if plan.method == "optimized"]
+    assert len({json.dumps(parameters) for parameters in drawn}) == 8
+    assert all(0.1 <= parameters["positive_added"] <= 10 <= 10 * parameters["neutral_added"] for parameters in drawn)
+    assert {parameters["dose"] for parameters in drawn} == {3.0}
+
+
+def test_search_is_at_a_claimed_layer_with_an_sae_where_there_is_one():
+    plans = (MethodPlan("mean_difference", 2.0, claimed_layers=(2, 3, 4, 6)),)
+    profile = Profile("own", "", "m", "c", "n", plans)
+    for layers, sae_layers, expected in (
+        (range(8), (0, 3, 6), 3), (range(8), (1,), 3), ((0, 1), (), 0), ((5,), (5,), 5),
+    ):  # fmt: skip
+        [*_, search] = studies(profile, layers, sae_layers, optimized=1)
+        assert {cell.layer for cell in search.cells} == {expected}
 
 
 def test_profile_without_mean_difference_has_nothing_to_reproduce():
@@ -40,7 +55,7 @@ def test_profile_without_mean_difference_has_nothing_to_reproduce():
 
 def test_studies_without_saes_leave_their_figures_out():
     plans = (MethodPlan("mean_difference", 2.0), MethodPlan("feature_delta", 1.0))
-    found = studies(Profile("own", "", "m", "c", "n", plans), [0, 1], [])
+    found = studies(Profile("own", "", "m", "c", "n", plans), [0, 1], [], optimized=0)
     assert [study.shows for study in found] == ["Fig. 5, 11, 12, Table I", "Fig. 6"]
 
 
@@ -52,6 +67,8 @@ def options(tmp_path: Path, model_directory: Path, concept_directory: Path, neut
         records = [{"feature": k, "description": "a king" if k in (5, 9) else f"word {k}"} for k in range(64)]
         text = "".join(json.dumps(record) + "\n" for record in records)
         (directory / "descriptions.jsonl").write_text(text, encoding="utf-8")
+    with neutral_file.open("a", encoding="utf-8") as file:  # to train optimised vectors on
+        file.writelines(json.dumps({"text": f"A lake lies {n} miles from the road."}) + "\n" for n in range(3))
     path = tmp_path / "small.toml"
     path.write_text(
         f'description = "A test."\nmodel = "{model_directory}"\nconcept = "{concept_directory}"\n'
@@ -62,12 +79,23 @@ def options(tmp_path: Path, model_directory: Path, concept_directory: Path, neut
         "[methods.feature_delta]\nmultiplier = 1\n[methods.hand_crafted]\nmultiplier = 1\n",
         encoding="utf-8",
     )
-    return ["reproduce", "--profile", str(path), "--output", str(tmp_path / "out"), "--dtype", "float32"]
+    return [
+        "reproduce",
+        "--profile",
+        str(path),
+        "--output",
+        str(tmp_path / "out"),
+        "--documents",
+        "4",
+        "--optimized",
+        "2",
+    ]
 
 
 def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path):
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
+    assert "Pareto improvement" in result.output
     out = tmp_path / "out"
     assert (out / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "### Cells" in (out / "tables.md").read_text(encoding="utf-8")
@@ -77,13 +105,17 @@ def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path)
         assert any("similar" in name for name in names)
     rows = load_rows(out)
     assert {row.multiplier for row in rows if row.metric == "loss_neutral" and row.method == "mean_difference"} == {
-        -1.0, 1.0, 2.0, 3.0,
+        -1.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0,
     }  # fmt: skip
     assert {row.layer for row in rows if row.metric == "sae_variance_explained"} == {0, 1}
+    assert {row.method for row in rows if row.parameters.get("construction") == "optimized"} == {
+        "optimized_1", "optimized_2",
+    }  # fmt: skip
     assert {row.method for row in rows if row.metric == "rollout_probability" and row.multiplier == 0.25} == {
         "feature_delta", "hand_crafted",
     }  # fmt: skip
-    assert len({row.p_control is None for row in rows if row.method == "mean_difference" and row.p_value}) == 1
+    tested = [row for row in rows if row.method == "mean_difference" and row.multiplier == 2.0 and row.p_value]
+    assert len({row.p_control is None for row in tested}) == 1
 
 
 def test_second_time_nothing_is_measured_and_the_files_are_the_same(options, tmp_path):

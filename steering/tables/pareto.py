@@ -1,0 +1,166 @@
+"""Whether anything is a Pareto improvement over the mean difference: more success for less damage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steering import stats
+from steering.results import Row
+from steering.tables import wording
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, TEST, Runs, on_split, shared, steered
+
+#: What the paper could not improve on.
+REFERENCE = "mean_difference"
+#: Of all comparisons of a study together, in either direction.
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A cell by what it reaches and what it costs."""
+
+    success: Row
+    cost: Row
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cell against one dose of the mean difference at its layer, rollout by rollout and document by document.
+
+    Attributes:
+        row: P(success) of the cell.
+        reference: P(success) of the mean difference.
+        success: How much higher it is: difference, and ends of its 95 % interval.
+        cost: How much more neutral loss it costs, in the same way, nats per token.
+        p_better: Adjusted p value that it succeeds more often and costs less.
+        p_worse: Adjusted p value that it succeeds less often and costs more.
+    """
+
+    row: Row
+    reference: Row
+    success: tuple[float, float, float]
+    cost: tuple[float, float, float]
+    p_better: float
+    p_worse: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is shown to be better in both, worse in both, or neither."""
+        better, worse = self.p_better < LEVEL, self.p_worse < LEVEL
+        return "improves" if better else "dominated" if worse else "open"
+
+
+def comparisons(rows: Sequence[Row]) -> list[Comparison]:
+    """Every cell of another method against every dose of the mean difference at its layer.
+
+    A Pareto improvement has to be better in both respects, each shown by a paired test (McNemar's exact test, and a t
+    test over documents), so that its p value is the larger of the two (an intersection-union test: Berger, 1982). They
+    are adjusted by Holm's method over all comparisons of one study.
+
+    Args:
+        rows: Of one or several runs; controls and what was measured on the development split are passed over.
+    """
+    studies: dict[str, list[_Point]] = {}
+    for metrics in steered([row for row in on_split(rows, TEST) if not row.is_control]):
+        success, cost = metrics.get(SUCCESS), metrics.get(NEUTRAL_CHANGE)
+        if success and cost and success.items and cost.items:
+            studies.setdefault(shared(success), []).append(_Point(success, cost))
+    return [found for points in studies.values() for found in _within(points)]
+
+
+def _within(points: Sequence[_Point]) -> list[Comparison]:
+    pairs = [(point, reference) for point in points for reference in points if _is_reference(reference, point)]
+    better = stats.holm([_p_better(point, reference) for point, reference in pairs])
+    worse = stats.holm([_p_better(reference, point) for point, reference in pairs])
+    return [
+        Comparison(
+            point.success,
+            reference.success,
+            _difference(point.success, reference.success),
+            _difference(point.cost, reference.cost),
+            float(p_better),
+            float(p_worse),
+        )
+        for (point, reference), p_better, p_worse in zip(pairs, better, worse, strict=True)
+    ]
+
+
+def _is_reference(reference: _Point, point: _Point) -> bool:
+    """Whether one is a mean difference at the other's layer, measured on the same texts, and the other is none."""
+    here, there = point.success, reference.success
+    methods = [row.parameters.get("construction", row.method) for row in (there, here)]
+    same = (here.layer, here.data_hash, here.model_hash) == (there.layer, there.data_hash, there.model_hash)
+    return same and methods[0] == REFERENCE != methods[1]
+
+
+def _p_better(point: _Point, other: _Point) -> float:
+    """Of the test that one succeeds more often than another and costs less."""
+    p_success = stats.p_above_baseline(np.array(point.success.items), np.array(other.success.items))
+    return max(p_success, stats.p_mean_rise(np.array(other.cost.items) - np.array(point.cost.items)))
+
+
+def _difference(row: Row, other: Row) -> tuple[float, float, float]:
+    changes = np.array(row.items) - np.array(other.items)
+    return (float(changes.mean()), *stats.mean_interval(changes))
+
+
+def pareto_summary(rows: Sequence[Row]) -> list[list[str]]:
+    """One line for each cell, against the dose of the mean difference that it comes nearest to improving on.
+
+    ΔP and Δ cost are how much higher its P(success) and its neutral loss are than those of the mean difference.
+    """
+    found = _nearest(comparisons(rows))
+    runs = Runs.of([comparison.row for comparison in found])
+    header = ["method", "layer", "×", "P(success)", "against ×", "ΔP [95 % CI]", "Δ cost [95 % CI]", "p", "verdict"]
+    lines = [[*runs.heading, *header]]
+    for comparison in found:
+        row = comparison.row
+        lines.append(
+            [
+                *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), wording.number(row)),
+                wording.multiplier(comparison.reference),
+                *(_interval(difference) for difference in (comparison.success, comparison.cost)),
+                *(wording.p_value(comparison.p_better), comparison.verdict),
+            ]
+        )
+    return lines
+
+
+def _nearest(found: Sequence[Comparison]) -> list[Comparison]:
+    """Of each cell the comparison that speaks most for it; where none speaks for it, the one that is worst."""
+    cells: dict[tuple[object, ...], Comparison] = {}
+    for comparison in found:
+        known = cells.setdefault(comparison.row.key, comparison)
+        if (comparison.p_better, comparison.p_worse) < (known.p_better, known.p_worse):
+            cells[comparison.row.key] = comparison
+    return list(cells.values())
+
+
+def _interval(difference: tuple[float, float, float]) -> str:
+    value, low, high = difference
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def pareto_statement(rows: Sequence[Row]) -> str:
+    """In words, whether anything is a Pareto improvement over the mean difference; empty where nothing was compared."""
+    found = comparisons(rows)
+    if not found:
+        return ""
+    cells = _nearest(found)
+    improving = [comparison for comparison in cells if comparison.verdict == "improves"]
+    family = (
+        f"{len(found)} comparisons of {len(cells)} cells with doses of {REFERENCE} at their layer, each by paired "
+        f"tests of both quantities, adjusted together at level {LEVEL:g}"
+    )
+    if not improving:
+        return f"Nothing is shown to be a Pareto improvement over {REFERENCE} ({family}); that proves nothing about it."
+    named = "; ".join(
+        f"{each.row.method} ×{wording.multiplier(each.row)} at layer {each.row.layer} over "
+        f"×{wording.multiplier(each.reference)}: P(success) {_interval(each.success)}, neutral loss "
+        f"{_interval(each.cost)}"
+        for each in improving
+    )
+    return f"{len(improving)} of {len(cells)} cells are Pareto improvements over {REFERENCE} ({family}): {named}."

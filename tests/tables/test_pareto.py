@@ -1,0 +1,95 @@
+"""Improvements on the mean difference, against tests computed by hand and by simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from steering.results import Row
+from steering.tables.pareto import LEVEL, comparisons, pareto_statement, pareto_summary
+from tests.small_rows import small_row, unsteered_row
+
+ROLLOUTS, DOCUMENTS = 200, 64
+
+
+def costs(mean: float, seed: int) -> np.ndarray:
+    return mean + np.random.default_rng(seed).normal(0, 0.02, DOCUMENTS)
+
+
+def cell(method: str, share: float, cost: float, *, seed: int = 0, **changes: object) -> list[Row]:
+    """Rows of a cell of which the first rollouts succeed."""
+    success = (np.arange(ROLLOUTS) < share * ROLLOUTS).astype(float)
+    items = {"rollout_probability": success, "loss_change_neutral": costs(cost, seed)}
+    return [
+        small_row(method=method, metric=metric, items=tuple(found), n=len(found), value=float(found.mean()), **changes)
+        for metric, found in items.items()
+    ]
+
+
+def test_cell_that_is_better_in_both_improves_and_the_reverse_is_dominated():
+    mean, better, worse = cell("mean_difference", 0.3, 0.05), cell("a", 0.5, 0.02, seed=1), cell("b", 0.1, 0.1, seed=2)
+    found = {each.row.method: each for each in comparisons([unsteered_row(), *mean, *better, *worse])}
+    assert (found["a"].verdict, found["b"].verdict) == ("improves", "dominated")
+    t_test = scipy_stats.ttest_rel(costs(0.05, 0), costs(0.02, 1), alternative="greater").pvalue
+    assert found["a"].p_better == pytest.approx(2 * max(0.5**40, t_test))  # 40 rollouts succeed here only, none there
+    assert found["a"].success[0] == pytest.approx(0.2)
+    assert found["b"].cost[0] == pytest.approx((costs(0.1, 2) - costs(0.05, 0)).mean())
+
+
+@pytest.mark.parametrize(("share", "cost"), [(0.5, 0.08), (0.1, 0.02), (0.31, 0.02), (0.5, 0.05)])
+def test_cell_that_is_not_better_in_both_is_open(share, cost):
+    [found] = comparisons([*cell("mean_difference", 0.3, 0.05), *cell("a", share, cost, seed=1)])
+    assert found.verdict == "open"
+
+
+def test_cells_are_compared_within_their_layer_and_their_texts_and_controls_are_not():
+    rows = [
+        *cell("mean_difference", 0.3, 0.05),
+        *cell("a", 0.6, 0.0, layer=2),
+        *cell("b", 0.6, 0.0, data_hash="other"),
+        *cell("c", 0.6, 0.0, is_control=True),
+        *cell("d", 0.6, 0.0, measurement={"split": "development"}),
+        *cell("own name", 0.6, 0.0, parameters={"construction": "mean_difference"}, multiplier=2.0),
+    ]
+    assert comparisons(rows) == []
+    assert pareto_statement(rows) == ""
+    assert len(pareto_summary(rows)) == 1
+
+
+def test_line_of_a_cell_is_about_the_dose_that_it_comes_nearest_to_improving_on():
+    rows = [
+        *cell("mean_difference", 0.1, 0.01, multiplier=3.0),
+        *cell("mean_difference", 0.4, 0.06, multiplier=9.0),
+        *cell("mean_difference", 0.8, 0.20, multiplier=15.0),
+        *cell("a", 0.6, 0.03, multiplier=12.0, seed=1),
+    ]
+    lines = pareto_summary(rows)
+    assert lines[0][:5] == ["method", "layer", "×", "P(success)", "against ×"]
+    [line] = lines[1:]
+    assert line[:5] == ["a", "1", "12", "0.600", "9"]
+    assert line[-1] == "improves"
+    statement = pareto_statement(rows)
+    assert statement.startswith("1 of 1 cells are Pareto improvements over mean_difference (3 comparisons")
+    assert "a ×12 at layer 1 over ×9: P(success) +0.200" in statement
+
+
+def test_nothing_found_is_said_with_its_limits():
+    statement = pareto_statement([*cell("mean_difference", 0.3, 0.05), *cell("a", 0.3, 0.05)])
+    assert statement.startswith("Nothing is shown to be a Pareto improvement")
+
+
+def test_cells_that_are_no_better_are_seldom_called_improvements():
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(60):
+        rows = []
+        for method in ("mean_difference", *"abcd"):
+            success, cost = cell(method, 0.3, 0.05)
+            chances = (rng.random(ROLLOUTS) < 0.3).astype(float)
+            rows.append(dataclasses.replace(success, items=tuple(chances)))
+            rows.append(dataclasses.replace(cost, items=tuple(rng.normal(0.05, 0.02, DOCUMENTS))))
+        alarms += any(each.verdict != "open" for each in comparisons(rows))
+    assert alarms <= scipy_stats.binom.ppf(0.999, 60, LEVEL)
