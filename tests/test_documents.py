@@ -10,10 +10,11 @@ from dataclasses import fields
 import pytest
 
 from steering.concepts import load_concept
+from steering.errors import DataError
 from steering.methods import create_method, methods
 from steering.metrics import metrics
-from steering.profile_files import load_profile
-from steering.profiles import Setting
+from steering.profile_files import builtin_profiles, load_profile
+from steering.profiles import MethodPlan, Profile, SaeBounds, Setting
 from steering.results import Row
 from steering.sweeps.sae_quality import METRICS
 from steering.vectors import FeatureWeight
@@ -22,7 +23,7 @@ from tests.planted import planted_activations, planted_direction
 from tests.test_architecture import LAYERS
 
 README = ROOT / "README.md"
-CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+ADD_A_METHOD = ROOT / "docs" / "add-a-method.md"
 
 
 def commands() -> list[str]:
@@ -41,15 +42,53 @@ def test_concept_of_the_readme_loads(tmp_path):
     assert concept.generation[0].positive == "Only the king was awake."
 
 
-def test_method_of_the_contributing_guide_works():
-    [code] = code_blocks(CONTRIBUTING, "python")
-    exec(compile(code, str(CONTRIBUTING), "exec"), {"__name__": "median_difference"})
+def test_methods_of_the_guide_work():
+    before = set(methods)
+    for code in code_blocks(ADD_A_METHOD, "python"):
+        exec(compile(code, str(ADD_A_METHOD), "exec"), {"__name__": "own_method"})
+    added = set(methods) - before
     try:
-        assert "median_difference" in list(methods)
-        found = create_method("median_difference", {}).fit(planted_activations(planted_direction()), 5)
-        assert float(found @ planted_direction()) > 0
+        assert added == {"median_difference", "strongest_feature"}
+        for name in added:
+            found = create_method(name, {}).fit(planted_activations(planted_direction()), 5)
+            assert float(found @ planted_direction()) > 0
+        [profile] = code_blocks(ADD_A_METHOD, "toml")
+        table = tomllib.loads(profile)["methods"]["median_difference"]
+        create_method("median_difference", table["parameters"])
+        with pytest.raises(DataError, match="a share of pairs above 0"):
+            create_method("median_difference", {"keep": 0.0})
     finally:
-        del methods._entries["median_difference"]
+        for name in added:
+            del methods._entries[name]
+
+
+def test_profiles_document_names_every_key_and_every_profile():
+    text = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
+    for kind in (Profile, MethodPlan, SaeBounds):
+        for field in fields(kind):
+            assert f"`{field.name}`" in text, field.name
+    for name in builtin_profiles():
+        assert f"[{name}](" in text
+
+
+def test_profile_of_the_document_loads(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(code_blocks(ROOT / "docs" / "profiles.md", "toml")[0], encoding="utf-8")
+    assert load_profile(str(path)).plan("mean_difference").claimed_layers == (12,)
+
+
+def test_defaults_that_the_profiles_document_shows_are_the_profile_s():
+    text = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", text, re.MULTILINE))
+    assert {"rollouts", "new_tokens", "alpha", "neutral_bound", "development_documents"} <= set(shown)
+    for name, value in shown.items():
+        assert float(value) == getattr(Profile, name)
+
+
+def test_index_links_to_every_document():
+    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs").glob("*.md"):
+        assert path.name == "README.md" or f"]({path.name})" in text
 
 
 @pytest.mark.parametrize("command", [text for text in commands() if text.startswith("pytest bench")])

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,8 @@ from steering.profiles import Profile, Setting
 from steering.results import Journal, Row, load_rows
 from steering.sae.library import open_library
 from steering.sweeps.plans import without_foreign_saes
-from steering.sweeps.reproduction import FeatureSimilarity, Reproduction
+from steering.sweeps.reproduction import FeatureSimilarity, Reproduction, example_layer, mean_plan
+from steering.tables.completions import word_table
 from steering.tables.pareto import pareto_statement
 
 
@@ -38,8 +40,8 @@ def reproduce(
     saes: Annotated[str | None, typer.Option(help="Instead of the profile's: directory or SAELens release.")] = None,
     layers: Annotated[str | None, typer.Option(metavar="N,N", help="These layers only.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Sampled completions of each configuration.")] = None,
-    optimized: Annotated[int, typer.Option(help="Vectors to look for by gradient descent; 0 for none.")] = 8,
-    documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 64,
+    optimized: Annotated[int, typer.Option(help="Vectors to look for by gradient descent; 0 for none.")] = 6,
+    documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 48,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -63,16 +65,24 @@ def reproduce(
     chosen, note = without_foreign_saes(dataclasses.replace(declared, neutral_documents=documents, **changes), declared)
     if note:
         typer.echo(note, err=True)
-    rows, similar = _measure(chosen, output, dtype, device, optimized)
-    for path in _write(rows, similar, chosen, output):
+    measured = _measure(chosen, output, dtype, device, optimized)
+    for path in _write(measured, output):
         typer.echo(path)
-    if statement := pareto_statement(rows):
+    if statement := pareto_statement(measured.rows):
         typer.echo(statement)
 
 
-def _measure(
-    profile: Profile, output: Path, dtype: Dtype, device: Device, optimized: int
-) -> tuple[list[Row], list[FeatureSimilarity]]:
+@dataclass(frozen=True)
+class _Measured:
+    """What there is to draw and to write."""
+
+    setting: Setting
+    rows: Sequence[Row]
+    similarities: Sequence[FeatureSimilarity]
+    layer: int
+
+
+def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optimized: int) -> _Measured:
     """Measure all studies; what can be found wrong without the model is found before it is loaded."""
     setting = Setting.load(profile)
     optimized = _with_documents(setting, optimized)
@@ -80,7 +90,7 @@ def _measure(
     layers = list(range(blocks)) if profile.layers is None else list(profile.layers)
     check_layers(layers, blocks, profile.model)
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
-    journal, reporter = Journal(output), progress.for_terminal()
+    journal, reporter = Journal(output), progress.for_log()
     reproduction = Reproduction(
         setting,
         load_model(profile.model, dtype, device),
@@ -94,7 +104,8 @@ def _measure(
     for study in reproduction.studies(layers, optimized):
         reproduction.measure(study)
     reproduction.measure_saes(with_sae)
-    return load_rows(output), reproduction.similarities(with_sae)
+    layer = example_layer(profile, layers, with_sae)
+    return _Measured(setting, load_rows(output), reproduction.similarities(with_sae), layer)
 
 
 def _with_documents(setting: Setting, optimized: int) -> int:
@@ -108,18 +119,21 @@ def _with_documents(setting: Setting, optimized: int) -> int:
     return optimized
 
 
-def _write(rows: Sequence[Row], similar: Sequence[FeatureSimilarity], profile: Profile, output: Path) -> list[Path]:
+def _write(measured: _Measured, output: Path) -> list[Path]:
     """Draw and write everything; the paths, the report's first."""
     from steering.report.figures import figures_of, similarity_figure, write
     from steering.report.html import render
     from steering.report.paper import PAPER
-    from steering.tables.export import to_markdown  # slow to import, as is what draws
+    from steering.tables.export import markdown_table, to_markdown  # slow to import, as is what draws
 
+    rows, setting = measured.rows, measured.setting
     if not rows:
         raise ResultsError(f"{output}: nothing was measured")
     figures = figures_of(rows, PAPER)
-    figures += [similarity_figure(each.products, each.extremes, layer=each.layer) for each in similar]
+    figures += [similarity_figure(each.products, each.extremes, layer=each.layer) for each in measured.similarities]
     report, tables = output / "report.html", output / "tables.md"
-    write_file(report, render(rows, figures, profile).encode())
-    write_file(tables, to_markdown(rows).encode())
+    write_file(report, render(rows, figures, setting.profile).encode())
+    words = word_table(rows, setting.concept.one_word_prompts, mean_plan(setting.profile).name, measured.layer)
+    table_one = f"### Words before and after steering\n\n{markdown_table(words)}\n"
+    write_file(tables, (table_one + to_markdown(rows)).encode())
     return [report, tables, *(path for figure in figures for path in write(figure, output / "figures"))]

@@ -24,8 +24,8 @@ from steering.sweeps.sweep import Sweep
 from steering.vectors import FeatureWeight
 
 #: Doses of Fig. 6, and of Fig. 8 and 9, as parts of a plan's own multiplier.
-_LOSS_FACTORS = (-0.5, 0.5, 1.0, 1.5)
-_FEATURE_FACTORS = (0.25, 0.5, 1.0, 1.5)
+_LOSS_FACTORS = (-1.0, 0.5, 1.0)
+_FEATURE_FACTORS = (0.5, 1.0, 1.5)
 #: Further doses of the mean difference that others are to improve on, and the weights around which others are drawn.
 _PARETO_FACTORS = (0.25, 0.5, 0.75, 1.25, 1.5)
 _WEIGHTS = {
@@ -72,7 +72,7 @@ class Study:
         return cls(shows, plans, tuple(cells))
 
 
-def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], *, optimized: int = 8) -> list[Study]:
+def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], *, optimized: int = 6) -> list[Study]:
     """The studies of a profile, in the order in which they are measured.
 
     Args:
@@ -84,19 +84,21 @@ def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], 
     Raises:
         DataError: The profile has no plan of `mean_difference`.
     """
+    mean = mean_plan(profile)
     steering = [plan for plan in profile.methods if plan.name not in profile.controls]
-    means = [plan for plan in steering if plan.method == "mean_difference"]
+    means = [plan for plan in steering if plan.method == mean.method]
     features = [plan for plan in steering if needs_sae(methods[plan.method])]
-    if not means:
-        raise DataError(f"profile {profile.name!r}: no plan of mean_difference, which the paper's figures are about")
     rollouts, doses = ("one_word", "rollouts"), ("rollouts", "loss_neutral", "one_word")
+    controlled = sae_layers or layers  # a control at each layer would take a fifth of the whole time
+    others = [layer for layer in layers if layer not in controlled]
     found = [
-        Study.of("Fig. 5, 11, 12, Table I", _with_controls(profile, means, rollouts), means, layers, (1.0,)),
+        Study.of("Fig. 5, 11, 12, Table I", _with_controls(profile, means, rollouts), means, controlled, (1.0,)),
+        Study.of("Fig. 5, other layers", _alone(means, rollouts), means, others, (1.0,)),
         Study.of("Fig. 6", _alone(means, _LOSSES), means, layers, _LOSS_FACTORS),
         Study.of("Fig. 8, 9, Tables II, III", _alone(features, doses), features, sae_layers, _FEATURE_FACTORS),
     ]
     if optimized:
-        found.append(_search(profile, means[0], _layer_of_search(means[0], layers, sae_layers), optimized))
+        found.append(_search(profile, mean, example_layer(profile, layers, sae_layers), optimized))
     return [study for study in found if study.cells]
 
 
@@ -114,9 +116,21 @@ def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> Study
     return Study("optimisation and its Pareto front", _alone(plans, ("rollouts", "loss_neutral")), tuple(cells))
 
 
-def _layer_of_search(mean: MethodPlan, layers: Sequence[int], sae_layers: Sequence[int]) -> int:
+def mean_plan(profile: Profile) -> MethodPlan:
+    """The first of a profile's plans of `mean_difference` that is no control.
+
+    Raises:
+        DataError: There is none.
+    """
+    for plan in profile.methods:
+        if plan.method == "mean_difference" and plan.name not in profile.controls:
+            return plan
+    raise DataError(f"profile {profile.name!r}: no plan of mean_difference, which the paper's figures are about")
+
+
+def example_layer(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int]) -> int:
     """A layer where the mean difference is claimed to steer, and one with an SAE, so far as there are such."""
-    claimed = [layer for layer in layers if layer in mean.claimed_layers] or list(layers)
+    claimed = [layer for layer in layers if layer in mean_plan(profile).claimed_layers] or list(layers)
     found = [layer for layer in claimed if layer in sae_layers] or claimed
     return found[(len(found) - 1) // 2]
 

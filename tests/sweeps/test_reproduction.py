@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,28 @@ def test_studies_of_the_paper_s_profile_hold_its_figures():
     assert {(cell.method, cell.layer, cell.multiplier) for cell in success.cells} == {
         ("mean_difference", layer, 3.0) for layer in range(12)
     }
-    assert len({cell.multiplier for cell in losses.cells}) == 4
+    assert {cell.multiplier for cell in losses.cells} == {-3.0, 1.5, 3.0}
     assert {cell.layer for cell in features.cells if cell.method == "hand_crafted"} == {8}
     assert {plan.metrics for plan in losses.plans} == {("loss_negative", "loss_neutral", "loss_positive")}
     assert {cell.layer for cell in search.cells} == {5}
     drawn = [plan.parameters for plan in search.plans if plan.method == "optimized"]
-    assert len({json.dumps(parameters) for parameters in drawn}) == 8
+    assert len({json.dumps(parameters) for parameters in drawn}) == 6
     assert all(0.1 <= parameters["positive_added"] <= 10 <= 10 * parameters["neutral_added"] for parameters in drawn)
     assert {parameters["dose"] for parameters in drawn} == {3.0}
+
+
+def test_controls_stand_at_the_layers_with_saes_and_where_there_are_none_at_all():
+    plans = (MethodPlan("random_direction", 2.0), MethodPlan("mean_difference", 2.0, control="random_direction"))
+    profile = Profile("own", "", "m", "c", "n", plans)
+    [controlled, others, *_] = studies(profile, range(4), (1, 3))
+    assert [{cell.layer for cell in study.cells} for study in (controlled, others)] == [{1, 3}, {0, 2}]
+    assert [{plan.control for plan in study.plans} for study in (controlled, others)] == [
+        {"", "random_direction"},
+        {""},
+    ]
+    [controlled, losses, *_] = studies(profile, range(4), ())
+    assert {cell.layer for cell in controlled.cells} == {0, 1, 2, 3}
+    assert losses.shows == "Fig. 6"
 
 
 def test_search_is_at_a_claimed_layer_with_an_sae_where_there_is_one():
@@ -98,21 +113,23 @@ def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path)
     assert "Pareto improvement" in result.output
     out = tmp_path / "out"
     assert (out / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert "### Cells" in (out / "tables.md").read_text(encoding="utf-8")
+    tables = (out / "tables.md").read_text(encoding="utf-8")
+    assert "### Cells" in tables
+    assert re.search(r"^\| the old \| \S+ \| \S+ \|$", tables, re.MULTILINE)
     names = {path.name for path in (out / "figures").iterdir()}
     for ending in ("png", "svg", "csv"):
         assert sum(name.endswith(ending) for name in names) == len(names) / 3
         assert any("similar" in name for name in names)
     rows = load_rows(out)
     assert {row.multiplier for row in rows if row.metric == "loss_neutral" and row.method == "mean_difference"} == {
-        -1.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0,
+        -2.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0,
     }  # fmt: skip
     assert {row.layer for row in rows if row.metric == "sae_variance_explained"} == {0, 1}
     assert {row.method for row in rows if row.parameters.get("construction") == "optimized"} == {
         "optimized_1", "optimized_2",
     }  # fmt: skip
-    assert {row.method for row in rows if row.metric == "rollout_probability" and row.multiplier == 0.25} == {
-        "feature_delta", "hand_crafted",
+    assert {row.method for row in rows if row.metric == "rollout_probability" and row.multiplier == 0.5} == {
+        "feature_delta", "hand_crafted", "mean_difference",
     }  # fmt: skip
     tested = [row for row in rows if row.method == "mean_difference" and row.multiplier == 2.0 and row.p_value]
     assert len({row.p_control is None for row in tested}) == 1

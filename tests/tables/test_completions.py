@@ -1,0 +1,28 @@
+"""Words before and after steering."""
+
+from __future__ import annotations
+
+from steering.tables.completions import word_table
+from tests.small_rows import small_row, unsteered_row
+
+PROMPTS = ["He is a", "They were two"]
+
+
+def test_words_stand_beside_their_prompts():
+    rows = [
+        small_row(metric="one_word_success", texts=("king", "boys"), layer=3, multiplier=2.0),
+        unsteered_row(metric="one_word_success", texts=("queen", "girls")),
+        small_row(metric="one_word_success", texts=("man", "men"), layer=4),
+        small_row(metric="one_word_success", texts=("lord", "lords"), layer=3, method="other"),
+        small_row(layer=3),
+    ]
+    assert word_table(rows, PROMPTS, "mean_difference", 3) == [
+        ["prompt", "no steering", "mean_difference × 2, layer 3"],
+        ["He is a", "queen", "king"],
+        ["They were two", "girls", "boys"],
+    ]
+
+
+def test_rows_of_other_prompts_are_passed_over():
+    rows = [unsteered_row(metric="one_word_success", texts=("queen",))]
+    assert word_table(rows, PROMPTS, "mean_difference", 3) == [["prompt"], ["He is a"], ["They were two"]]
