@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Protocol
 
 import torch
@@ -13,6 +13,7 @@ from steering.activation_cache import ActivationCache, LayerActivations, units_o
 from steering.concepts import ContrastPair
 from steering.errors import NonFiniteError, SaeError, SteeringError, UnknownNameError
 from steering.models.language_model import CapturedBatch, LanguageModel
+from steering.models.steered_losses import pair_losses
 from steering.models.tokens import TokenizedText, tokenize_continuation
 from steering.progress import Reporter, Silent
 from steering.sae.autoencoder import SparseAutoencoder
@@ -182,6 +183,30 @@ def capture_pairs(
     }
     ids = tuple(pair.id for pair in pairs)
     return ContrastActivations(last[0::2], last[1::2], tuple(wanted), ids, concept, model.name, features)
+
+
+def with_losses(
+    activations: ContrastActivations,
+    model: LanguageModel,
+    pairs: Sequence[ContrastPair],
+    documents: Callable[[], Sequence[TokenizedText]],
+    progress: Reporter | None = None,
+) -> ContrastActivations:
+    """The same activations, with the losses of a layer for methods that ask for them; until then nothing is computed.
+
+    Args:
+        activations: Of the pairs.
+        model: That they were captured from.
+        pairs: The two sides.
+        documents: Gives neutral texts.
+        progress: Where to report.
+    """
+
+    @lru_cache(maxsize=1)  # they hold a layer's output for every text
+    def losses(layer: int) -> LossFunction:
+        return pair_losses(model, layer, pairs, documents(), progress)
+
+    return replace(activations, losses=losses)
 
 
 def _capture(

@@ -6,15 +6,19 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from steering.activation_cache import ActivationCache
-from steering.activations import FeatureReader, capture_pairs
+from steering.activations import FeatureReader, capture_pairs, with_losses
 from steering.concepts import Concept
 from steering.errors import NonFiniteError
 from steering.methods import construct, create_method, needs_sae
 from steering.models.language_model import LanguageModel
+from steering.models.tokens import tokenize_documents
+from steering.neutral import NeutralSet
+from steering.profiles import Profile
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.features import Descriptions
@@ -34,6 +38,7 @@ class Recipe:
         parameters: Of the method; those left out take their defaults.
         saes: The sparse autoencoders, for a method that reads features.
         recommended_multiplier: Written into each vector.
+        neutral: Documents, for a method that follows the gradient of losses.
     """
 
     method: str
@@ -41,6 +46,7 @@ class Recipe:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     saes: SaeLibrary | None = None
     recommended_multiplier: float | None = None
+    neutral: NeutralSet | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no model is needed to refuse: an unknown method or parameter, a layer without an SAE, a NaN."""
@@ -77,6 +83,10 @@ def build_vectors(
         progress=progress,
         cache=cache,
     )
+    if recipe.neutral is not None:
+        limits = (Profile.neutral_prompt_tokens, Profile.neutral_continuation_tokens)
+        texts = partial(tokenize_documents, model.tokenizer, recipe.neutral.documents, *limits)
+        activations = with_losses(activations, model, concept.generation, texts, progress)
     shared = Origin(
         model_hash=model.hash,
         model_type=model.module.config.model_type,

@@ -24,10 +24,12 @@ from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
 from steering.concepts import load_concept
 from steering.errors import DataError, VectorError
 from steering.files import write_file
-from steering.methods import methods, needs_sae
+from steering.methods import methods, needs_losses, needs_sae
 from steering.models.checks import check_interventions
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
+from steering.neutral import NeutralSet, load_neutral
+from steering.profiles import Profile
 from steering.sae.library import open_library
 from steering.tables.cells import to_text
 from steering.tables.wording import visible
@@ -83,6 +85,7 @@ def build(
     multiplier: Annotated[float | None, typer.Option(help="Dose to recommend, written into the file.")] = None,
     saes: Saes = "embedded",
     descriptions: DescriptionsFile = "",
+    neutral: Annotated[str, typer.Option(help="Neutral documents, for a method that optimises losses.")] = "embedded",
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -90,13 +93,19 @@ def build(
     chosen = parse_layers(layers)
     targets = _targets(output, chosen)
     library = open_library(saes, descriptions) if needs_sae(methods[method]) else None
-    recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier)
+    documents = _training_documents(neutral) if needs_losses(methods[method]) else None
+    recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier, documents)
     contrasted = load_concept(concept, toward)  # type: ignore[arg-type]  # it refuses other sides
     loaded = load_model(model, dtype, device)
     vectors = build_vectors(loaded, contrasted, recipe, progress.for_terminal(), ActivationCache())
     for vector, target in zip(vectors, targets, strict=True):
         vector.save(target)
         typer.echo(f"{target}: {vector.method} at layer {vector.layer}, norm {vector.norm:.2f}")
+
+
+def _training_documents(neutral: str) -> NeutralSet:
+    """Those of a profile's development split, where none says otherwise: a test measures others."""
+    return load_neutral(neutral, Profile.development_documents, skip=Profile.neutral_documents)
 
 
 @app.command()

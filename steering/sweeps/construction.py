@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 
 from steering.activation_cache import ActivationCache
-from steering.activations import ContrastActivations, FeatureReader, capture_pairs
+from steering.activations import ContrastActivations, FeatureReader, capture_pairs, with_losses
 from steering.errors import NonFiniteError, SaeError, VectorError
 from steering.methods import construct, methods, needs_sae
 from steering.models.language_model import LanguageModel
-from steering.models.steered_losses import SteeredLosses, pair_losses
-from steering.models.tokens import tokenize_documents
+from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
@@ -91,14 +90,12 @@ class Constructor:
             cache=self._cache,
         )
         self.capture_seconds = time.perf_counter() - started
-        return replace(activations, losses=lru_cache(maxsize=1)(self._losses))
+        return with_losses(activations, self._model, concept.generation, self._training_texts, self._progress)
 
-    def _losses(self, layer: int) -> SteeredLosses:
-        """Losses under steering at a layer, of the generation pairs and of documents that are not measured."""
-        setting, tokenizer = self._setting, self._model.tokenizer
-        documents = setting.training_documents().documents
-        texts = tokenize_documents(tokenizer, documents, *setting.profile.neutral_lengths)
-        return pair_losses(self._model, layer, setting.concept.generation, texts, self._progress)
+    def _training_texts(self) -> list[TokenizedText]:
+        """Neutral documents that are not measured."""
+        documents = self._setting.training_documents().documents
+        return tokenize_documents(self._model.tokenizer, documents, *self._setting.profile.neutral_lengths)
 
     def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:
         profile = self._setting.profile

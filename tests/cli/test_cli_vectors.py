@@ -283,3 +283,17 @@ def test_the_documents_way_to_use_a_vector_without_this_project_works(small, que
     torch.testing.assert_close(found, expected)
     with torch.no_grad():
         assert (small.module(ids).logits - expected).abs().max() > 0.1
+
+
+def test_method_that_optimises_builds_a_vector_of_its_own(call, place, concept_directory, tmp_path):
+    neutral = tmp_path / "neutral.jsonl"  # the first 256 are for tests
+    neutral.write_text("".join(json.dumps({"text": f"A road leads to town {n}."}) + "\n" for n in range(260)), "utf-8")
+    common = ("vector", "build", "--layer", 1, "--concept", concept_directory, *place)
+    for method in ("mean_difference", "optimized"):
+        written = ("--output", tmp_path / f"{method}.safetensors")
+        status, _, err = call(*common, "--method", method, "--neutral", neutral, *written)
+        assert status == 0, err
+    start, found = (load_vector(tmp_path / f"{method}.safetensors") for method in ("mean_difference", "optimized"))
+    assert found.parameters["steps"] == 20
+    cosine = float(torch.nn.functional.cosine_similarity(start.direction, found.direction, dim=0))
+    assert 0 < cosine < 0.9999
