@@ -133,7 +133,9 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     figures += [similarity_figure(each.products, each.extremes, layer=each.layer) for each in measured.similarities]
     report, tables = output / "report.html", output / "tables.md"
     write_file(report, render(rows, figures, setting.profile).encode())
-    words = word_table(rows, setting.concept.one_word_prompts, mean_plan(setting.profile).name, measured.layer)
-    table_one = f"### Words before and after steering\n\n{markdown_table(words)}\n"
+    mean, layer = mean_plan(setting.profile), measured.layer
+    words = word_table(rows, setting.concept.one_word_prompts, mean.name, layer, mean.multiplier)
+    heading = f"### Words before and after steering by {mean.name} × {mean.multiplier:g} at layer {layer}"
+    table_one = f"{heading}\n\n{markdown_table(words)}\n"
     write_file(tables, (table_one + to_markdown(rows)).encode())
     return [report, tables, *(path for figure in figures for path in write(figure, output / "figures"))]

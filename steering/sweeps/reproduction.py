@@ -103,11 +103,15 @@ def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], 
 
 
 def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> Study:
-    """The mean difference at several doses, and vectors optimised for its own: a random search over weights."""
+    """The mean difference at several doses, and vectors optimised for its own: a random search over weights.
+
+    The first has the weights around which those of the others are drawn, up to ten times as large or small.
+    """
     generator = np.random.default_rng(profile.seed)
     plans = [mean]
     for number in range(1, count + 1):
-        drawn = {name: weight * 10 ** generator.uniform(-1, 1) for name, weight in _WEIGHTS.items()}
+        spread = 0.0 if number == 1 else 1.0
+        drawn = {name: weight * 10 ** generator.uniform(-spread, spread) for name, weight in _WEIGHTS.items()}
         weights = {name: float(f"{weight:.3g}") for name, weight in drawn.items()}
         parameters = {"dose": mean.multiplier, "seed": number, **weights}
         plans.append(MethodPlan(f"optimized_{number}", mean.multiplier, "optimized", parameters))

@@ -6,8 +6,9 @@ from steering.results import Row
 
 #: Stands for what was not measured.
 ABSENT = "-"
+WORDS = ("prompt", "no steering", "steered")
 #: Headings of columns that hold words, aligned to the left; all others hold numbers.
-NAMES = ("run", "method", "claim", "SAE", "description", "context", "control", "other controls", "verdict")
+NAMES = ("run", "method", "claim", "SAE", "description", "context", "control", "other controls", "verdict", *WORDS)
 
 
 def alignment(heading: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering.report.figures import figures_of
-from steering.report.figures.series import comparisons_of
+from steering.report.figures.series import comparisons_of, over_layers
 from tests.figure_rows import budget_rows, cell, dosed_rows, named, plain_rows, records, unsteered
 from tests.small_rows import quality
 
@@ -121,3 +121,25 @@ def test_partial_rows_give_the_figures_that_they_suffice_for(metric, names):
     assert {figure.name for figure in figures} == names | {"vector_norm_by_layer"}
     for figure in figures:
         figure.draw()
+
+
+def test_doses_at_one_layer_are_left_out_of_lines_beside_those_at_several():
+    rows = unsteered()
+    for layer in (1, 2):
+        rows += cell(layer=layer, multiplier=2.0)
+    rows += cell(layer=2, multiplier=4.0) + cell("feature_delta", 2)
+    [comparison] = comparisons_of(rows)
+    assert [entry.label for entry in over_layers(comparison.series)] == ["mean_difference ×2", "feature_delta"]
+    alone = comparisons_of([*unsteered(), *cell(layer=2, multiplier=2.0), *cell(layer=2, multiplier=4.0)])[0]
+    assert len(over_layers(alone.series)) == 2
+
+
+def test_losses_have_a_panel_for_each_kind_that_was_measured_and_no_figure_of_one_layer_among_several():
+    rows = unsteered()
+    for layer in (1, 2):
+        rows += [row for row in cell(layer=layer) if row.metric != "loss_change_positive"]
+    rows += [row for row in cell("optimized", 2) if row.metric == "rollout_probability"]
+    [figure] = [figure for figure in figures_of(rows) if figure.name.startswith("loss_change")]
+    assert len(figure.draw().axes) == 2
+    other = unsteered() + cell(layer=1) + cell(layer=2) + cell(layer=2, multiplier=3.0) + cell(layer=2, multiplier=5.0)
+    assert len([figure for figure in figures_of(other) if figure.name.startswith("loss_change")]) == 1

@@ -36,6 +36,7 @@ def test_studies_of_the_paper_s_profile_hold_its_figures():
     assert len({json.dumps(parameters) for parameters in drawn}) == 6
     assert all(0.1 <= parameters["positive_added"] <= 10 <= 10 * parameters["neutral_added"] for parameters in drawn)
     assert {parameters["dose"] for parameters in drawn} == {3.0}
+    assert (drawn[0]["positive_added"], drawn[0]["neutral_added"]) == (1.0, 10.0)
 
 
 def test_controls_stand_at_the_layers_with_saes_and_where_there_are_none_at_all():

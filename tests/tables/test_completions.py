@@ -12,12 +12,13 @@ def test_words_stand_beside_their_prompts():
     rows = [
         small_row(metric="one_word_success", texts=("king", "boys"), layer=3, multiplier=2.0),
         unsteered_row(metric="one_word_success", texts=("queen", "girls")),
-        small_row(metric="one_word_success", texts=("man", "men"), layer=4),
+        small_row(metric="one_word_success", texts=("man", "men"), layer=4, multiplier=2.0),
+        small_row(metric="one_word_success", texts=("men", "man"), layer=3, multiplier=3.0),
         small_row(metric="one_word_success", texts=("lord", "lords"), layer=3, method="other"),
         small_row(layer=3),
     ]
-    assert word_table(rows, PROMPTS, "mean_difference", 3) == [
-        ["prompt", "no steering", "mean_difference × 2, layer 3"],
+    assert word_table(rows, PROMPTS, "mean_difference", 3, 2.0) == [
+        ["prompt", "no steering", "steered"],
         ["He is a", "queen", "king"],
         ["They were two", "girls", "boys"],
     ]
@@ -25,4 +26,4 @@ def test_words_stand_beside_their_prompts():
 
 def test_rows_of_other_prompts_are_passed_over():
     rows = [unsteered_row(metric="one_word_success", texts=("queen",))]
-    assert word_table(rows, PROMPTS, "mean_difference", 3) == [["prompt"], ["He is a"], ["They were two"]]
+    assert word_table(rows, PROMPTS, "mean_difference", 3, 2.0) == [["prompt"], ["He is a"], ["They were two"]]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
-from steering.report.figures.series import Comparison, Series
+from steering.report.figures.series import Comparison, Series, over_layers
 from steering.report.paper import PaperValues
 from steering.results import Row
 from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, any_row
@@ -38,7 +38,7 @@ _PAPER_LOOK: dict[str, Any] = {
 
 def success_by_layer(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
     """P(success) by layer (Fig. 5): of all methods that have one given dose, and of each that has several."""
-    series = [entry for entry in comparison.at(None) if entry.measured(SUCCESS)]
+    series = over_layers([entry for entry in comparison.at(None) if entry.measured(SUCCESS)])
     drawn: dict[str, list[Panel]] = {}
     for panel in lines.panels_of(series, _SUCCESS_DOSES):
         drawn.setdefault(panel.method, []).append(panel)
@@ -113,7 +113,11 @@ def loss_change_by_layer(comparison: Comparison) -> list[Figure]:
     for budget in comparison.budgets:
         series = [entry for entry in comparison.at(budget) if any(entry.measured(metric) for metric in LOSSES)]
         doses = "" if budget is None else f"budget_{budget:g}"
-        figures += [_loss_figure(comparison, panel, doses) for panel in lines.panels_of(series, _LOSS_DOSES)]
+        figures += [
+            _loss_figure(comparison, panel, doses)
+            for panel in lines.panels_of(over_layers(series), _LOSS_DOSES)
+            if len(lines.layers_of(panel.series)) > 1 or len(lines.layers_of(comparison.series)) == 1
+        ]
     return figures
 
 
@@ -146,9 +150,11 @@ def _ends(panel: Panel) -> list[float]:
 
 
 def _draw_losses(panel: Panel, title: str) -> Canvas:
-    figure = style.new_figure(title, 8.2 + style.legend_height([*map(panel.label, panel.series)]))
-    all_axes = figure.subplots(3, sharex=True, sharey=True)
-    for axes, (metric, kind) in zip(all_axes, LOSSES.items(), strict=True):
+    kinds = {metric: kind for metric, kind in LOSSES.items() if any(entry.measured(metric) for entry in panel.series)}
+    height = 0.7 + 2.5 * len(kinds) + style.legend_height([*map(panel.label, panel.series)])
+    figure = style.new_figure(title, height)
+    all_axes = figure.subplots(len(kinds), squeeze=False, sharex=True, sharey=True)[:, 0]
+    for axes, (metric, kind) in zip(all_axes, kinds.items(), strict=True):
         axes.axhline(0, color="black", linewidth=0.8, zorder=1)
         for entry, look in zip(panel.series, panel.looks, strict=True):
             lines.band(axes, entry.rows(metric), look, panel.label(entry))

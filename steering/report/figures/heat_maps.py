@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from steering import stats
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
-from steering.report.figures.series import Comparison, Series
+from steering.report.figures.series import Comparison, Series, over_layers
 from steering.report.paper import PaperValues
 from steering.results import Row
 from steering.tables import wording
@@ -32,7 +32,8 @@ def success_by_dose(comparison: Comparison, paper: PaperValues | None) -> list[F
     for entry in comparison.at(None):
         if entry.measured(SUCCESS):
             by_method.setdefault(entry.method, []).append(entry)
-    several = {method: series for method, series in by_method.items() if len(series) > 1}
+    mapped = {method: over_layers(series) for method, series in by_method.items()}
+    several = {method: series for method, series in mapped.items() if len(series) > 1}
     adjusted = _adjusted(comparison) if several else {}
     return [
         _map(comparison, series, adjusted, paper if paper and method in paper.best else None)

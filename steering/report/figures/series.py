@@ -96,6 +96,12 @@ class Comparison:
         return [series for series in self.series if series.budget == budget]
 
 
+def over_layers(series: Sequence[Series]) -> list[Series]:
+    """Some series without those of a method at one layer that has others at several: a single point is no line."""
+    spanning = {entry.method for entry in series if len(entry.cells) > 1}
+    return [entry for entry in series if len(entry.cells) > 1 or entry.method not in spanning]
+
+
 def comparisons_of(rows: Sequence[Row]) -> list[Comparison]:
     """Sort the rows of steered cells by their circumstances; SAEs and what was never steered are passed over."""
     rows = [row for row in rows if row.method != SAE]
