@@ -33,7 +33,13 @@ class LossFunction(Protocol):
         ...
 
     def __call__(self, kind: str, rows: Sequence[int], addition: torch.Tensor) -> torch.Tensor:
-        """Mean loss of some texts, nats per continuation token; it has a gradient by the addition `[d_model]`."""
+        """Mean loss of some texts, nats per continuation token; it has a gradient by the addition.
+
+        Args:
+            kind: "positive", "negative" or "neutral".
+            rows: Which of the texts of that kind, each by its number from 0.
+            addition: `[d_model]`, added at each position of a text's prompt.
+        """
         ...
 
 
@@ -147,6 +153,15 @@ def capture_pairs(
 
     Layers that the cache holds are read from it, and the model runs for the others alone. It changes no bit of the
     result.
+
+    Args:
+        model: The model to read the pairs with.
+        pairs: At least one.
+        layers: Blocks whose output to keep; those of the reader's SAEs are kept with them.
+        concept: Name of the concept, for the provenance of vectors.
+        reader: The SAEs, for methods that read features.
+        progress: Where to report.
+        cache: Where activations of earlier runs are, and those of this one are kept.
 
     Raises:
         UnknownNameError: The model has no such layer.

@@ -26,7 +26,12 @@ class Reporter(Protocol):
 
     @contextmanager
     def work(self, description: str, total: int) -> Iterator[Advance]:
-        """Yield the function to call as steps complete."""
+        """Yield the function to call as steps complete.
+
+        Args:
+            description: What is done, for people.
+            total: Steps in all.
+        """
         ...
 
     def note(self, message: str) -> None:

@@ -31,7 +31,8 @@ class Row:
 
     Attributes:
         run: Identifies the run that wrote the row.
-        model: Name of the model; `model_hash` is that of its weights as loaded.
+        model: Name of the model.
+        model_hash: SHA-256 of its weights as loaded.
         dtype: Of the weights, for instance "bfloat16".
         device: "cpu", "cuda" or "mps".
         concept: Name of the concept.

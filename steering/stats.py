@@ -99,7 +99,7 @@ def p_above_baseline(successes: np.ndarray, baseline: np.ndarray) -> float:
 
 
 def discordant(successes: np.ndarray, baseline: np.ndarray) -> tuple[int, int]:
-    """Pairs that succeed only here, and pairs that succeed only in the baseline."""
+    """Pairs of 0/1 values `[item]` that succeed only here, and pairs that succeed only in the baseline."""
     if len(successes) != len(baseline):
         raise SteeringError(f"paired test of {len(successes)} against {len(baseline)} items: the numbers must agree")
     here, there = _checked(successes).astype(bool), _checked(baseline).astype(bool)
@@ -223,7 +223,7 @@ def power_of_drop(
 def minimum_detectable_drop(
     share: float, n: int, old_n: int, *, alpha: float, power: float = 0.8, cells: int = 1
 ) -> float | None:
-    """Smallest drop that `power_of_drop` gives some probability; arguments as there.
+    """Smallest drop that `power_of_drop` gives the probability `power`; the other arguments are as there.
 
     Returns:
         The drop as a difference of probabilities; None where not even a drop to 0 would be found.

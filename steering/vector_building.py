@@ -68,6 +68,16 @@ def build_vectors(
 
     The model reads the concept's generation pairs once for all layers.
 
+    Args:
+        model: The model to read the pairs with.
+        concept: Whose generation pairs to construct from.
+        recipe: What to construct, and where.
+        progress: Where to report.
+        cache: Where activations of earlier runs are, and those of this one are kept.
+
+    Returns:
+        The vectors, in the order of the recipe's layers.
+
     Raises:
         UnknownNameError: The model has no such layer.
         SaeError: The method reads features, and a layer has no SAE that fits the model; or it finds none to use.

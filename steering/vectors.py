@@ -207,6 +207,10 @@ class Intervention:
     """A steering vector times a multiplier, added to the residual stream at every prompt position.
 
     Generated positions are left alone, as in the paper. A multiplier of 0 leaves the model as it is, to the last bit.
+
+    Attributes:
+        vector: The direction, at its own norm.
+        multiplier: Dose: what the direction is multiplied by.
     """
 
     vector: SteeringVector

@@ -150,7 +150,7 @@ def test_profiles_are_toml_that_the_documents_link_to():
     assert tomllib.loads((ROOT / "steering/data/profiles/embedded.toml").read_text(encoding="utf-8"))["methods"]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_relative_links_lead_somewhere(path):
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8"))
     assert all((path.parent / target).exists() for target in targets)

@@ -32,12 +32,22 @@ from steering.vectors import FeatureWeight, SteeringVector
 
 
 class Method(Protocol):
-    """A construction method; its dataclass fields are its parameters."""
+    """A construction method; its dataclass fields are its parameters.
+
+    Class variables say what more it takes: `needs_sae`, that it reads feature activations (and has `weights` beside
+    `fit`); `needs_losses`, that it follows the gradient of losses; `exceptions`, which properties of the conformance
+    suite it cannot keep, and why.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
-        """Return the direction `[d_model]` at one layer, pointing to the positive side, in the activations' dtype."""
+        """Return the direction `[d_model]` at one layer, pointing to the positive side, in the activations' dtype.
+
+        Args:
+            activations: Of the pairs, at this layer among others.
+            layer: Block whose output the vector is for, from 0.
+        """
         ...
 
 
@@ -61,6 +71,10 @@ def needs_losses(method: Method | type[Method]) -> bool:
 
 def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
     """Create a method by name.
+
+    Args:
+        name: A registered method.
+        parameters: Its parameters; those left out take their defaults.
 
     Raises:
         UnknownNameError: There is no such method, or it has no such parameter.

@@ -93,7 +93,11 @@ class Metric(Protocol):
         ...
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
-        """Measure some configurations, in their order; None is the unsteered model.
+        """Measure some configurations, in their order.
+
+        Args:
+            interventions: One for each configuration; None is the unsteered model.
+            progress: Where to report.
 
         Raises:
             NonFiniteError: NaN or infinity was met in one of them.
@@ -101,7 +105,15 @@ class Metric(Protocol):
         ...
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
-        """Compare with the unsteered observation; one score for each of `names`."""
+        """Compare with the unsteered observation.
+
+        Args:
+            observed: Of one configuration.
+            unsteered: Of the unsteered model: the same items.
+
+        Returns:
+            One score for each of `names`.
+        """
         ...
 
 

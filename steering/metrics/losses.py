@@ -41,7 +41,7 @@ class LossChange:
         return self.names[0]
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
-        """Mean cross-entropy of each continuation."""
+        """Mean cross-entropy of each continuation, nats per token."""
         return [Observation(items) for items in self.losses.measure(interventions, progress)]
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:

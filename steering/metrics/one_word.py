@@ -77,6 +77,6 @@ class OneWordCompletion:
 
 @register("one_word")
 def one_word_completion(setting: Setting, model: LanguageModel) -> OneWordCompletion:
-    """Build the metric from a concept."""
+    """The word that completes each of the concept's one-word prompts: another than before, and a keyword or not."""
     prompts = tuple(tokenize_prompt(model.tokenizer, prompt) for prompt in setting.concept.one_word_prompts)
     return OneWordCompletion(model, prompts, setting.concept.keywords.positive)

@@ -82,7 +82,7 @@ class RolloutProbability:
 
 @register("rollouts")
 def rollout_probability(setting: Setting, model: LanguageModel) -> RolloutProbability:
-    """Build the metric from a profile and its concept."""
+    """P(success): how many completions of the concept's rollout prompts hold a keyword of the positive side."""
     profile, concept = setting.profile, setting.concept
     uniforms = uniform_streams(profile.seed, profile.rollouts, profile.new_tokens, profile.stream)
     return RolloutProbability(

@@ -46,6 +46,8 @@ class Sweep:
         most_together: How many cells are measured together at most; None for as many as memory allows.
 
     Attributes:
+        setting: What is measured.
+        model: The model that is steered.
         outcomes: What was measured so far, the unsteered run first.
     """
 

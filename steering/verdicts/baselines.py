@@ -53,7 +53,13 @@ ROLLOUTS = GATED[0].name
 
 @dataclass(frozen=True)
 class BaselineScore:
-    """One metric of a cell: its mean, the number of items, and the items."""
+    """One metric of a cell.
+
+    Attributes:
+        value: Mean of the items.
+        n: Their number.
+        items: Per-item values.
+    """
 
     value: float
     n: int
@@ -67,6 +73,13 @@ class BaselineCell:
     """What was measured of one method at one layer; the fields are those of `steering.results.Row`.
 
     Attributes:
+        method: The profile's name of the method.
+        layer: Block whose output was steered, from 0.
+        multiplier: Of the vector.
+        parameters: Of the method.
+        vector_hash: Of the vector.
+        vector_norm: Euclidean norm of the vector before the multiplier.
+        device: Where it was computed.
         scores: Gated metric -> score.
     """
 
@@ -99,6 +112,14 @@ class Baseline:
     Attributes:
         schema_version: Of this record.
         row_schema_version: Of the results that it was promoted from.
+        model: Name of the model.
+        model_hash: SHA-256 of its weights as loaded.
+        dtype: Of the weights.
+        concept: Name of the concept.
+        toward: Side of the concept that is steered towards.
+        neutral: Name of the neutral set.
+        data_hash: Of concept and neutral documents.
+        seed: Of sampling.
         measurement: As in results; a later run may have another number of rollouts.
         required_rollouts: Fewest that a later run needs.
         margins: Gated metric -> change for the worse that is put up with.

@@ -36,8 +36,10 @@ class Comparison:
 
     Attributes:
         metric: Name.
-        old: Mean of the baseline's items; `old_n` is their number.
-        new: Mean of the run's items; `new_n` is their number.
+        old: Mean of the baseline's items.
+        old_n: Their number.
+        new: Mean of the run's items.
+        new_n: Their number.
         low: Lower end of the 95 % interval of new − old: Newcombe's for rollouts, bootstrap over texts for losses.
         high: Upper end.
         margin: Change for the worse that is put up with.
@@ -110,7 +112,11 @@ class CellVerdict:
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdicts on all cells, by method and layer."""
+    """What became of a run.
+
+    Attributes:
+        verdicts: One for each cell, by method and layer.
+    """
 
     verdicts: tuple[CellVerdict, ...]
 

@@ -1,0 +1,5 @@
+"""Write the reference."""
+
+from tests.reference_pages.pages import DIRECTORY, write
+
+write(DIRECTORY)
