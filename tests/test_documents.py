@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 import tomllib
 from dataclasses import fields
+from types import ModuleType
 
 import pytest
 
@@ -42,10 +44,12 @@ def test_concept_of_the_readme_loads(tmp_path):
     assert concept.generation[0].positive == "Only the king was awake."
 
 
-def test_methods_of_the_guide_work():
+def test_methods_of_the_guide_work(monkeypatch):
     before = set(methods)
     for code in code_blocks(ADD_A_METHOD, "python"):
-        exec(compile(code, str(ADD_A_METHOD), "exec"), {"__name__": "own_method"})
+        module = ModuleType("own_method")
+        monkeypatch.setitem(sys.modules, "own_method", module)
+        exec(compile(code, str(ADD_A_METHOD), "exec"), vars(module))
     added = set(methods) - before
     try:
         assert added == {"median_difference", "strongest_feature"}

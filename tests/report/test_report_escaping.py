@@ -43,7 +43,7 @@ def page_of(text):
             {"method": text + row.method, "control": text + row.control} if row.layer and row.method != "sae" else {}
         )
         features = tuple(dataclasses.replace(entry, description=text) for entry in row.features)
-        parameters = {text: text} | row.parameters
+        parameters = {text: text, "construction": row.method} | row.parameters  # by which cells are compared
         texts = tuple(text + entry for entry in row.texts)
         rows.append(
             dataclasses.replace(

@@ -59,7 +59,18 @@ def test_sections_come_in_their_order_each_with_a_heading_that_the_contents_lead
     sections = root.findall(".//main/section")
     names = [entry.get("id") for entry in sections]
     assert names == [
-        *("verdict", "layers", "figures", "controls", "completions", "features", "saes", "environment", "limits"),
+        *(
+            "verdict",
+            "layers",
+            "figures",
+            "improvements",
+            "controls",
+            "completions",
+            "features",
+            "saes",
+            "environment",
+            "limits",
+        ),
     ]
     assert [link.get("href") for link in root.findall(".//nav//a")] == [f"#{name}" for name in names]
     for entry in sections:
