@@ -12,7 +12,7 @@ from tests.documents import ROOT, code_blocks
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 # A small model has two blocks and a short context, and computes little in a test.
-SMALLER = {"4,12,16,20,24": "0,1", "12,16,20": "0,1", "--layer 20": "--layer 1", "--rollouts 50": "--rollouts 4"}
+SMALLER = {"4,12,16,20,24": "0,1", "12,16,20": "0,1", "--layer 12": "--layer 1", "--rollouts 50": "--rollouts 4"}
 SMALLER_PROFILE = {
     "[12, 16, 20, 24]": "[0, 1]",
     "rollouts = 100": "rollouts = 4\nnew_tokens = 4\nneutral_prompt_tokens = 4",
