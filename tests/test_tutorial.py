@@ -51,13 +51,13 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_directory: Pa
 
 
 def test_each_step_of_the_tutorial_works(written, model_directory, bench, call, monkeypatch):
+    monkeypatch.chdir(written)  # the fixture that runs pytest has gone elsewhere
     *before, last = steps(model_directory)
     assert {words[0] for words in before} == {"steering", "pytest"}
     for command, *words in before:
         if command == "pytest":
             result = bench(*words[1:])
             result.assert_outcomes(passed=4)
-            monkeypatch.chdir(written)
         else:
             status, out, err = call(*words)
             assert (status, "error" in err) == (0, False), (words, out, err)
