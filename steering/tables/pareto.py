@@ -156,7 +156,7 @@ def pareto_statement(rows: Sequence[Row]) -> str:
         f"tests of both quantities, adjusted together at level {LEVEL:g}"
     )
     if not improving:
-        return f"Nothing is shown to be a Pareto improvement over {REFERENCE} ({family}); that proves nothing about it."
+        return f"Nothing is shown to be a Pareto improvement over {REFERENCE} ({family}); one may exist all the same."
     named = "; ".join(
         f"{each.row.method} ×{wording.multiplier(each.row)} at layer {each.row.layer} over "
         f"×{wording.multiplier(each.reference)}: P(success) {_interval(each.success)}, neutral loss "
