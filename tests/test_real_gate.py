@@ -11,8 +11,8 @@ import torch
 
 from steering.concepts import Keywords, keyword_pattern
 from steering.metrics import rollouts
-from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
+from steering.models.scored_texts import ScoredTexts
 from steering.profile_files import load_profile
 from steering.profiles import Setting
 from steering.results import Journal, load_rows
@@ -86,11 +86,11 @@ def moved_by_one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def generated_positions_steered_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack, step, construct = ContinuationLosses._stack, LanguageModel._decode_step, Constructor.intervention
+    stack, step, construct = ScoredTexts.stack, LanguageModel._decode_step, Constructor.intervention
     added: list[torch.Tensor] = []
 
-    def everywhere(losses, texts, rows):
-        found = stack(losses, texts, rows)
+    def everywhere(model, texts):
+        found = stack(model, texts)
         return dataclasses.replace(found, prompt=found.tokens.mask.bool())
 
     def noted(constructor, cell):
@@ -106,7 +106,7 @@ def generated_positions_steered_too(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             hook.remove()
 
-    monkeypatch.setattr(ContinuationLosses, "_stack", everywhere)
+    monkeypatch.setattr(ScoredTexts, "stack", everywhere)
     monkeypatch.setattr(Constructor, "intervention", noted)
     monkeypatch.setattr(LanguageModel, "_decode_step", steered)
 
