@@ -66,14 +66,13 @@ class SteeredLosses:
             Nats per continuation token, a single number.
         """
         texts = ScoredTexts.stack(self._model, [self._texts[kind][row] for row in rows])
-        unsteered = torch.zeros(*texts.prompt.shape, self._model.d_model, dtype=self._model.dtype)
+        model = self._model
+        added = texts.prompt.unsqueeze(2) * addition.to(model.device, model.dtype)
+        unsteered = torch.zeros_like(added)
         for row, index in enumerate(rows):
             residual = self._residuals[kind][index]
             unsteered[row, : len(residual)] = residual
-        steered = unsteered.to(self._model.device) + texts.prompt.unsqueeze(2) * addition.to(
-            self._model.device, self._model.dtype
-        )
-        losses, owners = texts.token_losses(self._model, Stored(self._layer, steered))
+        losses, owners = texts.token_losses(model, Stored(self._layer, unsteered + added))
         sums = torch.zeros(len(rows), device=losses.device).index_add(0, owners, losses)
         return (sums / texts.scored.sum(dim=1)).mean()
 

@@ -31,20 +31,36 @@ class Comparison:
     """A cell against one dose of the mean difference at its layer, rollout by rollout and document by document.
 
     Attributes:
-        row: P(success) of the cell.
-        reference: P(success) of the mean difference.
-        success: How much higher it is: difference, and ends of its 95 % interval.
-        cost: How much more neutral loss it costs, in the same way, nats per token.
+        cell: What it reaches and what it costs.
+        against: The same of the mean difference.
         p_better: Adjusted p value that it succeeds more often and costs less.
         p_worse: Adjusted p value that it succeeds less often and costs more.
     """
 
-    row: Row
-    reference: Row
-    success: tuple[float, float, float]
-    cost: tuple[float, float, float]
+    cell: _Point
+    against: _Point
     p_better: float
     p_worse: float
+
+    @property
+    def row(self) -> Row:
+        """P(success) of the cell."""
+        return self.cell.success
+
+    @property
+    def reference(self) -> Row:
+        """P(success) of the mean difference."""
+        return self.against.success
+
+    @property
+    def success(self) -> tuple[float, float, float]:
+        """How much higher P(success) is: difference, and ends of its 95 % interval."""
+        return _difference(self.cell.success, self.against.success)
+
+    @property
+    def cost(self) -> tuple[float, float, float]:
+        """How much more neutral loss it costs, in the same way, nats per token."""
+        return _difference(self.cell.cost, self.against.cost)
 
     @property
     def verdict(self) -> str:
@@ -76,14 +92,7 @@ def _within(points: Sequence[_Point]) -> list[Comparison]:
     better = stats.holm([_p_better(point, reference) for point, reference in pairs])
     worse = stats.holm([_p_better(reference, point) for point, reference in pairs])
     return [
-        Comparison(
-            point.success,
-            reference.success,
-            _difference(point.success, reference.success),
-            _difference(point.cost, reference.cost),
-            float(p_better),
-            float(p_worse),
-        )
+        Comparison(point, reference, float(p_better), float(p_worse))
         for (point, reference), p_better, p_worse in zip(pairs, better, worse, strict=True)
     ]
 

@@ -6,9 +6,21 @@ from steering.results import Row
 
 #: Stands for what was not measured.
 ABSENT = "-"
-WORDS = ("prompt", "no steering", "steered")
 #: Headings of columns that hold words, aligned to the left; all others hold numbers.
-NAMES = ("run", "method", "claim", "SAE", "description", "context", "control", "other controls", "verdict", *WORDS)
+NAMES = (
+    "run",
+    "method",
+    "claim",
+    "SAE",
+    "description",
+    "context",
+    "control",
+    "other controls",
+    "verdict",
+    "prompt",
+    "no steering",
+    "steered",
+)
 
 
 def alignment(heading: str) -> str:
