@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from steering.models.checks import check_layers
 from steering.models.loading import layer_count
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
-from steering.results import FILE_NAME, Row, load_rows
+from steering.results import FILE_NAME, Row, load_rows, new_run_name
 from steering.sae.library import SaeLibrary, open_library
 from steering.sweeps.cells import Cell, Outcome
 from steering.sweeps.earlier import Earlier
@@ -151,7 +149,7 @@ def _layers(setting: Setting, declared: Profile) -> tuple[int, ...]:
 def _name(config: pytest.Config) -> str:
     """The run's name; a process of pytest-xdist is told it by the one that started it."""
     given = getattr(config, "workerinput", {})
-    return str(given.get("steering_run") or f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
+    return str(given.get("steering_run") or new_run_name())
 
 
 def _shard(text: str | None) -> Shard | None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,6 +190,11 @@ class Journal:
                 f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "
                 "make room, or choose another directory with --results."
             ) from error
+
+
+def new_run_name() -> str:
+    """A name for a run that begins now, which no other run has."""
+    return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
 
 
 def load_rows(path: Path) -> list[Row]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from steering.models.checks import check_layers
 from steering.models.loading import layer_count
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
-from steering.results import Journal, Row, load_rows
+from steering.results import Journal, Row, load_rows, new_run_name
 from steering.sae.library import open_library
 from steering.sweeps.plans import without_foreign_saes
 from steering.sweeps.reproduction import FeatureSimilarity, Reproduction, example_layer, mean_plan
@@ -96,7 +94,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
         load_model(profile.model, dtype, device),
         journal,
         saes=library,
-        run=f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
+        run=new_run_name(),
         progress=reporter,
         cache=ActivationCache(),
     )
