@@ -26,10 +26,13 @@ class Registry(Generic[Plugin]):
         self._entries: dict[str, Plugin] = {}
 
     def register(self, name: str) -> Callable[[Plugin], Plugin]:
-        """Return a decorator that enters what it decorates under `name`."""
+        """Return a decorator that enters what it decorates under `name`.
+
+        What is defined again, as by a notebook's cell that runs a second time, takes its own place.
+        """
 
         def enter(plugin: Plugin) -> Plugin:
-            if name in self._entries:
+            if name in self._entries and _definition(self._entries[name]) != _definition(plugin):
                 raise ValueError(f"two entries are called {name!r} in {self._package}")
             self._entries[name] = plugin
             return plugin
@@ -51,3 +54,8 @@ class Registry(Generic[Plugin]):
         for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         return self._entries
+
+
+def _definition(plugin: object) -> tuple[object, object]:
+    """Where a class or a function is defined, by module and name."""
+    return getattr(plugin, "__module__", None), getattr(plugin, "__qualname__", plugin)

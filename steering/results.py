@@ -16,7 +16,7 @@ from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, first_fault
-from steering.vectors import FeatureWeight
+from steering.feature_weights import FeatureWeight
 
 SCHEMA_VERSION = 1
 FILE_NAME = "results.jsonl"

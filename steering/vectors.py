@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from steering.errors import NonFiniteError, ResultsError, SteeringError, VectorError, first_fault, one_line
+from steering.feature_weights import FeatureWeight
 from steering.files import write_file
 
 _TENSOR = "direction"
@@ -27,21 +28,6 @@ _MULTIPLIER = "recommended_multiplier"
 _METADATA = ("layer", "method", "concept", "model", "parameters")
 # A direction of the widest models takes a hundredth of it: nothing larger is read from what may be anybody's file.
 _MAX_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class FeatureWeight:
-    """A feature of a sparse autoencoder in a vector.
-
-    Attributes:
-        feature: Its number.
-        weight: What its decoder row is multiplied by.
-        description: What it is about, where that is known.
-    """
-
-    feature: int
-    weight: float
-    description: str
 
 
 @dataclass(frozen=True)

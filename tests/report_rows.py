@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from steering.feature_weights import FeatureWeight
 from steering.results import Row
-from steering.vectors import FeatureWeight
 from tests.small_rows import quality, small_row, unsteered_row
 
 ROLLOUTS = 40

@@ -75,7 +75,12 @@ def small_sae(directory: Path, architecture: str = "standard", **options: Any) -
 
 
 def write_old_sae(
-    directory: Path, hook_point: str = "blocks.1.hook_resid_pre", *, seed: int = 0, **changes: object
+    directory: Path,
+    hook_point: str = "blocks.1.hook_resid_pre",
+    *,
+    d_sae: int = D_SAE,
+    seed: int = 0,
+    **changes: object,
 ) -> Path:
     """Write an SAE in the format before SAELens 6, with the keys of `gpt2-small-res-jb`."""
     config: dict[str, object] = {
@@ -87,12 +92,12 @@ def write_old_sae(
         "is_dataset_tokenized": False,
         "context_size": 128,
         "d_in": D_MODEL,
-        "d_sae": D_SAE,
+        "d_sae": d_sae,
         "dtype": "torch.float32",
         "device": "cuda",
         "l1_coefficient": 8e-05,
     }
-    shapes = {"W_enc": (D_MODEL, D_SAE), "b_enc": (D_SAE,), "W_dec": (D_SAE, D_MODEL), "b_dec": (D_MODEL,)}
+    shapes = {"W_enc": (D_MODEL, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, D_MODEL), "b_dec": (D_MODEL,)}
     directory.mkdir(parents=True)
     (directory / CONFIG_FILE).write_text(json.dumps(config | changes), encoding="utf-8")
     save_file(seeded_weights({name: torch.empty(shape) for name, shape in shapes.items()}, seed), weights_of(directory))

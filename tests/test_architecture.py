@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+import steering
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "steering").rglob("*.py"))
@@ -16,7 +20,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A module imports from its own layer and from those above it in this list. A module in a package counts as the package.
 LAYERS = [
     {"errors"},
-    {"files", "phrases", "progress", "registry"},
+    {"feature_weights", "files", "phrases", "progress", "registry"},
     {"concepts", "neutral", "results", "stats", "vectors"},
     {"profiles", "profile_files", "merging"},
     {"models"},
@@ -35,6 +39,8 @@ LAYERS = [
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
 CONFINED = {"nnsight": "steering/models/language_model.py", "sae_lens": "steering/sae/autoencoder.py"}
+# What takes a second and more to import, together: a command waits for it that needs it, and for nothing else.
+SLOW = ("matplotlib", "nnsight", "numpy", "pandas", "sae_lens", "scipy", "torch", "transformers")
 # The way to measure that the benchmark of speed compares with.
 STRAIGHTFORWARD = "bench/reference.py"
 MAX_LINES = 300
@@ -135,6 +141,31 @@ def test_confined_libraries_are_imported_where_they_belong(library):
 def test_the_package_knows_neither_pytest_nor_its_own_benchmark_and_tests(path):
     roots = {dotted.split(".")[0] for dotted in imports_of(path)}
     assert roots & {"pytest", "_pytest", "pytest_benchmark", "bench", "tests", "conftest"} == set()
+
+
+def loaded_by(statement):
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return {module.split(".")[0] for module in done.stdout.split()} & set(SLOW)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import steering.cli.main", set()),
+        ("from steering import load_rows", set()),
+        ("from steering import SteeringVector", {"numpy", "torch"}),
+    ],
+)
+def test_slow_libraries_are_imported_where_they_are_needed_alone(statement, expected):
+    assert loaded_by(statement) == expected
+
+
+def test_every_public_name_is_there():
+    assert sorted(steering.__all__) == sorted(set(steering.__all__))
+    assert all(hasattr(steering, public) for public in steering.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = steering.no_such_name
 
 
 @pytest.mark.parametrize("path", [*PACKAGE, *BENCH, *TESTS], ids=name)

@@ -13,13 +13,13 @@ import pytest
 
 from steering.concepts import load_concept
 from steering.errors import DataError
+from steering.feature_weights import FeatureWeight
 from steering.methods import create_method, methods
 from steering.metrics import metrics
 from steering.profile_files import builtin_profiles, load_profile
 from steering.profiles import MethodPlan, Profile, SaeBounds, Setting
 from steering.results import Row
 from steering.sweeps.sae_quality import METRICS
-from steering.vectors import FeatureWeight
 from tests.documents import DOCUMENTS, ROOT, code_blocks, unknown_benchmark_options, unknown_steering_options
 from tests.planted import planted_activations, planted_direction
 from tests.test_architecture import LAYERS

@@ -81,6 +81,19 @@ def test_a_decorated_plugin_stays_what_it_is(package):
     assert entries["function"] is plugin
 
 
+def test_what_is_defined_again_takes_its_own_place(package):
+    """As in a notebook whose cell is run a second time."""
+    entries = entries_of(package)
+    cell = "@entries.register('own')\nclass Own:\n    pass"
+    names = {"entries": entries, "__name__": "notebook"}
+    exec(cell, names)
+    first = names["Own"]
+    exec(cell, names)
+    assert entries["own"] is names["Own"] is not first
+    with pytest.raises(ValueError, match=rf"'own' in {package}"):
+        exec(cell.replace("Own", "Other"), names)
+
+
 def test_the_methods_and_metrics_of_the_package_are_registered():
     assert set(methods) >= {"mean_difference", "random_direction"}
     assert set(metrics) >= {"rollouts", "loss_positive", "loss_negative", "loss_neutral", "one_word"}

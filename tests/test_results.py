@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steering.errors import ResultsError
+from steering.feature_weights import FeatureWeight
 from steering.results import FILE_NAME, Journal, load_rows
-from steering.vectors import FeatureWeight
 from tests.small_rows import small_row, unsteered_row
 
 SEPARATORS = "one\ntwo\r\nthree\rfour\u2028five\u2029six\x85seven\x0b\x0c\x1ceight\x00"

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from steering.errors import NonFiniteError, SteeringError, VectorError
-from steering.vectors import FeatureWeight, Intervention, SteeringVector, load_vector
+from steering.feature_weights import FeatureWeight
+from steering.vectors import Intervention, SteeringVector, load_vector
 
 METADATA = {"layer": "1", "method": "m", "concept": "c", "model": "x", "parameters": "{}"}
 

@@ -7,26 +7,20 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from steering import progress
-from steering.activation_cache import ActivationCache
-from steering.activations import ContrastActivations, capture_pairs
 from steering.cli.options import Device, Dtype, load_model, parse_layers
 from steering.concept_writing.briefs import ConceptBrief, concept_brief
-from steering.concept_writing.chat import ChatClient
-from steering.concept_writing.checks import check_concept_files
 from steering.concept_writing.endpoints import KEY_VARIABLE, chat_endpoint
-from steering.concept_writing.files import read_concept_files
-from steering.concept_writing.prediction import LIMITS, predict, prediction_table, sentences
-from steering.concept_writing.writing import Order, generate
 from steering.concepts import Concept, ContrastPair, builtin_concepts, concept_directory, load_concept
 from steering.files import read_toml
-from steering.models.checks import check_layers
-from steering.tables.cells import to_text
 from steering.tables.wording import visible
+
+if TYPE_CHECKING:
+    from steering.activations import ContrastActivations
 
 app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True)
 
@@ -59,6 +53,9 @@ def generate_concept(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without an answer before another attempt.")] = 120.0,
 ) -> None:
     """Have a chat model write the pairs of a concept, after the prompt of the paper."""
+    from steering.concept_writing.chat import ChatClient
+    from steering.concept_writing.writing import Order, generate
+
     given: dict[str, Any] = {
         "description": describe,
         "positive": positive,
@@ -97,6 +94,9 @@ def check(
     device: Device = "auto",
 ) -> None:
     """Say all that is wrong with a concept; exit status 1 if it cannot be used."""
+    from steering.concept_writing.checks import check_concept_files
+    from steering.concept_writing.files import read_concept_files
+
     wanted = parse_layers(layers) if layers else None
     files = read_concept_files(concept_directory(concept))
     findings = check_concept_files(files)
@@ -149,6 +149,12 @@ def _brief(path: Path | None, given: dict[str, Any], output: Path) -> ConceptBri
 
 
 def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dtype: str, device: str) -> None:
+    from steering.activation_cache import ActivationCache
+    from steering.activations import capture_pairs
+    from steering.concept_writing.prediction import LIMITS, predict, prediction_table, sentences
+    from steering.models.checks import check_layers
+    from steering.tables.cells import to_text
+
     model = load_model(reference, dtype, device)
     chosen = tuple(range(model.layer_count)) if layers is None else tuple(layers)
     check_layers(chosen, model.layer_count, model.name)

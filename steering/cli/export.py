@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steering.cli.options import parse_layers
 from steering.errors import ResultsError
 from steering.files import write_file
-from steering.results import Row, load_rows
-from steering.tables import export, trackers
-from steering.tables.row_filters import RowFilter
+
+if TYPE_CHECKING:
+    from steering.results import Row
 
 
 class Format(StrEnum):
@@ -31,25 +30,7 @@ class Format(StrEnum):
     benchmark_bigger = "benchmark-bigger"
 
 
-_Write = Callable[[Sequence[Row]], str | bytes]
-_PIVOTS: dict[Format, Callable[[Sequence[Row], str], str | bytes]] = {
-    Format.csv: export.pivot_to_csv,
-    Format.markdown: export.pivot_to_markdown,
-    Format.latex: export.pivot_to_latex,
-    Format.parquet: export.pivot_to_parquet,
-}
-_VALUES: dict[Format, _Write] = {
-    Format.csv: export.to_csv,
-    Format.parquet: export.to_parquet,
-    Format.json: export.to_json,
-    Format.bencher: trackers.to_bencher,
-    Format.benchmark_smaller: partial(trackers.to_benchmark_action, better="smaller"),
-    Format.benchmark_bigger: partial(trackers.to_benchmark_action, better="bigger"),
-}
-_TABLES: dict[Format, Callable[[Sequence[Row], Sequence[Row]], str]] = {
-    Format.markdown: export.to_markdown,
-    Format.latex: export.to_latex,
-}
+_PIVOTS = (Format.csv, Format.markdown, Format.latex, Format.parquet)
 
 
 def export_results(
@@ -74,6 +55,9 @@ def export_results(
     ] = "",
 ) -> None:
     """Print or write what was measured: tables for people, or values for other programs."""
+    from steering.results import load_rows
+    from steering.tables.row_filters import RowFilter
+
     if form is Format.parquet and output is None:
         raise ResultsError("--format parquet is no text: name a file with --output")
     if pivot and form not in _PIVOTS:
@@ -98,6 +82,25 @@ def _names(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _content(form: Format, wanted: Sequence[Row], rows: Sequence[Row], pivot: str) -> str | bytes:
+    """The chosen rows in a format; tables say of some things how they stand among all rows."""
+    from steering.tables import export, trackers
+
     if pivot:
-        return _PIVOTS[form](wanted, pivot)
-    return _TABLES[form](wanted, rows) if form in _TABLES else _VALUES[form](wanted)
+        pivots: dict[Format, Callable[[Sequence[Row], str], str | bytes]] = {
+            Format.csv: export.pivot_to_csv,
+            Format.markdown: export.pivot_to_markdown,
+            Format.latex: export.pivot_to_latex,
+            Format.parquet: export.pivot_to_parquet,
+        }
+        return pivots[form](wanted, pivot)
+    writers: dict[Format, Callable[[], str | bytes]] = {
+        Format.markdown: lambda: export.to_markdown(wanted, rows),
+        Format.latex: lambda: export.to_latex(wanted, rows),
+        Format.csv: lambda: export.to_csv(wanted),
+        Format.parquet: lambda: export.to_parquet(wanted),
+        Format.json: lambda: export.to_json(wanted),
+        Format.bencher: lambda: trackers.to_bencher(wanted),
+        Format.benchmark_smaller: lambda: trackers.to_benchmark_action(wanted, better="smaller"),
+        Format.benchmark_bigger: lambda: trackers.to_benchmark_action(wanted, better="bigger"),
+    }
+    return writers[form]()

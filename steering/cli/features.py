@@ -6,27 +6,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
 from steering import progress
-from steering.activation_cache import ActivationCache
-from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.cli.options import Device, Dtype, Model, load_model
 from steering.concepts import Concept, load_concept
 from steering.errors import DataError, SaeError, VectorError
 from steering.files import read_text, read_toml
-from steering.methods import construct, create_method
-from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
-from steering.sae.autoencoder import SparseAutoencoder
-from steering.sae.feature_activity import read_activity
-from steering.sae.features import Descriptions, logit_lens, similarity
-from steering.sae.library import SaeLibrary, open_library
-from steering.tables.cells import to_text
-from steering.vectors import SteeringVector, load_vector
+
+if TYPE_CHECKING:
+    from steering.activations import ContrastActivations
+    from steering.models.language_model import LanguageModel
+    from steering.sae.autoencoder import SparseAutoencoder
+    from steering.sae.features import Descriptions
+    from steering.sae.library import SaeLibrary
+    from steering.vectors import SteeringVector
 
 app = typer.Typer(help="What SAE features mean, and what they have to do with a concept.", no_args_is_help=True)
 
@@ -53,6 +50,10 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find features by words in their descriptions."""
+    import torch
+
+    from steering.sae.library import open_library
+
     library = open_library(saes, descriptions)
     known = library.describe(library.load(layer, torch.device("cpu")))
     _print([{"feature": feature, "description": known[feature]} for feature in known.search(keywords)], as_json)
@@ -73,6 +74,9 @@ def show(
     device: Device = "auto",
 ) -> None:
     """Show one feature: its description, the tokens that it promotes and demotes, and where it fires most in a text."""
+    from steering.sae.feature_activity import read_activity
+    from steering.sae.features import logit_lens
+
     read = load_neutral(text, documents).documents
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
     sae = opened.sae
@@ -125,6 +129,8 @@ def changed(
     device: Device = "auto",
 ) -> None:
     """List the features that a concept changes most, with their weights (the paper's Tables II and III)."""
+    from steering.methods import create_method
+
     chosen: Any = create_method(method, parse_parameters(parameters))
     if not hasattr(chosen, "weights"):
         raise DataError(f"method {method!r} decodes no features; choose feature_delta or hand_crafted")
@@ -156,6 +162,9 @@ def similar(
     device: Device = "auto",
 ) -> None:
     """List the 0.1 % of features most and least like a vector, by the product W_dec @ v (the paper's Fig. 7)."""
+    from steering.sae.features import similarity
+    from steering.vectors import load_vector
+
     given = load_vector(vector) if vector else None
     if given and given.layer != layer:
         raise VectorError(f"{vector}: its layer is {given.layer}, and --layer is {layer}; they must be the same")
@@ -185,6 +194,8 @@ class _Opened:
     @classmethod
     def load(cls, model: str, saes: str, descriptions: str, layer: int, dtype: str, device: str) -> _Opened:
         """Open both; what can be found wrong without the model, which takes long to load, is found before."""
+        from steering.sae.library import open_library
+
         library = open_library(saes, descriptions)
         library.require(layer)
         loaded = load_model(model, dtype, device)
@@ -193,12 +204,17 @@ class _Opened:
         return cls(loaded, library, sae, library.describe(sae))
 
     def capture(self, concept: Concept) -> ContrastActivations:
+        from steering.activation_cache import ActivationCache
+        from steering.activations import FeatureReader, capture_pairs
+
         reader = FeatureReader([(self.sae, self.descriptions)], concept.feature_keywords)
         reporter, cache = progress.for_terminal(), ActivationCache()
         pairs, layers = concept.generation, [self.sae.layer]
         return capture_pairs(self.model, pairs, layers, concept.name, reader=reader, progress=reporter, cache=cache)
 
     def mean_difference(self, concept: Concept) -> SteeringVector:
+        from steering.methods import construct
+
         return construct("mean_difference", {}, self.capture(concept), self.sae.layer)
 
 
@@ -237,5 +253,7 @@ def _print(entries: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(list(entries), ensure_ascii=False, indent=1))
     elif entries:
+        from steering.tables.cells import to_text
+
         table = [list(entries[0]), *([str(value) for value in entry.values()] for entry in entries)]
         typer.echo(to_text(table, _WIDTH), nl=False)

@@ -12,13 +12,7 @@ import typer
 
 from steering.cli.options import parse_layers
 from steering.errors import DataError, ResultsError, SchemaError, UnknownNameError
-from steering.results import load_rows
-from steering.tables.cells import to_text
-from steering.tables.export import markdown_table
-from steering.verdicts import gate_tables
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
-from steering.verdicts.gate import compare as compare_with
-from steering.verdicts.promotion import changes, promote
 
 app = typer.Typer(help="Write and show what later runs are compared with.", no_args_is_help=True)
 
@@ -60,6 +54,10 @@ def compare(
     model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits
     with 1.
     """
+    from steering.results import load_rows
+    from steering.verdicts import gate_tables
+    from steering.verdicts.gate import compare as compare_with
+
     methods, blocks = _names(only), _blocks(layers)
     rows = load_rows(results)
     try:
@@ -87,6 +85,8 @@ def power(
     form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
 ) -> None:
     """Print what a number of rollouts can show: drops that the gate finds, and rises that a claim can be made of."""
+    from steering.verdicts import gate_tables
+
     typer.echo(
         f"How probably the gate finds a drop in one of {cells} cells: {rollouts} rollouts against {baseline_rollouts} "
         f"of the baseline, Fisher's exact test, level {level:g} over all cells.\n"
@@ -118,6 +118,9 @@ def promote_results(
 
     Controls are left out. Nothing is written where a cell failed or the results do not belong together.
     """
+    from steering.results import load_rows
+    from steering.verdicts.promotion import promote
+
     rows = load_rows(results)
     if run is not None:
         runs = {row.run for row in rows}
@@ -142,6 +145,8 @@ def show(
     form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
 ) -> None:
     """Print what a baseline holds and when a run can be compared with it."""
+    from steering.verdicts import gate_tables
+
     baseline = read_baseline(file)
     for field in dataclasses.fields(baseline):
         if field.name != "cells":
@@ -151,6 +156,9 @@ def show(
 
 
 def _print(table: Sequence[Sequence[str]], form: Layout) -> None:
+    from steering.tables.cells import to_text
+    from steering.tables.export import markdown_table
+
     typer.echo(markdown_table(table) if form is Layout.markdown else to_text(table, _WIDTH), nl=False)
 
 
@@ -183,6 +191,9 @@ def _is_chosen(method: str, layer: int | None, methods: list[str] | None, layers
 
 def _baseline(path: Path, methods: list[str] | None, layers: tuple[int, ...] | None) -> Baseline:
     """The chosen cells of a baseline file, or of results that are promoted in memory."""
+    from steering.results import load_rows
+    from steering.verdicts.promotion import promote
+
     if path.is_dir() or path.suffix == ".jsonl":
         return promote(load_rows(path), methods=methods, layers=layers)
     held = read_baseline(path)
@@ -201,6 +212,8 @@ def _baseline(path: Path, methods: list[str] | None, layers: tuple[int, ...] | N
 
 def _told(output: Path, promoted: Baseline) -> list[str]:
     """What changes relative to the file that is there, which must be a baseline."""
+    from steering.verdicts.promotion import changes
+
     if not output.exists():
         return []
     try:

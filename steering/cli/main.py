@@ -8,13 +8,7 @@ import sys
 import typer
 
 from steering.cli import concepts, export, features, gate, report, reproduce, results, sae, vectors
-from steering.concepts import builtin_concepts
 from steering.errors import SteeringError
-from steering.methods import methods
-from steering.metrics import metrics
-from steering.models import embedded
-from steering.models.families import FAMILIES
-from steering.profile_files import builtin_profiles
 
 app = typer.Typer(
     help="Measure whether steering vectors work. The benchmark itself is run by `pytest bench`.",
@@ -38,12 +32,20 @@ app.command("merge")(results.merge_results)
 @app.command()
 def fetch() -> None:
     """Fetch and convert the embedded model, so that later runs need no network."""
+    from steering.models import embedded
+
     typer.echo(embedded.ensure_embedded_model())
 
 
 @app.command("list")
 def list_names() -> None:
     """List the profiles, concepts, methods, metrics and model families."""
+    from steering.concepts import builtin_concepts
+    from steering.methods import methods
+    from steering.metrics import metrics
+    from steering.models.families import FAMILIES
+    from steering.profile_files import builtin_profiles
+
     names = {
         "profiles": builtin_profiles(),
         "concepts": builtin_concepts(),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steering import progress
 from steering.errors import DataError
-from steering.models.language_model import LanguageModel
-from steering.models.loading import DtypeName
+
+if TYPE_CHECKING:
+    from steering.models.language_model import LanguageModel
+    from steering.models.loading import DtypeName
 
 Model = Annotated[str, typer.Option(help="'embedded', a directory, a GGUF file or a hub id.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -37,5 +39,7 @@ def load_model(reference: str, dtype: str, device: str) -> LanguageModel:
     chosen = next((name for name in names if name == dtype), None)
     if chosen is None:
         raise DataError(f"--dtype {dtype!r}: choose one of {', '.join(names)}")
+    from steering.models.language_model import LanguageModel
+
     progress.for_log().note(f"loading model {reference} …")
     return LanguageModel.load(reference, chosen, device)

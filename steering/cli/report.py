@@ -9,10 +9,6 @@ import typer
 
 from steering.errors import ResultsError
 from steering.files import write_file
-from steering.profile_files import load_profile
-from steering.results import FILE_NAME, load_rows
-from steering.verdicts.baselines import read_baseline
-from steering.verdicts.gate import compare
 
 
 def report(
@@ -31,8 +27,12 @@ def report(
     ] = None,
 ) -> None:
     """Write a report: one HTML file that needs no network, with verdict, tables, figures, completions and limits."""
+    from steering.profile_files import load_profile
     from steering.report.figures import figures_of
     from steering.report.html import render
+    from steering.results import FILE_NAME, load_rows
+    from steering.verdicts.baselines import read_baseline
+    from steering.verdicts.gate import compare
 
     journal = results / FILE_NAME if results.is_dir() else results
     if output.resolve() == journal.resolve():

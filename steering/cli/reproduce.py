@@ -6,25 +6,20 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from steering import progress
-from steering.activation_cache import ActivationCache
 from steering.cli.options import Device, Dtype, load_model, parse_layers
 from steering.errors import DataError, ResultsError
 from steering.files import write_file
-from steering.models.checks import check_layers
-from steering.models.loading import layer_count
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import Journal, Row, load_rows, new_run_name
-from steering.sae.library import open_library
-from steering.sweeps.plans import without_foreign_saes
-from steering.sweeps.reproduction import FeatureSimilarity, Reproduction, example_layer, mean_plan
-from steering.tables.completions import word_table
-from steering.tables.pareto import pareto_statement
+
+if TYPE_CHECKING:
+    from steering.sweeps.reproduction import FeatureSimilarity
 
 
 def reproduce(
@@ -59,6 +54,9 @@ def reproduce(
         }.items()
         if value is not None
     }
+    from steering.sweeps.plans import without_foreign_saes
+    from steering.tables.pareto import pareto_statement
+
     declared = load_profile(profile)
     chosen, note = without_foreign_saes(dataclasses.replace(declared, neutral_documents=documents, **changes), declared)
     if note:
@@ -82,6 +80,12 @@ class _Measured:
 
 def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optimized: int) -> _Measured:
     """Measure all studies; what can be found wrong without the model is found before it is loaded."""
+    from steering.activation_cache import ActivationCache
+    from steering.models.checks import check_layers
+    from steering.models.loading import layer_count
+    from steering.sae.library import open_library
+    from steering.sweeps.reproduction import Reproduction, example_layer
+
     setting = Setting.load(profile)
     optimized = _with_documents(setting, optimized)
     blocks = layer_count(profile.model)
@@ -122,7 +126,9 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     from steering.report.figures import figures_of, similarity_figure, write
     from steering.report.html import render
     from steering.report.paper import PAPER
-    from steering.tables.export import markdown_table, to_markdown  # slow to import, as is what draws
+    from steering.sweeps.reproduction import mean_plan
+    from steering.tables.completions import word_table
+    from steering.tables.export import markdown_table, to_markdown
 
     rows, setting = measured.rows, measured.setting
     if not rows:

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from steering.merging import merge, write_merged
-
 
 def merge_results(
     sources: Annotated[list[Path], typer.Argument(help="Results directories, as `pytest bench --shard` leaves them.")],
     output: Annotated[Path, typer.Option("--output", help="A directory without results.")],
 ) -> None:
     """Join the results of shards; refuses what contradicts itself."""
+    from steering.merging import merge, write_merged
+
     rows = merge(sources)
     path = write_merged(rows, output)
     typer.echo(f"{len(rows)} values of {len(sources)} sources: {path}")

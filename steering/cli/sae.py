@@ -12,15 +12,7 @@ import typer
 from steering import progress
 from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
 from steering.errors import SaeError
-from steering.models.tokens import TokenizedText
-from steering.sae.corpus import read_corpus, token_rows
-from steering.sae.description import describe_features
-from steering.sae.feature_activity import read_activity
-from steering.sae.features import DESCRIPTIONS_FILE, write_descriptions
-from steering.sae.library import open_library
-from steering.sae.training import Recipe, TrainingRun
-from steering.sweeps.sae_quality import held_out_quality
-from steering.tables.cells import to_text
+from steering.sae.recipe import Recipe
 
 app = typer.Typer(help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True)
 
@@ -61,6 +53,9 @@ def train(
     Activations take 2 × d_model bytes a token and layer in the work directory (in 16 bits). The last tenth of each
     source is left for `steering sae evaluate`.
     """
+    from steering.sae.corpus import read_corpus, token_rows
+    from steering.sae.training import TrainingRun
+
     recipe = Recipe(tokens, context_tokens, expansion, k, epochs, batch_size, learning_rate, dead_after_tokens, seed)
     chosen = parse_layers(layers)
     reporter = progress.for_log()
@@ -89,6 +84,12 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Measure SAEs on the held-out tenth of a corpus: variance explained, L0, dead features, loss recovered."""
+    from steering.models.tokens import TokenizedText
+    from steering.sae.corpus import read_corpus, token_rows
+    from steering.sae.library import open_library
+    from steering.sweeps.sae_quality import held_out_quality
+    from steering.tables.cells import to_text
+
     library = open_library(saes)
     language_model = load_model(model, dtype, device)
     rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens)
@@ -119,6 +120,12 @@ def describe(
     device: Device = "auto",
 ) -> None:
     """Describe each feature by the tokens that it fires on and promotes; written beside the SAE, no text is kept."""
+    from steering.sae.corpus import read_corpus, token_rows
+    from steering.sae.description import describe_features
+    from steering.sae.feature_activity import read_activity
+    from steering.sae.features import DESCRIPTIONS_FILE, write_descriptions
+    from steering.sae.library import open_library
+
     library = open_library(saes)
     if library.release:
         raise SaeError(

@@ -5,37 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from steering import progress
-from steering.activation_cache import ActivationCache
 from steering.cli.features import AsJson, ConceptName, DescriptionsFile, Saes, Toward, parse_parameters
 from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
 from steering.concepts import load_concept
 from steering.errors import DataError, VectorError
 from steering.files import write_file
-from steering.methods import methods, needs_losses, needs_sae
-from steering.models.checks import check_interventions
-from steering.models.language_model import LanguageModel
-from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
 from steering.neutral import NeutralSet, load_neutral
 from steering.profiles import Profile
-from steering.sae.library import open_library
-from steering.tables.cells import to_text
 from steering.tables.wording import visible
-from steering.vector_building import Recipe, build_vectors
-from steering.vector_export import to_gguf, to_lm_eval
-from steering.vectors import Intervention, SteeringVector, load_vector
+
+if TYPE_CHECKING:
+    from steering.models.language_model import LanguageModel
+    from steering.vectors import Intervention, SteeringVector
 
 app = typer.Typer(help="Construct steering vectors to keep, try them, and use them elsewhere.", no_args_is_help=True)
 
@@ -56,14 +46,13 @@ class _Export:
 
     program: str
     suffix: str
-    write: Callable[[Sequence[Intervention], str], bytes]
     usage: str
 
 
 _EXPORTS = {
-    ExportFormat.gguf: _Export("llama.cpp", ".gguf", to_gguf, "llama-cli -m MODEL.gguf --control-vector {file}"),
+    ExportFormat.gguf: _Export("llama.cpp", ".gguf", "llama-cli -m MODEL.gguf --control-vector {file}"),
     ExportFormat.lm_eval: _Export(
-        "lm_eval", ".pt", to_lm_eval, "lm_eval --model steered --model_args pretrained=MODEL,steer_path={file}"
+        "lm_eval", ".pt", "lm_eval --model steered --model_args pretrained=MODEL,steer_path={file}"
     ),
 }
 
@@ -90,6 +79,11 @@ def build(
     device: Device = "auto",
 ) -> None:
     """Construct a vector at each of some layers from a concept's pairs, and write it with its provenance."""
+    from steering.activation_cache import ActivationCache
+    from steering.methods import methods, needs_losses, needs_sae
+    from steering.sae.library import open_library
+    from steering.vector_building import Recipe, build_vectors
+
     chosen = parse_layers(layers)
     targets = _targets(output, chosen)
     library = open_library(saes, descriptions) if needs_sae(methods[method]) else None
@@ -111,6 +105,9 @@ def _training_documents(neutral: str) -> NeutralSet:
 @app.command()
 def show(vector: VectorFile, as_json: AsJson = False) -> None:
     """Show where a vector comes from, how long it is, and the heaviest features that it is a sum of."""
+    from steering.tables.cells import to_text
+    from steering.vectors import load_vector
+
     found = load_vector(vector)
     entry = _described(found)
     features = [asdict(feature) for feature in found.features]
@@ -142,6 +139,9 @@ def apply(
     device: Device = "auto",
 ) -> None:
     """Complete a prompt without a vector and with it, side by side, from the same random numbers."""
+    from steering.models.checks import check_interventions
+    from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
+
     steered = _intervention(vector, multiplier)
     loaded = load_model(model, dtype, device)
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
@@ -180,10 +180,12 @@ def export(
     model_type: Annotated[str, typer.Option(help="model_type of the model's config.json, for files without it.")] = "",
 ) -> None:
     """Write vectors times multipliers for another program, where scale 1 is then the dose."""
-    target = _EXPORTS[form]
+    from steering.vector_export import to_gguf, to_lm_eval
+
+    target, content = _EXPORTS[form], to_gguf if form is ExportFormat.gguf else to_lm_eval
     _require_suffix(output, target.suffix)
     interventions = [_intervention(path, multiplier) for path in vectors]
-    write_file(output, target.write(interventions, model_type))
+    write_file(output, content(interventions, model_type))
     for intervention in interventions:
         vector = intervention.vector
         typer.echo(f"{output}: {vector.method} at layer {vector.layer}, × {intervention.multiplier:g}")
@@ -210,6 +212,8 @@ def difference(vector: SteeringVector, model: LanguageModel) -> str:
 
 def _intervention(path: Path, multiplier: float | None) -> Intervention:
     """A file's vector with a dose: the given one, or the file's own."""
+    from steering.vectors import Intervention, load_vector
+
     vector = load_vector(path)
     dose = vector.recommended_multiplier if multiplier is None else multiplier
     if dose is None:
@@ -252,6 +256,11 @@ def _described(vector: SteeringVector) -> dict[str, Any]:
 
 
 def _print_pairs(prompt: str, steered: str, pairs: Sequence[tuple[str, str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     width = shutil.get_terminal_size((_WIDTH, 24)).columns
     table = Table(box=box.SIMPLE_HEAD, show_lines=True, expand=True, pad_edge=False)
     table.add_column("unsteered", ratio=1, overflow="fold")

@@ -27,8 +27,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from steering.activations import ContrastActivations
 from steering.errors import DataError, UnknownNameError
+from steering.feature_weights import FeatureWeight
 from steering.registry import Registry
-from steering.vectors import FeatureWeight, SteeringVector
+from steering.vectors import SteeringVector
 
 
 class Method(Protocol):

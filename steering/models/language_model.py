@@ -268,7 +268,8 @@ class LanguageModel:
         with self._traced.trace(**self._inputs(batch), use_cache=True):
             for layer, edit in edits:
                 self._blocks[layer].output = edit(self._blocks[layer].output)
-            self._unembedding.input = self._unembedding.input[:, -1:]
+            # Contiguous: of a view, torch multiplies each row with a copy of the matrix of its own.
+            self._unembedding.input = self._unembedding.input[:, -1:].contiguous()
             output = self._traced.output.save()
         return Prefix(output.past_key_values, batch.mask, self._sampled(output.logits))
 

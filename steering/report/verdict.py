@@ -57,7 +57,7 @@ def verdict_of(study: Study, neutral_bound: float) -> Verdict:
     methods = tuple(_method(study, label, list(group), neutral_bound) for label, group in _by_label(cells))
     remarks = [_missed(study), _controls(study), _failed(study)]
     return Verdict(
-        _headline(study, steering, methods),
+        _headline(study, steering, cells),
         _lead(study, steering),
         methods,
         tuple(remark for remark in remarks if remark),
@@ -96,13 +96,14 @@ def _by_label(cells: Sequence[StudyCell]) -> list[tuple[str, list[StudyCell]]]:
     return list(found.items())
 
 
-def _headline(study: Study, steering: Sequence[StudyCell], methods: Sequence[MethodVerdict]) -> str:
+def _headline(study: Study, steering: Sequence[StudyCell], cells: Sequence[StudyCell]) -> str:
     if not study.tested:
         return "Nothing could be tested."
     if not steering:
         return "No method was found to steer."
-    count = sum(method.steers for method in methods)
-    return f"{count} of {len(methods)} methods {'steers' if count == 1 else 'steer'}."
+    count = len({cell.row.method for cell in steering})  # a method at several doses is one
+    methods = len({cell.row.method for cell in cells})
+    return f"{count} of {methods} methods {'steers' if count == 1 else 'steer'}."
 
 
 def _lead(study: Study, steering: Sequence[StudyCell]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, capture_pairs
 from steering.errors import DataError
+from steering.feature_weights import FeatureWeight
 from steering.methods import construct, methods, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.profiles import MethodPlan, Profile, Setting
@@ -21,7 +22,6 @@ from steering.sweeps.cells import Cell
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.sae_quality import SaeQuality
 from steering.sweeps.sweep import Sweep
-from steering.vectors import FeatureWeight
 
 #: Doses of Fig. 6, and of Fig. 8 and 9, as parts of a plan's own multiplier.
 _LOSS_FACTORS = (-1.0, 0.5, 1.0)

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from steering.concept_writing import chat
 from steering.concepts import load_concept
 from tests.chat_servers import KEY, Answer, chat_server, completion, story, tells
 from tests.concepts.test_concepts import edit, edit_pair
@@ -99,15 +100,13 @@ def test_refusal_of_the_server_is_one_message_without_the_key(call, tmp_path):
 
 
 def test_control_c_ends_with_130_and_says_what_is_kept(call, tmp_path, monkeypatch):
-    from steering.cli import concepts
-
-    class Stopped(concepts.ChatClient):
+    class Stopped(chat.ChatClient):
         def ask(self, prompt):
             if "exist already" in prompt:
                 raise KeyboardInterrupt
             return super().ask(prompt)
 
-    monkeypatch.setattr(concepts, "ChatClient", Stopped)
+    monkeypatch.setattr(chat, "ChatClient", Stopped)
     with chat_server() as server:
         status, _, err = call(*generating(server, tmp_path / "royalty"))
     assert status == 130

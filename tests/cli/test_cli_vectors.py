@@ -9,10 +9,11 @@ import gguf
 import pytest
 import torch
 
+from steering.feature_weights import FeatureWeight
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_continuation
 from steering.sae.features import write_descriptions
-from steering.vectors import FeatureWeight, Intervention, Origin, SteeringVector, load_vector
+from steering.vectors import Intervention, Origin, SteeringVector, load_vector
 from tests.documents import ROOT, code_blocks
 from tests.references import Captured, Hooked, reference_greedy, towards
 from tests.small_models import small_module, small_tokenizer

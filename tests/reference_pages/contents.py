@@ -46,7 +46,8 @@ VECTORS = Page(
     "[Vectors to keep](../vectors.md) shows the same on the command line.",
     (
         *_of("steering", "construct", "SteeringVector", "Intervention", "load_vector"),
-        *_of("steering.vectors", "FeatureWeight", "Origin"),
+        "steering.feature_weights.FeatureWeight",
+        "steering.vectors.Origin",
         *_of("steering.vector_building", "Recipe", "build_vectors"),
         *_of("steering.vector_export", "to_gguf", "to_lm_eval"),
     ),

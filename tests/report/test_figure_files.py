@@ -14,9 +14,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from steering.errors import ResultsError
+from steering.feature_weights import FeatureWeight
 from steering.report.figures import figures_of, similarity_figure, write
 from steering.report.paper import PAPER
-from steering.vectors import FeatureWeight
 from tests.figure_rows import WORDS, budget_rows, cell, dosed_rows, named, plain_rows, texts_of, unsteered
 
 SVG = "{http://www.w3.org/2000/svg}"

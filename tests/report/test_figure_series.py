@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from steering.report.figures import figures_of
 from steering.report.figures.series import comparisons_of, over_layers
+from steering.tables.configurations import SUCCESS
 from tests.figure_rows import budget_rows, cell, dosed_rows, named, plain_rows, records, unsteered
 from tests.small_rows import quality
 
@@ -129,9 +130,31 @@ def test_doses_at_one_layer_are_left_out_of_lines_beside_those_at_several():
         rows += cell(layer=layer, multiplier=2.0)
     rows += cell(layer=2, multiplier=4.0) + cell("feature_delta", 2)
     [comparison] = comparisons_of(rows)
-    assert [entry.label for entry in over_layers(comparison.series)] == ["mean_difference ×2", "feature_delta"]
+    shown = over_layers(comparison.series, [SUCCESS])
+    assert [entry.label for entry in shown] == ["mean_difference ×2", "feature_delta"]
     alone = comparisons_of([*unsteered(), *cell(layer=2, multiplier=2.0), *cell(layer=2, multiplier=4.0)])[0]
-    assert len(over_layers(alone.series)) == 2
+    assert len(over_layers(alone.series, [SUCCESS])) == 2
+
+
+def test_dose_at_several_layers_is_left_out_where_the_metric_was_measured_at_one_of_them():
+    rows = unsteered()
+    for layer in (1, 2):
+        rows += cell(layer=layer, multiplier=2.0)
+        rows += [row for row in cell(layer=layer, multiplier=4.0) if layer == 2 or row.metric != SUCCESS]
+    [comparison] = comparisons_of(rows)
+    assert [entry.dose for entry in over_layers(comparison.series, [SUCCESS])] == ["×2"]
+    assert [entry.dose for entry in over_layers(comparison.series, ["loss_change_neutral"])] == ["×2", "×4"]
+
+
+@pytest.mark.parametrize(("points", "shown"), [(3, 4), (4, 1)])
+def test_methods_at_one_layer_stand_beside_lines_where_they_are_few(points, shown):
+    rows = [*unsteered(), *cell(layer=1), *cell(layer=2)]
+    for number in range(points):
+        rows += cell(f"method_{number}", 2)
+    [comparison] = comparisons_of(rows)
+    assert len(over_layers(comparison.series, [SUCCESS])) == shown
+    [without_lines] = comparisons_of([row for row in rows if row.method != "mean_difference"])
+    assert len(over_layers(without_lines.series, [SUCCESS])) == points
 
 
 def test_losses_have_a_panel_for_each_kind_that_was_measured_and_no_figure_of_one_layer_among_several():

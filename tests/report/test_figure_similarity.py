@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from steering.errors import NonFiniteError, SteeringError
+from steering.feature_weights import FeatureWeight
 from steering.report.figures import similarity_figure
-from steering.vectors import FeatureWeight
 from tests.figure_rows import records
 
 PRODUCTS = np.random.default_rng(0).normal(size=3000)

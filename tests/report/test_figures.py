@@ -213,6 +213,16 @@ def test_paper_values_stand_beside_rows_of_gpt2():
     assert [entry["value"] for entry in entries if str(entry["method"]).startswith("paper")] == [0.32]
 
 
+def test_scale_of_a_small_map_reaches_what_is_marked_beside_it():
+    """Layout gives up, with a warning, where a mark lies far outside of the scale, or there is no room for it."""
+    rows = [row for row in gpt2_rows() if row.layer in {None, 3}]
+    low = [replace(row, value=0.0, low=0.0, high=0.02) if row.method == "feature_delta" else row for row in rows]
+    scale = named(figures_of(low, PAPER), "success_by_dose-feature_delta").draw().axes[-1]
+    [mark] = [line for line in scale.lines if line.get_marker() == "D"]
+    assert scale.get_ylim() == (0.0, 0.32)
+    assert mark.get_ydata() == [0.32]
+
+
 @pytest.mark.parametrize("changes", [{"model": "gpt2-xl"}, {"concept": "weddings"}, {"toward": "negative"}])
 def test_paper_values_stand_beside_no_other_rows(changes):
     rows = [replace(row, **changes) for row in gpt2_rows()]

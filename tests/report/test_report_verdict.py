@@ -72,6 +72,13 @@ def test_methods_steer_where_the_adjusted_test_says_so():
     assert [method.method for method in found.methods] == ["feature_delta", "mean_difference"]
 
 
+def test_method_at_several_doses_counts_once():
+    rows = [*run(), *(dataclasses.replace(row, multiplier=2 * row.multiplier) for row in run() if row.layer == 20)]
+    labels = {method.method for method in verdict(rows).methods}
+    assert len(labels) == 4
+    assert verdict(rows).headline == "2 of 2 methods steer."
+
+
 def test_adjustment_decides():
     """12 of 40 against 4: p is 0.0039 alone, and 0.0156 among the four largest of six."""
     assert mcnemar(12, 4) < 0.005

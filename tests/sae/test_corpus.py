@@ -113,16 +113,16 @@ def test_a_missing_file_is_named(tmp_path, name):
     [
         ("a.txt", b"\xff\xfe", "not UTF-8 text"),
         ("a.txt.xz", lzma.compress(b"\xff\xfe"), "not UTF-8 text"),
-        ("a.txt.gz", gzip.compress(b"\xff\xfe"), "not UTF-8 text"),
+        ("a.txt.gz", gzip.compress(b"\xff\xfe", mtime=0), "not UTF-8 text"),
         ("a.txt.xz", b"plain text", "cannot be decompressed"),
         ("a.txt.gz", b"plain text", "cannot be decompressed"),
         ("a.txt.xz", lzma.compress(b"x" * 99)[:-9], "cannot be decompressed"),
-        ("a.txt.gz", gzip.compress(b"x" * 99)[:-9], "cannot be decompressed"),
+        ("a.txt.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "cannot be decompressed"),
         ("a.jsonl", b'{"text": "x"}\n{"text": 3}\n', "'text' is 3"),
         ("a.jsonl", b"", "empty"),
         ("a.pdf", b"%PDF", r"a \.txt, \.txt\.xz, \.txt\.gz or \.jsonl file is required"),
         ("a.txt", b" \n", "has no text"),
-        ("a.txt.gz", gzip.compress(f"{SEPARATOR}\n".encode()), "has no text"),
+        ("a.txt.gz", gzip.compress(f"{SEPARATOR}\n".encode(), mtime=0), "has no text"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):

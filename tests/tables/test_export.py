@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from pyarrow import parquet
 
+from steering.feature_weights import FeatureWeight
 from steering.results import Row, load_rows
 from steering.tables.export import (
     markdown_table,
@@ -25,7 +26,6 @@ from steering.tables.export import (
     to_markdown,
     to_parquet,
 )
-from steering.vectors import FeatureWeight
 from tests.small_rows import configuration, quality, small_row, unsteered_row
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

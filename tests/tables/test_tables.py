@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steering.feature_weights import FeatureWeight
 from steering.results import SAE
 from steering.tables.cells import feature_summary, sae_summary, summary, to_text
 from steering.tables.wording import p_value
-from steering.vectors import FeatureWeight
 from tests.small_rows import configuration, quality, small_row, unsteered_row
 
 HEADINGS = [

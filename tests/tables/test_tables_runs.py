@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from steering.feature_weights import FeatureWeight
 from steering.results import SAE
 from steering.tables.cells import feature_summary, sae_summary, summary
-from steering.vectors import FeatureWeight
 from tests.small_rows import configuration, quality, small_row
 from tests.tables.test_tables import SAE_HEADINGS
 

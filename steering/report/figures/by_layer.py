@@ -38,7 +38,7 @@ _PAPER_LOOK: dict[str, Any] = {
 
 def success_by_layer(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
     """P(success) by layer (Fig. 5): of all methods that have one given dose, and of each that has several."""
-    series = over_layers([entry for entry in comparison.at(None) if entry.measured(SUCCESS)])
+    series = over_layers(comparison.at(None), [SUCCESS])
     drawn: dict[str, list[Panel]] = {}
     for panel in lines.panels_of(series, _SUCCESS_DOSES):
         drawn.setdefault(panel.method, []).append(panel)
@@ -111,11 +111,11 @@ def loss_change_by_layer(comparison: Comparison) -> list[Figure]:
     """Changes of loss on the three kinds of text, by layer (Fig. 6), for methods together and for doses of each."""
     figures = []
     for budget in comparison.budgets:
-        series = [entry for entry in comparison.at(budget) if any(entry.measured(metric) for metric in LOSSES)]
+        series = over_layers(comparison.at(budget), LOSSES)
         doses = "" if budget is None else f"budget_{budget:g}"
         figures += [
             _loss_figure(comparison, panel, doses)
-            for panel in lines.panels_of(over_layers(series), _LOSS_DOSES)
+            for panel in lines.panels_of(series, _LOSS_DOSES)
             if len(lines.layers_of(panel.series)) > 1 or len(lines.layers_of(comparison.series)) == 1
         ]
     return figures

@@ -23,6 +23,8 @@ from steering.tables import wording
 from steering.tables.configurations import SUCCESS
 
 _COLUMNS = 12
+#: Inches that the scale and what is written beside it need.
+_LOWEST = 2.6
 _LEVEL = 0.05
 
 
@@ -30,9 +32,8 @@ def success_by_dose(comparison: Comparison, paper: PaperValues | None) -> list[F
     """A map for each method of which several doses were given."""
     by_method: dict[str, list[Series]] = {}
     for entry in comparison.at(None):
-        if entry.measured(SUCCESS):
-            by_method.setdefault(entry.method, []).append(entry)
-    mapped = {method: over_layers(series) for method, series in by_method.items()}
+        by_method.setdefault(entry.method, []).append(entry)
+    mapped = {method: over_layers(series, [SUCCESS]) for method, series in by_method.items()}
     several = {method: series for method, series in mapped.items() if len(series) > 1}
     adjusted = _adjusted(comparison) if several else {}
     return [
@@ -88,10 +89,11 @@ def _draw(
 ) -> Canvas:
     layers = lines.layers_of(series)
     blocks = lines.chunks(series, _COLUMNS)
-    figure = style.new_figure(title, 0.9 + len(blocks) * (0.5 + 0.36 * len(layers)))
+    figure = style.new_figure(title, max(_LOWEST, 0.9 + len(blocks) * (0.5 + 0.36 * len(layers))))
     all_axes = figure.subplots(len(blocks), squeeze=False)[:, 0]
-    highest = max(row.value or 0.0 for entry in series for row in entry.measured(SUCCESS))
-    colours = ScalarMappable(Normalize(0, max(highest, 0.05)), mpl.colormaps["cividis"])
+    values = [row.value or 0.0 for entry in series for row in entry.measured(SUCCESS)]
+    marked = [row.value or 0.0 for row in [baseline] if row] + ([paper.best[series[0].method]] if paper else [])
+    colours = ScalarMappable(Normalize(0, max(*values, *marked, 0.05)), mpl.colormaps["cividis"])
     for axes, block in zip(all_axes, blocks, strict=True):
         _draw_block(axes, block, layers, colours, adjusted)
         axes.set_xlim(-0.5, max(map(len, blocks)) - 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ Cell = dict[str, Row]
 _BUDGET = "neutral_budget"
 _FIRST = ("mean_difference", "feature_delta", "hand_crafted")
 _LONGEST_STEM = 60
+_MOST_ALONE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,10 @@ class Series:
     def measured(self, metric: str) -> list[Row]:
         """The rows of a metric that have a value."""
         return [row for row in self.rows(metric) if row.value is not None]
+
+    def layers(self, metrics: Collection[str]) -> set[int | None]:
+        """Where some metric has a value."""
+        return {row.layer for metric in metrics for row in self.measured(metric)}
 
     def rows(self, metric: str) -> list[Row]:
         """The rows of a metric, those included that failed."""
@@ -96,10 +101,22 @@ class Comparison:
         return [series for series in self.series if series.budget == budget]
 
 
-def over_layers(series: Sequence[Series]) -> list[Series]:
-    """Some series without those of a method at one layer that has others at several: a single point is no line."""
-    spanning = {entry.method for entry in series if len(entry.cells) > 1}
-    return [entry for entry in series if len(entry.cells) > 1 or entry.method not in spanning]
+def over_layers(series: Sequence[Series], metrics: Collection[str]) -> list[Series]:
+    """The series that a figure by layer shows: a single point is no line.
+
+    Left out are those that were not measured, a method's doses at one layer where it has others at several, and methods
+    at one layer where more than three of them would stand beside lines.
+
+    Args:
+        series: Controls among them.
+        metrics: That the figure shows.
+    """
+    drawn = [entry for entry in series if entry.layers(metrics)]
+    lines = [entry for entry in drawn if len(entry.layers(metrics)) > 1]
+    with_line = {entry.method for entry in lines}
+    alone = [entry for entry in drawn if entry.method not in with_line]
+    crowded = len({entry.method for entry in alone}) > _MOST_ALONE and not all(entry.is_control for entry in lines)
+    return [entry for entry in drawn if entry in lines or (entry in alone and not crowded)]
 
 
 def comparisons_of(rows: Sequence[Row]) -> list[Comparison]:

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from steering.errors import NonFiniteError, SteeringError
+from steering.feature_weights import FeatureWeight
 from steering.report.figures import style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import stem_of
-from steering.vectors import FeatureWeight
 
 _SHARE = 0.001
 _NAMED = 12

@@ -1,0 +1,45 @@
+from .activations import ContrastActivations, FeatureReader, capture_pairs
+from .concepts import Concept, ContrastPair, Keywords, load_concept
+from .errors import SteeringError
+from .methods import construct
+from .models.language_model import LanguageModel
+from .neutral import NeutralSet, load_neutral
+from .profile_files import load_profile
+from .profiles import Profile, Setting
+from .results import Journal, Row, load_rows
+from .sae.autoencoder import SparseAutoencoder
+from .sae.library import SaeLibrary, open_library
+from .sweeps.cells import Cell, Outcome
+from .sweeps.sweep import Sweep
+from .vectors import Intervention, SteeringVector, load_vector
+
+__all__ = [
+    "Cell",
+    "Concept",
+    "ContrastActivations",
+    "ContrastPair",
+    "FeatureReader",
+    "Intervention",
+    "Journal",
+    "Keywords",
+    "LanguageModel",
+    "NeutralSet",
+    "Outcome",
+    "Profile",
+    "Row",
+    "SaeLibrary",
+    "Setting",
+    "SparseAutoencoder",
+    "SteeringError",
+    "SteeringVector",
+    "Sweep",
+    "capture_pairs",
+    "construct",
+    "load_concept",
+    "load_neutral",
+    "load_profile",
+    "load_rows",
+    "load_vector",
+    "open_library",
+]
+__version__: str
