@@ -153,11 +153,13 @@ def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dty
     from steering.activations import capture_pairs
     from steering.concept_writing.prediction import LIMITS, predict, prediction_table, sentences
     from steering.models.checks import check_layers
+    from steering.models.loading import layer_count
     from steering.tables.cells import to_text
 
+    blocks = layer_count(reference)
+    chosen = tuple(range(blocks)) if layers is None else tuple(layers)
+    check_layers(chosen, blocks, reference)
     model = load_model(reference, dtype, device)
-    chosen = tuple(range(model.layer_count)) if layers is None else tuple(layers)
-    check_layers(chosen, model.layer_count, model.name)
 
     def capture(pairs: Sequence[ContrastPair]) -> ContrastActivations:
         reporter, cache = progress.for_terminal(), ActivationCache()

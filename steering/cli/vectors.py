@@ -81,6 +81,8 @@ def build(
     """Construct a vector at each of some layers from a concept's pairs, and write it with its provenance."""
     from steering.activation_cache import ActivationCache
     from steering.methods import methods, needs_losses, needs_sae
+    from steering.models.checks import check_layers
+    from steering.models.loading import layer_count
     from steering.sae.library import open_library
     from steering.vector_building import Recipe, build_vectors
 
@@ -90,6 +92,7 @@ def build(
     documents = _training_documents(neutral) if needs_losses(methods[method]) else None
     recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier, documents)
     contrasted = load_concept(concept, toward)  # type: ignore[arg-type]  # it refuses other sides
+    check_layers(chosen, layer_count(model), model)
     loaded = load_model(model, dtype, device)
     vectors = build_vectors(loaded, contrasted, recipe, progress.for_terminal(), ActivationCache())
     for vector, target in zip(vectors, targets, strict=True):

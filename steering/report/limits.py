@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from steering import stats
+from steering.concepts import keyword_pattern
 from steering.report.samples import Samples
 from steering.report.studies import Study
-from steering.report.verdict import detectable_rise
+from steering.report.verdict import detectable_rise, layer_list
 
 _KEYWORDS = (
     "A completion counts as a success when it holds a keyword as a whole word, whatever else it says. Nobody judged "
     "meaning, grammar or truth."
 )
+# Share of the successes from which they are said to be one word.
+_ONE_WORD = 0.9
 _BEST_LAYER = (
     "The highest of many values is, on average, higher than it would be if it were measured again: it was found among "
     "the rollouts that it is reported on. Layers and doses are better chosen on the development split."
@@ -32,6 +37,7 @@ def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool
         ("Number of rollouts", _rollouts(study)),
         ("Prompts", _prompts(study, samples)),
         ("Keywords", _KEYWORDS),
+        ("One word", _one_word(study)),
         ("Many cells", _many_cells(study)),
         ("The best layer", "" if chosen_on_development else _BEST_LAYER),
         ("Doses", _doses(study)),
@@ -78,6 +84,30 @@ def _prompts(study: Study, samples: Samples | None) -> str:
     return (
         f"Rollouts complete {len(prompts)} prompts in turn; intervals take them for independent. Completions "
         "of one prompt are more alike than those of different ones, so that others may differ by more than they say."
+    )
+
+
+def _one_word(study: Study) -> str:
+    """Cells that steer, and whose completions hold the same keyword nearly always."""
+    if study.concept is None:
+        return ""
+    pattern = keyword_pattern(study.concept.keywords.positive)
+    found: dict[tuple[str, str], list[int]] = {}
+    for cell in filter(study.steers, study.cells):
+        texts = cell.success.texts if cell.success is not None else ()
+        words = Counter(match.group().casefold() for text in texts if (match := pattern.search(text)))
+        for word, count in words.most_common(1):
+            if count >= _ONE_WORD * words.total():
+                found.setdefault((cell.label, word), []).append(cell.layer)
+    if not found:
+        return ""
+    told = "; ".join(
+        f"“{word}” by {label} at {'layers' if len(layers) > 1 else 'layer'} {layer_list(layers)}"
+        for (label, word), layers in found.items()
+    )
+    return (
+        f"Nine tenths of the successes and more are the same word: {told}. A vector that makes a model say one word "
+        "need not have to do with the concept."
     )
 
 

@@ -58,7 +58,7 @@ class Study:
         name: What it is told apart from others by; empty where there is one only.
         rows: Of all methods, the unsteered run and SAEs included.
         unsteered: P(success) of the unsteered run; None where that was not measured.
-        cells: By label, layer and dose.
+        cells: By method, dose and layer.
         level: That adjusted p values are held against.
         concept: With its keywords, where it could be loaded.
     """
@@ -139,7 +139,14 @@ def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
                 tuple(dict.fromkeys(row.reason for row in metrics.values() if row.status == "failed")),
             )
         )
-    return tuple(cells)
+    return _ordered(cells)
+
+
+def _ordered(cells: Sequence[StudyCell]) -> tuple[StudyCell, ...]:
+    """A method's doses by their size, the rest as it comes."""
+    methods = list(dict.fromkeys(cell.row.method for cell in cells))
+    doses = {cell.label: cell.row.multiplier for cell in reversed(cells)}  # of the first cell of each label
+    return tuple(sorted(cells, key=lambda cell: (methods.index(cell.row.method), doses[cell.label])))
 
 
 def _adjusted(rows: Sequence[Row], field: str) -> dict[tuple[object, ...], float]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from steering.cli import options
 from steering.errors import FetchError
 from steering.models import embedded
+from steering.models.language_model import LanguageModel
 from steering.sae.features import write_descriptions
 from steering.vectors import SteeringVector
 from tests.documents import ROOT
@@ -34,6 +35,19 @@ def test_fetch_reports_what_went_wrong(call, monkeypatch):
 
     monkeypatch.setattr(embedded, "ensure_embedded_model", fail)
     assert call("fetch") == (2, "", "error: no network\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("vector", "build", "--method", "mean_difference", "--output", "v.safetensors"),
+        ("concept", "check", "gender", "--model", "embedded"),
+    ],
+)
+def test_layer_that_a_model_lacks_is_named_before_the_model_is_loaded(call, monkeypatch, arguments):
+    monkeypatch.setattr(LanguageModel, "load", lambda *_: pytest.fail("the model was loaded"))
+    status, _, err = call(*arguments, "--layers", "30")
+    assert (status, err) == (2, "error: unknown layer '30'. Known: 0 to 29. Model: embedded.\n")
 
 
 def test_help_names_every_command(call):

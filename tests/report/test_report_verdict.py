@@ -73,9 +73,9 @@ def test_methods_steer_where_the_adjusted_test_says_so():
 
 
 def test_method_at_several_doses_counts_once():
-    rows = [*run(), *(dataclasses.replace(row, multiplier=2 * row.multiplier) for row in run() if row.layer == 20)]
-    labels = {method.method for method in verdict(rows).methods}
-    assert len(labels) == 4
+    rows = [*run(), *(dataclasses.replace(row, multiplier=row.multiplier / 2) for row in run() if row.layer == 20)]
+    labels = [method.method for method in verdict(rows).methods]
+    assert labels == [f"{method} ×{dose}" for method in ("feature_delta", "mean_difference") for dose in (0.5, 1)]
     assert verdict(rows).headline == "2 of 2 methods steer."
 
 

@@ -1,0 +1,51 @@
+"""What a report says that cannot be concluded."""
+
+from __future__ import annotations
+
+import pytest
+
+from steering.concepts import Concept, load_concept
+from steering.report.limits import limits_of
+from steering.report.studies import studies_of
+from tests.report_rows import SUCCESSES, run, success_row, texts
+
+pytestmark = pytest.mark.usefixtures("without_collection")
+
+
+@pytest.fixture
+def concept(concept_directory) -> Concept:
+    """Its keywords are "king" and "man"."""
+    return load_concept(str(concept_directory))
+
+
+def limits(rows, concept):
+    [study] = studies_of(rows, 0.01, [concept] if concept else [])
+    return dict(limits_of(study, None, chosen_on_development=False))
+
+
+def with_texts(concept, layer, successes):
+    """The run, in which the mean difference has other completions at one layer."""
+    changes = {"concept": concept.name, "toward": concept.toward}
+    count = SUCCESSES["mean_difference"][(4, 8, 20).index(layer)]
+    other = success_row("mean_difference", layer, count, **changes, texts=successes + texts(0)[len(successes) :])
+    return [other if row.key == other.key else row for row in run(**changes)]
+
+
+def test_word_that_is_nearly_all_successes_is_named_with_its_layers(concept):
+    told = limits(run(concept=concept.name, toward=concept.toward), concept)["One word"]
+    assert told.startswith(
+        "Nine tenths of the successes and more are the same word: “king” by feature_delta at layer 20;"
+    )
+    assert "“king” by mean_difference at layers 8, 20." in told
+    assert "random_direction" not in told
+
+
+@pytest.mark.parametrize(("others", "named"), [(3, True), (4, False)])
+def test_nine_tenths_are_the_bound(concept, others, named):
+    words = (" a King, then",) * (30 - others) + (" some man",) * others
+    told = limits(with_texts(concept, 8, words), concept)["One word"]
+    assert ("mean_difference at layers 8, 20" in told) is named
+
+
+def test_nothing_is_said_where_keywords_are_not_known(concept):
+    assert "One word" not in limits(run(), None)
