@@ -10,7 +10,7 @@ from functools import cached_property
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs, with_losses
 from steering.errors import NonFiniteError, SaeError, VectorError
-from steering.methods import construct, methods, needs_sae
+from steering.methods import construct, methods, needs_losses, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
@@ -136,6 +136,8 @@ class Constructor:
             VectorError: The vector has no length, though its plan scales it to another's.
         """
         plan, *others = plans_of(self._setting.profile, cell)
+        if needs_losses(methods[plan.method]):
+            self._progress.note(f"optimising {cell.id} …")  # for a minute, perhaps
         vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
         if not others:
             return Intervention(vector, cell.multiplier)

@@ -112,6 +112,7 @@ def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path)
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
     assert "Pareto improvement" in result.output
+    assert re.findall(r"optimising (\S+) …", result.output) == ["optimized_1-layer0", "optimized_2-layer0"]
     out = tmp_path / "out"
     assert (out / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     tables = (out / "tables.md").read_text(encoding="utf-8")
