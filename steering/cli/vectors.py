@@ -185,7 +185,8 @@ def export(
     """Write vectors times multipliers for another program, where scale 1 is then the dose."""
     from steering.vector_export import to_gguf, to_lm_eval
 
-    target, content = _EXPORTS[form], to_gguf if form is ExportFormat.gguf else to_lm_eval
+    target = _EXPORTS[form]
+    content = {ExportFormat.gguf: to_gguf, ExportFormat.lm_eval: to_lm_eval}[form]
     _require_suffix(output, target.suffix)
     interventions = [_intervention(path, multiplier) for path in vectors]
     write_file(output, content(interventions, model_type))

@@ -10,7 +10,7 @@ from steering import stats
 from steering.concepts import keyword_pattern
 from steering.report.samples import Samples
 from steering.report.studies import Study
-from steering.report.verdict import detectable_rise, layer_list
+from steering.report.verdict import counted_layers, detectable_rise
 
 _KEYWORDS = (
     "A completion counts as a success when it holds a keyword as a whole word, whatever else it says. Nobody judged "
@@ -101,10 +101,7 @@ def _one_word(study: Study) -> str:
                 found.setdefault((cell.label, word), []).append(cell.layer)
     if not found:
         return ""
-    told = "; ".join(
-        f"“{word}” by {label} at {'layers' if len(layers) > 1 else 'layer'} {layer_list(layers)}"
-        for (label, word), layers in found.items()
-    )
+    told = "; ".join(f"“{word}” by {label} at {counted_layers(layers)}" for (label, word), layers in found.items())
     return (
         f"Nine tenths of the successes and more are the same word: {told}. A vector that makes a model say one word "
         "need not have to do with the concept."

@@ -71,6 +71,11 @@ def layer_list(layers: Iterable[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
+def counted_layers(layers: Sequence[int]) -> str:
+    """The same with the noun in its number: "layers 8–12, 20"."""
+    return f"{_plural(len(set(layers)), 'layer')} {layer_list(layers)}"
+
+
 def detectable_rise(study: Study) -> float | None:
     """The rise of P(success) that a cell of the study would have shown with a probability of 80 %, as claims say it."""
     unsteered, cells = study.unsteered, len(study.tested)
@@ -132,7 +137,7 @@ def _method(study: Study, label: str, cells: Sequence[StudyCell], neutral_bound:
         sentences.append(f"Not found to steer at any of {len(tested)} {_plural(len(tested), 'layer')}.")
     missing = [cell.layer for cell in tested if not study.steers(cell)]
     if steering and missing:
-        sentences.append(f"Not found at {_layers(missing)}.")
+        sentences.append(f"Not found at {counted_layers(missing)}.")
     sentences += [_highest(best_cell(tested)), *_beyond_control(study, steering), *_cost(steering, neutral_bound)]
     return MethodVerdict(label, bool(steering), tuple(sentences))
 
@@ -201,10 +206,6 @@ def _failed(study: Study) -> str:
     return f"{len(told)} {_plural(len(told), 'cell')} failed and {'counts' if len(told) == 1 else 'count'} for " + (
         "nothing: " + ", ".join(told) + "."
     )
-
-
-def _layers(layers: Sequence[int]) -> str:
-    return f"{_plural(len(set(layers)), 'layer')} {layer_list(layers)}"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -114,9 +114,10 @@ def over_layers(series: Sequence[Series], metrics: Collection[str]) -> list[Seri
     drawn = [entry for entry in series if entry.layers(metrics)]
     lines = [entry for entry in drawn if len(entry.layers(metrics)) > 1]
     with_line = {entry.method for entry in lines}
-    alone = [entry for entry in drawn if entry.method not in with_line]
-    crowded = len({entry.method for entry in alone}) > _MOST_ALONE and not all(entry.is_control for entry in lines)
-    return [entry for entry in drawn if entry in lines or (entry in alone and not crowded)]
+    alone = {entry.method for entry in drawn} - with_line
+    if len(alone) > _MOST_ALONE and not all(entry.is_control for entry in lines):
+        return lines
+    return [entry for entry in drawn if entry in lines or entry.method in alone]
 
 
 def comparisons_of(rows: Sequence[Row]) -> list[Comparison]:
