@@ -30,9 +30,6 @@ class Format(StrEnum):
     benchmark_bigger = "benchmark-bigger"
 
 
-_PIVOTS = (Format.csv, Format.markdown, Format.latex, Format.parquet)
-
-
 def export_results(
     results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
     form: Annotated[
@@ -60,8 +57,8 @@ def export_results(
 
     if form is Format.parquet and output is None:
         raise ResultsError("--format parquet is no text: name a file with --output")
-    if pivot and form not in _PIVOTS:
-        raise ResultsError(f"--pivot makes a table, and --format {form} holds none; choose {', '.join(_PIVOTS)}")
+    if pivot and form not in (pivots := _pivots()):
+        raise ResultsError(f"--pivot makes a table, and --format {form} holds none; choose {', '.join(pivots)}")
     rows = load_rows(results)
     if not rows:
         raise ResultsError(f"{results}: no results in it yet")
@@ -81,18 +78,23 @@ def _names(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for text in given or () for name in text.split(",") if name.strip())
 
 
+def _pivots() -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:
+    from steering.tables import export
+
+    return {
+        Format.csv: export.pivot_to_csv,
+        Format.markdown: export.pivot_to_markdown,
+        Format.latex: export.pivot_to_latex,
+        Format.parquet: export.pivot_to_parquet,
+    }
+
+
 def _content(form: Format, wanted: Sequence[Row], rows: Sequence[Row], pivot: str) -> str | bytes:
     """The chosen rows in a format; tables say of some things how they stand among all rows."""
     from steering.tables import export, trackers
 
     if pivot:
-        pivots: dict[Format, Callable[[Sequence[Row], str], str | bytes]] = {
-            Format.csv: export.pivot_to_csv,
-            Format.markdown: export.pivot_to_markdown,
-            Format.latex: export.pivot_to_latex,
-            Format.parquet: export.pivot_to_parquet,
-        }
-        return pivots[form](wanted, pivot)
+        return _pivots()[form](wanted, pivot)
     writers: dict[Format, Callable[[], str | bytes]] = {
         Format.markdown: lambda: export.to_markdown(wanted, rows),
         Format.latex: lambda: export.to_latex(wanted, rows),
