@@ -34,6 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--resume", action="store_true", help="measure nothing that the results directory holds already")
     option("--shard", metavar="I/N", help="run one of N parts of the selected tests, for instance 2/4")
     option(
-        "--gate", metavar="FILE", help="compare with a baseline; exit status 1: regressed or missing, 3: not comparable"
+        "--gate", metavar="FILE", help="compare with a baseline; exit status 1: regressed or missing, 6: not comparable"
     )
     option("--results", default="results", metavar="DIR", help="where results.jsonl is appended to (default: results)")

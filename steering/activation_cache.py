@@ -39,12 +39,15 @@ FORMAT = 1
 LIMIT = 2 << 30
 
 # Whose code decides about the last bits of what is kept.
-_LIBRARIES = ("sae-lens", "torch", "transformers")
+_LIBRARIES = ("nnsight", "sae-lens", "torch", "transformers")
 _MODULES = (
     "activations",
     "models/attention",
     "models/batching",
+    "models/families",
     "models/language_model",
+    "models/loading",
+    "models/pretrained",
     "sae/autoencoder",
     "sae/contrast_features",
 )

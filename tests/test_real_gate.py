@@ -130,6 +130,6 @@ def test_keywords_cut_in_the_data_are_not_comparable(gate, setting):
     keywords = setting.concept.keywords
     cut = dataclasses.replace(setting.concept, keywords=Keywords(keywords.positive[:3], keywords.negative))
     report = gate(dataclasses.replace(setting, concept=cut))
-    assert report.exit_code == 3
+    assert report.exit_code == 6
     assert "mean_difference-layer20: not comparable: " in remarks(report)[0]
     assert "data_hash" in remarks(report)[0]

@@ -13,7 +13,7 @@ import typer
 from steering import progress
 from steering.cli.options import Device, Dtype, Model, load_model
 from steering.concepts import Concept, load_concept
-from steering.errors import DataError, SaeError, VectorError
+from steering.errors import DataError, VectorError
 from steering.files import read_text, read_toml
 from steering.neutral import load_neutral
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from steering.models.language_model import LanguageModel
     from steering.sae.autoencoder import SparseAutoencoder
     from steering.sae.features import Descriptions
-    from steering.sae.library import SaeLibrary
     from steering.vectors import SteeringVector
 
 app = typer.Typer(help="What SAE features mean, and what they have to do with a concept.", no_args_is_help=True)
@@ -78,11 +77,8 @@ def show(
     from steering.sae.features import logit_lens
 
     read = load_neutral(text, documents).documents
-    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
-    sae = opened.sae
-    if not 0 <= feature < sae.d_sae:
-        raise SaeError(f"feature {feature}: SAE {sae.name} has the features 0 to {sae.d_sae - 1}")
-    tokenizer = opened.model.tokenizer
+    opened = _Opened.load(model, saes, descriptions, layer, dtype, device, features=[feature])
+    sae, tokenizer = opened.sae, opened.model.tokenizer
     rows = [tokenizer(document)["input_ids"][:256] for document in read]
     activity = read_activity(opened.model, [sae], rows, contexts, progress.for_terminal())[layer]
     effect = next(logit_lens(opened.model, sae.decoder[feature : feature + 1], _LENS_TOKENS))
@@ -187,21 +183,35 @@ class _Opened:
     """A model with the SAE of one layer."""
 
     model: LanguageModel
-    library: SaeLibrary
     sae: SparseAutoencoder
     descriptions: Descriptions
 
     @classmethod
-    def load(cls, model: str, saes: str, descriptions: str, layer: int, dtype: str, device: str) -> _Opened:
-        """Open both; what can be found wrong without the model, which takes long to load, is found before."""
+    def load(
+        cls,
+        model: str,
+        saes: str,
+        descriptions: str,
+        layer: int,
+        dtype: str,
+        device: str,
+        features: Sequence[int] = (),
+    ) -> _Opened:
+        """Open both; what can be found wrong without the model, which takes long to load, is found before.
+
+        `features` are those that the SAE must have.
+        """
+        from steering.models.loading import choose_device
+        from steering.sae.features import check_features
         from steering.sae.library import open_library
 
         library = open_library(saes, descriptions)
-        library.require(layer)
+        sae = library.load(layer, choose_device(device))
+        check_features(features, sae)
+        known = library.describe(sae)
         loaded = load_model(model, dtype, device)
-        sae = library.load(layer, loaded.device)
         sae.check_fits(loaded.name, loaded.d_model, loaded.layer_count)
-        return cls(loaded, library, sae, library.describe(sae))
+        return cls(loaded, sae, known)
 
     def capture(self, concept: Concept) -> ContrastActivations:
         from steering.activation_cache import ActivationCache

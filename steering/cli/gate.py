@@ -50,7 +50,7 @@ def compare(
 ) -> None:
     """Hold results against a baseline: one verdict for each cell.
 
-    Exit status: 0 no cell is worse; 1 a cell regressed, failed or is missing; 3 a cell cannot be compared (another
+    Exit status: 0 no cell is worse; 1 a cell regressed, failed or is missing; 6 a cell cannot be compared (another
     model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits
     with 1.
     """

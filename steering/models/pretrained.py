@@ -32,8 +32,8 @@ def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, P
     return model, tokenizer
 
 
-def read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Read a GGUF file, dequantised to float32.
+def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a GGUF file, dequantised.
 
     Raises:
         ModelError: The file is missing or cannot be read.
@@ -42,7 +42,7 @@ def read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise ModelError(f"model {str(path)!r}: no such file")
     with quiet(), _explained(str(path)):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
     return model, tokenizer
 
 

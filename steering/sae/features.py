@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,17 @@ class Descriptions:
                 f"({len(self.texts)} descriptions in {self.source}); give other keywords, or features by number"
             )
         return found
+
+
+def check_features(features: Iterable[int], sae: SparseAutoencoder) -> None:
+    """Refuse features that an SAE does not have.
+
+    Raises:
+        SaeError: The message names the feature, and those that there are.
+    """
+    for feature in features:
+        if not 0 <= feature < sae.d_sae:
+            raise SaeError(f"feature {feature}: SAE {sae.name} has the features 0 to {sae.d_sae - 1}")
 
 
 def load_descriptions(path: Path, sae: SparseAutoencoder) -> Descriptions:

@@ -27,6 +27,8 @@ from steering.verdicts.promotion import OUTCOMES, Measured, any_row, cell_id, ci
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
 
+#: Exit status where a cell cannot be compared; those up to 5 are pytest's own, 3 its internal error.
+NOT_COMPARABLE_STATUS = 6
 _MULTIPLIER_TOLERANCE = 1e-6
 
 
@@ -122,11 +124,11 @@ class GateReport:
 
     @property
     def exit_code(self) -> int:
-        """1 if a cell regressed or is missing; else 3 if one is not comparable; else 0."""
+        """1 if a cell regressed or is missing; else 6 if one is not comparable; else 0."""
         states = {verdict.state for verdict in self.verdicts}
         if states & {"regressed", "missing"}:
             return 1
-        return 3 if "not comparable" in states else 0
+        return NOT_COMPARABLE_STATUS if "not comparable" in states else 0
 
     @property
     def counts(self) -> dict[str, int]:

@@ -85,7 +85,7 @@ def test_other_circumstances_are_not_comparable_and_have_their_own_status(
     bench, arguments, baseline, tmp_path, options, told
 ):
     result = again(bench, arguments, baseline, tmp_path, *options)
-    assert result.ret == 3
+    assert result.ret == 6
     text = result.stdout.str()
     assert "4 not comparable" in text
     assert told in text[text.index("gate ===") :]

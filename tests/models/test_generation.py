@@ -102,6 +102,21 @@ def test_caches_and_logits_of_rows_together_fit_into_the_memory_that_is_meant_fo
             assert model.rows_together(length) == 5
 
 
+def test_prefill_unembeds_the_last_position_of_each_row_from_memory_of_its_own(any_model, monkeypatch):
+    """Of a view, torch copies the unembedding's matrix for each row: a gigabyte for twenty prompts."""
+    linear, matrix, seen = torch.nn.functional.linear, any_model.module.get_output_embeddings().weight, []
+
+    def watched(given, weight, bias=None):
+        if weight is matrix:
+            seen.append(given)
+        return linear(given, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    any_model._prefill([((3, 1, 2), None), ((1, 2), None)], 5)
+    assert [given.shape[1] for given in seen] == [1]
+    assert seen[0].is_contiguous()
+
+
 def test_a_row_leaves_where_it_is_said_to_and_the_others_go_on(any_model):
     prompts, choices = stacked(any_model)
     sampler = nucleus(len(prompts))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from steering.errors import ModelError
 from steering.models.families import FAMILIES
@@ -44,6 +45,23 @@ def test_dtype_is_applied_and_chosen_by_the_processor(saved, monkeypatch):
     for capabilities, expected in (({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
         assert choose_dtype("auto", CPU) == expected
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "llama"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_alone_are_rounded_as_transformers_does(tmp_path, architecture, dtype):
+    """Rotary frequencies in bfloat16 turn a text's later positions by the wrong angles."""
+    small_module(architecture).save_pretrained(tmp_path)
+    small_tokenizer().save_pretrained(tmp_path)
+    _, found, _ = load_model(str(tmp_path), CPU, dtype)
+    expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+    assert {name: buffer.dtype for name, buffer in found.named_buffers()} == {
+        name: buffer.dtype for name, buffer in expected.named_buffers()
+    }
+    assert {parameter.dtype for parameter in found.parameters()} == {dtype}
+    ids = torch.arange(48).unsqueeze(0) % 20
+    with torch.no_grad():
+        assert torch.equal(found(ids).logits, expected(ids).logits)
 
 
 def test_pickled_weights_are_refused(saved):
