@@ -14,7 +14,7 @@ from steering import load_concept
 from steering.concepts import keyword_pattern
 from steering.metrics.rollouts import is_confirmed
 from steering.models.language_model import LanguageModel
-from steering.models.machine import matrix_product_ceiling
+from steering.models.machine import finish_computing, matrix_product_ceiling
 from steering.models.sampling import NucleusSampler, uniform_streams
 from steering.models.tokens import TokenizedText, tokenize_continuation, tokenize_document, tokenize_prompt
 from steering.neutral import load_neutral
@@ -60,9 +60,11 @@ class Report:
 
 
 def seconds_of(work: Callable[..., object], *arguments: Any) -> float:
-    """Wall time of one call."""
+    """Wall time of one call, and of what an accelerator goes on to do after it."""
+    finish_computing()
     started = time.perf_counter()
     work(*arguments)
+    finish_computing()
     return time.perf_counter() - started
 
 

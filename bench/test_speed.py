@@ -104,7 +104,7 @@ def test_sampling(benchmark, model, report, prompt):
 
     def by_sorting() -> torch.Tensor:
         values, tokens = torch.sort(logits.float(), dim=-1, descending=True, stable=True)
-        cumulative = values.double().softmax(dim=-1).cumsum(dim=-1)
+        cumulative = values.cpu().double().softmax(dim=-1).cumsum(dim=-1)
         size = (cumulative < TOP_P).sum(dim=-1, keepdim=True)
         mass = cumulative.gather(1, size)
         index = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * mass, right=True)

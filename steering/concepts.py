@@ -60,10 +60,13 @@ class Keywords:
     negative: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an empty side and a word that stands on both."""
+        """Refuse an empty side, a word with a blank around it, and one that stands on both."""
         for side in ("positive", "negative"):
             if not getattr(self, side):
                 raise DataError(f"keywords: the {side} side is empty; give at least one word")
+            for word in getattr(self, side):
+                if word != word.strip():
+                    raise DataError(f"keywords: {word!r} begins or ends with white space, and would match nothing")
         if both := {word.lower() for word in self.positive} & {word.lower() for word in self.negative}:
             raise DataError(f"keywords: {sorted(both)} stand on both sides")
 

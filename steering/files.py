@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from steering.errors import DataError, ResultsError
 
@@ -88,9 +89,9 @@ def write_file(path: Path, content: bytes) -> None:
         if target.exists() and not target.is_file():  # a terminal or a pipe takes bytes, and is not to be replaced
             target.write_bytes(content)
             return
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = target.with_name(f".{target.name}.{uuid4().hex}.part")
         try:
-            with part.open("wb") as file:
+            with part.open("xb") as file:  # never through a link that somebody laid
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # a full disk may say so only now

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -211,6 +212,16 @@ def test_link_is_followed_and_kept(tmp_path):
     write_file(tmp_path / "link", b"a")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_bytes() == b"a"
+
+
+def test_link_that_somebody_laid_for_the_file_beside_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr("steering.files.uuid4", lambda: SimpleNamespace(hex="guessed"))
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"kept")
+    (tmp_path / ".file.guessed.part").symlink_to(victim)
+    with pytest.raises(ResultsError, match="cannot be written"):
+        write_file(tmp_path / "file", b"a")
+    assert victim.read_bytes() == b"kept"
 
 
 def test_pipe_takes_the_content_and_is_not_replaced(tmp_path):

@@ -64,7 +64,9 @@ def main() -> None:
     try:
         app()
     except SteeringError as error:
-        typer.echo(f"error: {error}", err=True)
+        from steering.tables.wording import visible
+
+        typer.echo("\n".join(map(visible, f"error: {error}".splitlines())), err=True)
         sys.exit(2)
 
 

@@ -144,15 +144,14 @@ def apply(
     """Complete a prompt without a vector and with it, side by side, from the same random numbers."""
     from steering.models.checks import check_interventions
     from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
+    from steering.models.tokens import tokenize_prompt
 
     steered = _intervention(vector, multiplier)
     loaded = load_model(model, dtype, device)
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
     if other := difference(steered.vector, loaded):
         typer.echo(f"note: {vector}: {other}", err=True)
-    ids = loaded.tokenizer(prompt)["input_ids"]
-    if not ids:
-        raise DataError("the prompt has no token; give some text to complete")
+    ids = tokenize_prompt(loaded.tokenizer, prompt)
     rows = 1 if greedy else samples
     sampler: Sampler = Greedy()
     if not greedy:
@@ -192,7 +191,7 @@ def export(
     write_file(output, content(interventions, model_type))
     for intervention in interventions:
         vector = intervention.vector
-        typer.echo(f"{output}: {vector.method} at layer {vector.layer}, × {intervention.multiplier:g}")
+        typer.echo(f"{output}: {visible(vector.method)} at layer {vector.layer}, × {intervention.multiplier:g}")
     typer.echo(f"Use it with: {target.usage.format(file=output)}")
     typer.echo(
         f"{target.program} adds it at all positions, generated ones too. Here the prompt's positions alone are "

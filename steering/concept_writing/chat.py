@@ -71,13 +71,17 @@ class _PassingError(Exception):
 class ChatClient:
     """Posts prompts to an endpoint, one at a time.
 
-    Redirects are not followed: the key goes to the host that the user named and to no other.
+    Redirects are not followed, and a proxy that the environment names is used only where it cannot read the key: the
+    key goes to the host that the user named and to no other.
 
     Args:
         endpoint: Where to ask.
         note: Told, in a line, of what went wrong and is tried again.
         timeout: Seconds without a byte after which an attempt is given up.
         clock: Time and chance.
+
+    Raises:
+        EndpointError: The environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(
@@ -89,7 +93,13 @@ class ChatClient:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "steering-bench"}
         if endpoint.key:
             headers["Authorization"] = f"Bearer {endpoint.key}"
-        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        # An unencrypted request is a proxy's to read.
+        by_proxy = not (endpoint.key and endpoint.url.startswith("http:"))
+        try:
+            self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, trust_env=by_proxy)
+        except (ImportError, OSError, ValueError) as error:
+            message = f"the environment's proxy or certificates cannot be used: {self._shown(str(error))}"
+            raise EndpointError(f"{endpoint.url}: {message}") from None
 
     def __enter__(self) -> Self:
         return self

@@ -114,9 +114,9 @@ def open_partial(directory: Path, brief: ConceptBrief) -> Iterator[PartialFile]:
             if not partial.pairs:
                 partial.discard()
     finally:
-        lock.release()
-        if not path.exists():
+        if not path.exists():  # before the lock is released: afterwards the file may be another process's
             lock_path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _open(path: Path, brief: Mapping[str, Any]) -> PartialFile:

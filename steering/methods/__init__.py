@@ -9,10 +9,10 @@ To add one, put a module here with a frozen dataclass whose fields are its param
 
         def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor: ...
 
-The conformance suite in tests/test_methods.py then runs over it. A method that cannot keep one of its properties says
-so in `exceptions`, by property, with the reason. A method that reads feature activations says `needs_sae = True` and
-has a second function, `weights`, with the same arguments as `fit`: the weight of each feature, `[d_sae]`. One that
-follows the gradient of losses says `needs_losses = True` and calls `activations.losses_at(layer)`.
+The conformance suite in tests/methods/test_methods.py then runs over it. A method that cannot keep one of its
+properties says so in `exceptions`, by property, with the reason. A method that reads feature activations says
+`needs_sae = True` and has a second function, `weights`, with the same arguments as `fit`: the weight of each feature,
+`[d_sae]`. One that follows the gradient of losses says `needs_losses = True` and calls `activations.losses_at(layer)`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ layers, vectors and multipliers can share one. An unsteered row is a row without
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from steering.models.loading import DtypeName, choose_device, choose_dtype, load
 from steering.models.machine import prepare_process
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
+from steering.models.weights import weights_hash
 from steering.progress import Reporter, Silent
 from steering.vectors import Intervention
 
@@ -37,6 +37,8 @@ _TOKEN_BUDGET = 16384
 # What caches and logits of rows that are decoded together may take; on a GPU, a part of what is free.
 _DECODING_BYTES = 1 << 30
 _DECODING_SHARE = 1 / 4
+# Of a GPU's memory, for one batch's logits in float32; a loss needs a few copies of them.
+_LOGITS_SHARE = 1 / 16
 REMEDY = "try a smaller multiplier or --dtype float32"
 
 
@@ -112,17 +114,17 @@ class LanguageModel:
 
     @property
     def token_budget(self) -> int:
-        """Tokens of a batch with which the device computes at its full speed."""
-        return _TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET)
+        """Tokens of a batch with which the device computes at its full speed; a GPU has to hold their logits, too."""
+        budget = _TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET)
+        if self.device.type == "cuda":
+            memory = torch.cuda.get_device_properties(self.device).total_memory
+            budget = min(budget, max(1, int(memory * _LOGITS_SHARE) // (4 * self.module.config.vocab_size)))
+        return budget
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the weights as loaded, with their names."""
-        digest = hashlib.sha256()
-        for name, tensor in self.module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return weights_hash(self.module.state_dict().items())
 
     def capture(
         self, rows: Sequence[Sequence[int]], layers: Sequence[int], progress: Reporter | None = None
@@ -256,7 +258,9 @@ class LanguageModel:
         numbers = 2 * self.layer_count * heads * width * length + config.vocab_size
         available = _DECODING_BYTES
         if self.device.type == "cuda":
-            available = max(available, int(torch.cuda.mem_get_info(self.device)[0] * _DECODING_SHARE))
+            free = torch.cuda.mem_get_info(self.device)[0]
+            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            available = max(available, int((free + kept) * _DECODING_SHARE))
         return max(1, int(available // (numbers * self.dtype.itemsize)))
 
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from steering.errors import ModelError
+from steering.errors import ModelError, first_line
 from steering.models import embedded
 from steering.models.families import family
 from steering.models.pretrained import read_gguf, read_layer_count, read_pretrained
@@ -31,8 +31,10 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ModelError(f"device {name!r} cannot be used here: {first_line(error)}") from None
+    if device.type == "meta":
+        raise ModelError(f"device {name!r} cannot be used here: it computes nothing")
     return device
 
 

@@ -61,6 +61,12 @@ def release_freed_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def finish_computing() -> None:
+    """Wait until an accelerator has done what it was given: its work goes on after a call has returned."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
 def matrix_product_ceiling(dtype: torch.dtype, device: torch.device) -> float:
     """Measure the fastest matrix product of the machine, in floating-point operations per second.
 
@@ -75,7 +81,6 @@ def _product_speed(dtype: torch.dtype, device: torch.device, width: int) -> floa
     for _ in range(_REPEATS + _WARM_UPS):
         started = time.perf_counter()
         functional.linear(left, right)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        finish_computing()
         seconds.append(time.perf_counter() - started)
     return 2 * width**3 / median(seconds[_WARM_UPS:])

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from steering.errors import DataError
+from steering.files import write_file
 from steering.models.language_model import LanguageModel
 from steering.progress import Reporter, Silent
 
@@ -78,12 +79,12 @@ class ActivationStore:
         if path.is_file():
             if path.read_text(encoding="utf-8") != wanted:
                 raise DataError(
-                    f"{self.directory}: holds activations of another model, corpus or seed; give another directory, "
-                    "or remove this one"
+                    f"{self.directory}: holds activations of another model, corpus, seed or choice of layers; give "
+                    "another directory, or remove this one"
                 )
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted, encoding="utf-8")
+        write_file(path, wanted.encode())
 
     def _check_room(self, layer_count: int, tokens: int, d_model: int) -> None:
         needed = 4 * layer_count * tokens * d_model

@@ -6,7 +6,6 @@ That import takes seconds, so it stands in the functions that need it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from steering.errors import SaeError, one_line
+from steering.models.weights import weights_hash
 from steering.sae.hooks import layer_of_hook
 
 CONFIG_FILE = "cfg.json"
@@ -75,11 +75,7 @@ class SparseAutoencoder:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the weights as loaded, with their names."""
-        digest = hashlib.sha256(self.hook_name.encode())
-        for name, tensor in sorted(self._lens.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return weights_hash(sorted(self._lens.state_dict().items()), beginning=self.hook_name)
 
     @property
     def settings(self) -> dict[str, Any]:

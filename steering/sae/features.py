@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from steering.concepts import keyword_pattern
 from steering.errors import DataError, SaeError, VectorError
-from steering.files import read_records
+from steering.files import read_records, write_file
 from steering.models.families import family
 from steering.models.language_model import LanguageModel
 from steering.sae.autoencoder import SparseAutoencoder
@@ -94,7 +95,7 @@ def _feature_number(path: Path, number: int, record: Mapping[str, Any]) -> int:
     value = record.get("feature", record.get("index"))
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         return int(value)
     raise DataError(f"{path}:{number}: 'feature' (or 'index') is {value!r}; it must be a whole number")
 
@@ -191,8 +192,9 @@ def _distinct(tokens: Sequence[str]) -> list[str]:
 
 
 def write_descriptions(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line, by way of a second file, so that a kill leaves the old one."""
-    scratch = path.with_suffix(".tmp")
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    scratch.write_text("".join(lines), encoding="utf-8")
-    scratch.replace(path)
+    """Write one JSON object a line.
+
+    Raises:
+        ResultsError: The file cannot be written; what was there before is kept.
+    """
+    write_file(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())

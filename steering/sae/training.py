@@ -55,7 +55,7 @@ class TrainingRun:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the activations depend on."""
+        """What the activations depend on, and with the recipe, a checkpoint."""
         return {
             "model": self.model.name,
             "model_hash": self.model.hash,
@@ -100,7 +100,7 @@ class TrainingRun:
         """The directory of a layer's checkpoint, which need not exist.
 
         Raises:
-            DataError: The checkpoint in it is of another recipe.
+            DataError: The checkpoint in it is of another model, corpus or recipe.
         """
         directory = self.work / f"layer{layer}-checkpoint"
         replacement = directory.with_suffix(_NEW)
@@ -108,12 +108,15 @@ class TrainingRun:
             replacement.rename(directory)  # a run was killed between the two renames of `_checkpoint`
         kept = directory / _RECIPE_FILE
         if directory.is_dir() and kept.read_text(encoding="utf-8") != self._recipe_text:
-            raise DataError(f"{directory}: a checkpoint of another recipe; remove it, or give another work directory")
+            raise DataError(
+                f"{directory}: a checkpoint of another model, corpus or recipe; remove it, or give "
+                "another work directory"
+            )
         return directory
 
     @property
     def _recipe_text(self) -> str:
-        return json.dumps(dataclasses.asdict(self.recipe), sort_keys=True)
+        return json.dumps(self.identity | {"recipe": dataclasses.asdict(self.recipe)}, sort_keys=True)
 
     def _run(self, trainer: Any, store: ActivationStore, layer: int, steps: int, checkpoint: Path) -> None:
         recipe, done = self.recipe, trainer.n_training_steps

@@ -105,10 +105,10 @@ class _Sums:
         return cls(np.zeros(texts), np.zeros(texts), np.zeros(texts), fired, total)
 
     def add(self, sae: SparseAutoencoder, text: int, residual: torch.Tensor) -> None:
-        codes, seen = sae.encode(residual), sae.seen(residual).double().cpu()
+        codes, seen = sae.encode(residual), sae.seen(residual).cpu().double()
         active = codes != 0
         self.tokens[text] = len(residual)
-        self.squared_error[text] = float((residual - sae.decode(codes, residual)).double().square().sum())
+        self.squared_error[text] = float((residual - sae.decode(codes, residual)).cpu().double().square().sum())
         self.active[text] = float(active.sum()) / max(1, len(residual))
         self.fired |= active.any(dim=0).cpu()
         self.total += seen.sum(dim=0)

@@ -267,7 +267,7 @@ def test_mistake_is_one_message_before_the_model_is_loaded(call, arguments, mess
 def test_an_empty_prompt_is_one_message(call, place, queens):
     status, out, err = call("vector", "apply", queens, "", *place)
     assert (status, out) == (2, "")
-    assert err.splitlines()[-1] == "error: the prompt has no token; give some text to complete"
+    assert err.splitlines()[-1] == "error: prompt '' has no token"
 
 
 def test_the_documents_way_to_use_a_vector_without_this_project_works(small, queens):

@@ -96,6 +96,28 @@ def test_request_is_what_the_paper_and_the_protocol_have():
     }
 
 
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_key_of_an_unencrypted_request_passes_no_proxy(monkeypatch, variable):
+    with chat_server([OK, OK]) as proxy, asking(OK) as asked:
+        monkeypatch.delenv("NO_PROXY")
+        monkeypatch.setenv(variable, proxy.url.removesuffix("/v1"))
+        with ChatClient(ChatEndpoint(f"{asked.server.url}/chat/completions", "m", KEY), print) as client:
+            assert client.ask("Tell.").text == "hello"
+        assert (len(asked.server.requests), proxy.requests) == (1, [])
+        with ChatClient(ChatEndpoint("http://elsewhere.invalid/v1/chat/completions", "m"), print) as keyless:
+            assert keyless.ask("Tell.").text == "hello"
+        assert len(proxy.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("ALL_PROXY", "socks5://127.0.0.1:1"), ("SSL_CERT_FILE", "/nowhere.pem")]
+)
+def test_environment_that_cannot_be_used_is_one_message(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EndpointError, match="the environment's proxy or certificates cannot be used"):
+        ChatClient(ChatEndpoint("https://127.0.0.1/v1/chat/completions", "m", KEY), print)
+
+
 def test_no_key_is_no_header():
     with chat_server([OK]) as server, ChatClient(ChatEndpoint(f"{server.url}/chat/completions", "m"), print) as client:
         client.ask("Tell.")

@@ -132,6 +132,7 @@ def test_concept_with_a_value_of_the_wrong_type_is_refused(concept_directory, ol
     [
         ('["queen", "woman"]', "[]", "keywords: the negative side is empty; give at least one word"),
         ('["king", "man"]', '["king", "queen"]', "keywords: ['queen'] stand on both sides"),
+        ('["king", "man"]', '[" king", "man"]', "keywords: ' king' begins or ends with white space"),
         ('negative = ["queen", "woman"]', "", "must be a table with the lists 'positive' and 'negative'"),
         ('["Once there was", "Long ago lived"]', "[]", "rollout_prompts is empty; give at least one prompt"),
         ('"royalty"', '"Royal family"', "concept name 'Royal family': use lower-case letters, digits, '-' and '_'"),

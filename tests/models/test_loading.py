@@ -99,7 +99,7 @@ def test_missing_gguf_file_is_reported():
         load_model("/nowhere/model.gguf", CPU, torch.float32)
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "nonsense"])
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense", "hpu", "meta"])
 def test_device_that_does_not_exist_is_refused(name):
     with pytest.raises(ModelError, match=f"device '{name}' cannot be used here"):
         choose_device(name)

@@ -43,8 +43,17 @@ def test_threads_are_the_cores_unless_the_environment_says_otherwise(given, thre
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: object())
+    asked = []
+
+    class Other:
+        def __getattr__(self, name):
+            asked.append(name)
+            raise AttributeError(name)
+
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: Other())
     machine._keep_freed_memory()
+    machine.release_freed_memory()
+    assert asked == ["mallopt", "malloc_trim"]
 
 
 MEMORY = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -32,6 +34,15 @@ def test_unknown_family_says_what_to_add():
     with pytest.raises(ModelError, match=r"'mamba'.*FAMILIES in steering/models/families\.py"):
         family("mamba")
     assert "mamba" not in FAMILIES
+
+
+def test_logits_of_a_batch_fit_into_the_memory_of_a_gpu(llama, monkeypatch):
+    monkeypatch.setattr(llama, "device", torch.device("cuda"))
+    logits = 4 * llama.module.config.vocab_size
+    for memory, budget in ((80 << 30, 16384), (16 * 100 * logits, 100), (1, 1)):
+        found = SimpleNamespace(total_memory=memory)
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda _, found=found: found)
+        assert llama.token_budget == budget
 
 
 def test_layer_k_is_the_output_of_block_k(any_model):

@@ -107,6 +107,7 @@ def test_a_feature_of_another_layer_may_have_any_number(tmp_path):
         ({"feature": "third", "description": "x"}, "is 'third'; it must be a whole number"),
         ({"feature": 1.5, "description": "x"}, "is 1.5; it must be a whole number"),
         ({"feature": True, "description": "x"}, "is True; it must be a whole number"),
+        ({"index": "9" * 5000, "description": "x"}, "it must be a whole number"),
         ({"feature": "²", "description": "x"}, "is '²'; it must be a whole number"),
         ({"description": "x"}, "is None; it must be a whole number"),
         ({"feature": 1}, "'description' is missing"),

@@ -231,8 +231,23 @@ def test_a_checkpoint_of_another_recipe_is_not_continued(start, trained, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path, progress=Watching(50)).train(store, 1, tmp_path / "out")
     other = dataclasses.replace(RECIPE, **change)
-    with pytest.raises(DataError, match="layer1-checkpoint: a checkpoint of another recipe; remove it"):
+    with pytest.raises(
+        DataError, match="layer1-checkpoint: a checkpoint of another model, corpus or recipe; remove it"
+    ):
         start(tmp_path, recipe=other).train(store, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "other", [{"model": small_model("llama", seed=1)}, {"sources": [Source("stories", (*STORIES, "One more."))]}]
+)
+def test_a_checkpoint_of_another_model_or_corpus_is_not_continued(start, trained, tmp_path, other):
+    """The activations were removed, as their message says; the checkpoints beside them were not."""
+    _, store, _ = trained
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, progress=Watching(50)).train(store, 1, tmp_path / "out")
+    with pytest.raises(DataError, match="layer1-checkpoint: a checkpoint of another model, corpus or recipe"):
+        start(tmp_path, **other).train(store, 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -270,7 +285,7 @@ def test_too_few_activations_for_one_batch_are_refused(start, trained, tmp_path)
 def test_the_work_of_another_run_is_refused(start, trained):
     run, _, _ = trained
     for changes in ({"recipe": dataclasses.replace(RECIPE, seed=3)}, {"layers": (1,)}):
-        with pytest.raises(DataError, match="holds activations of another model, corpus or seed"):
+        with pytest.raises(DataError, match="holds activations of another model, corpus, seed or choice of layers"):
             start(run.work, **changes).capture()
 
 
