@@ -48,6 +48,11 @@ def write_merged(rows: Sequence[Row], directory: Path) -> Path:
 
 def _measured(row: Row) -> tuple[Any, ...]:
     """What two measurements of one thing have to agree on."""
+    return (*_seen(row), row.is_control, row.control, row.p_control)
+
+
+def _seen(row: Row) -> tuple[Any, ...]:
+    """The same, whatever it is held against."""
     return (row.status, row.reason, row.n, row.value, row.low, row.high, row.p_value, row.items, row.texts)
 
 
@@ -55,7 +60,9 @@ def _contradiction(first: Row, where: Path, second: Row, there: Path) -> str:
     cell = first.method if first.layer is None else f"{first.method}-layer{first.layer}"
     found = [f"{row.value} (n = {row.n})" if row.status == "ok" else row.status for row in (first, second)]
     differing = f"{found[0]} in {where}, {found[1]} in {there}"
-    if found[0] == found[1]:
+    if _seen(first) == _seen(second):
+        differing = f"held against control {first.control!r} in {where}, and {second.control!r} in {there}"
+    elif found[0] == found[1]:
         differing = f"other items in {where} than in {there}, though {found[0]} in both"
     return (
         f"{cell}: {first.metric} was measured twice, and differently: {differing}. "

@@ -138,7 +138,8 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     report, tables = output / "report.html", output / "tables.md"
     write_file(report, render(rows, figures, setting.profile).encode())
     mean, layer = mean_plan(setting.profile), measured.layer
-    words = word_table(rows, setting.concept.one_word_prompts, mean.name, layer, mean.multiplier)
+    own = [row for row in rows if row.data_hash == setting.data_hash]  # the directory may hold other concepts' results
+    words = word_table(own, setting.concept.one_word_prompts, mean.name, layer, mean.multiplier)
     heading = f"### Words before and after steering by {mean.name} × {mean.multiplier:g} at layer {layer}"
     table_one = f"{heading}\n\n{markdown_table(words)}\n"
     write_file(tables, (table_one + to_markdown(rows)).encode())

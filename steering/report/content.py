@@ -150,7 +150,9 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
     source = Profile if profile is None else profile
     level, bound = source.alpha, source.neutral_bound
     studies = studies_of(rows, level, _concepts(rows, profile))
-    tables = result_tables(rows) | {"Features": feature_summary([row for row in rows if not row.is_control])}
+    tables = result_tables(rows, neutral_bound=bound) | {
+        "Features": feature_summary([row for row in rows if not row.is_control])
+    }
     captions = _CAPTIONS | {_PARETO: f"{_CAPTIONS[_PARETO]} {pareto_statement(rows)}"}
     chosen = any(ABSENT not in line for line in tables.get("Selection", [])[1:])
     return Content(
@@ -172,11 +174,11 @@ def clipped(text: str, length: int) -> str:
 
 
 def _concepts(rows: Sequence[Row], profile: Profile | None) -> list[Concept]:
-    """The profile's concept, and the built-in ones that rows name; a name in results is never taken for a path."""
+    """The built-in concepts that rows name, and the profile's; a name in results is never taken for a path."""
     found = [] if profile is None else [load_concept(profile.concept, side) for side in get_args(Side)]
     wanted = {(row.concept, row.toward) for row in rows}
     sides = [(name, side) for name in builtin_concepts() for side in get_args(Side) if (name, side) in wanted]
-    return found + [load_concept(name, side) for name, side in sides]
+    return [load_concept(name, side) for name, side in sides] + found
 
 
 def _part(study: Study, neutral_bound: float, chosen_on_development: bool) -> StudyPart:

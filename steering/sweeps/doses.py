@@ -7,12 +7,13 @@ development documents, and what it does is measured on others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from steering.errors import VectorError
+from steering.errors import NonFiniteError, VectorError
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
@@ -67,14 +68,15 @@ class DoseFinder:
     def find(self, unit: Intervention) -> Dose:
         """Find the largest factor of the grid by bisection: damage is taken to grow with the dose.
 
-        The factor found keeps the budget, and the next of the grid, where there is one, does not.
+        The factor found keeps the budget, and the next of the grid, where there is one, does not. A loss that is NaN or
+        infinite is beyond every budget.
 
         Args:
             unit: The intervention that a factor of 1 stands for.
 
         Raises:
             VectorError: Even the smallest factor exceeds the budget.
-            NonFiniteError: A loss is NaN or infinite.
+            NonFiniteError: Even under the smallest factor a loss is NaN or infinite.
         """
         grid, within, beyond = self._budget.multipliers, -1, len(self._budget.multipliers)
         changes: dict[int, float] = {}
@@ -86,6 +88,8 @@ class DoseFinder:
             else:
                 beyond = middle
         if within < 0:
+            if math.isinf(changes[0]):
+                raise NonFiniteError(f"{unit.vector.label}: a loss is NaN or infinite already at {grid[0]:g} times it")
             raise VectorError(
                 f"{unit.vector.label}: already {grid[0]:g} times the vector changes the neutral loss by "
                 f"{changes[0]:+.3f} nats per token, which is beyond the budget of {self._budget.change:g}"
@@ -93,5 +97,8 @@ class DoseFinder:
         return Dose(grid[within], changes[within])
 
     def _change(self, unit: Intervention, factor: float) -> float:
-        steered = self._losses.measure([Intervention(unit.vector, unit.multiplier * factor)], self._progress)[0]
+        try:
+            steered = self._losses.measure([Intervention(unit.vector, unit.multiplier * factor)], self._progress)[0]
+        except NonFiniteError:
+            return math.inf
         return float((steered - self._unsteered).mean())

@@ -53,14 +53,21 @@ def on_split(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def circumstances(row: Row) -> dict[str, Any]:
-    """What a run is told apart by."""
+    """What a run is told apart by, as far as its user chose it."""
     keys = ("model", "dtype", "concept", "toward", "neutral", "seed")
     return {key: getattr(row, key) for key in keys} | row.measurement | {"split": split_of(row)}
 
 
 def shared(row: Row) -> str:
-    """The circumstances as one string, which is the same for cells that can be compared."""
-    return json.dumps(circumstances(row), sort_keys=True)
+    """All that decides whether cells can be compared, as one string.
+
+    Besides the circumstances that is what goes by an equal name after a change: weights, texts, and what computed them.
+    """
+    return json.dumps([circumstances(row), _behind_names(row)], sort_keys=True)
+
+
+def _behind_names(row: Row) -> dict[str, str]:
+    return {"weights": row.model_hash[:8], "texts": row.data_hash[:8], "device": row.device}
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,13 @@ class Runs:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Runs:
         """Find out in what some rows differ."""
-        found = [circumstances(row) for row in rows]
-        names = dict.fromkeys(key for entry in found for key in entry)
-        return cls(tuple(key for key in names if len({json.dumps(entry.get(key)) for entry in found}) > 1))
+        named: dict[str, list[Row]] = {}
+        for row in rows:
+            named.setdefault(json.dumps(circumstances(row), sort_keys=True), []).append(row)
+        found = [circumstances(alike[0]) for alike in named.values()]
+        # What has an equal name is told apart by hashes; they are no help where the names do.
+        unnamed = [_differing([_behind_names(row) for row in alike]) for alike in named.values()]
+        return cls(tuple(dict.fromkeys([*_differing(found), *(key for keys in unnamed for key in keys)])))
 
     @property
     def heading(self) -> list[str]:
@@ -88,8 +99,13 @@ class Runs:
 
     def cell(self, row: Row) -> list[str]:
         """Of the column for one row, or nothing."""
-        here = circumstances(row)
+        here = circumstances(row) | _behind_names(row)
         return [", ".join(f"{key} {here.get(key, '-')}" for key in self.differing)] if self.differing else []
+
+
+def _differing(entries: Sequence[dict[str, Any]]) -> list[str]:
+    names = dict.fromkeys(key for entry in entries for key in entry)
+    return [key for key in names if len({json.dumps(entry.get(key)) for entry in entries}) > 1]
 
 
 def labels(cells: Sequence[Row], place: Callable[[Row], Hashable]) -> list[str]:

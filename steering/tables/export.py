@@ -46,12 +46,15 @@ _MARKDOWN = re.compile(
 )
 
 
-def result_tables(rows: Sequence[Row], among: Sequence[Row] | None = None) -> dict[str, list[list[str]]]:
+def result_tables(
+    rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = 0.1
+) -> dict[str, list[list[str]]]:
     """Title -> table, of every table that has lines.
 
     Args:
         rows: Of one or several runs.
         among: All rows that were measured, where `rows` are a selection of them, as in `summary`.
+        neutral_bound: Of the neutral loss change of a layer that is chosen, nats per token.
     """
     everything = rows if among is None else among
     test, all_test = on_split(rows, TEST), on_split(everything, TEST)
@@ -61,8 +64,8 @@ def result_tables(rows: Sequence[Row], among: Sequence[Row] | None = None) -> di
         "Doses": dose_summary(rows),
         "Neutral documents": damage_summary(test),
         "Separation of test pairs": separation_summary(test),
-        "Selection": selection_summary(rows, everything),
-        "Improvements on the mean difference": pareto_summary(test),
+        "Selection": selection_summary(rows, everything, neutral_bound),
+        "Improvements on the mean difference": pareto_summary(test, all_test),
         "Cells on the development split": summary(on_split(rows, DEVELOPMENT), among=on_split(everything, DEVELOPMENT)),
         "Features": feature_summary(test),
         "Sparse autoencoders": sae_summary(test),
@@ -74,7 +77,7 @@ def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
     """Every table under a heading, as GitHub's Markdown; arguments as in `result_tables`."""
     found = result_tables(rows, among)
     tables = [f"### {title}\n\n{markdown_table(table)}" for title, table in found.items()]
-    statement = pareto_statement(rows)
+    statement = pareto_statement(rows if among is None else among)
     return "\n".join([*tables, *([f"{_markdown(statement)}\n"] if statement else [])])
 
 

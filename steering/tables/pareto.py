@@ -116,12 +116,18 @@ def _difference(row: Row, other: Row) -> tuple[float, float, float]:
     return (float(changes.mean()), *stats.mean_interval(changes))
 
 
-def pareto_summary(rows: Sequence[Row]) -> list[list[str]]:
+def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
     """One line for each cell, against the dose of the mean difference that it comes nearest to improving on.
 
     ΔP and Δ cost are how much higher its P(success) and its neutral loss are than those of the mean difference.
+
+    Args:
+        rows: The cells to show.
+        among: All rows that were measured, where `rows` are a selection of them: all of them are compared, and the p
+            values adjusted over all.
     """
-    found = _nearest(comparisons(rows))
+    wanted = {row.key for row in rows}
+    found = [each for each in _nearest(comparisons(rows if among is None else among)) if each.row.key in wanted]
     runs = Runs.of([comparison.row for comparison in found])
     header = ["method", "layer", "×", "P(success)", "against ×", "ΔP [95 % CI]", "Δ cost [95 % CI]", "p", "verdict"]
     lines = [[*runs.heading, *header]]

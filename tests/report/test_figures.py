@@ -186,6 +186,17 @@ def test_equal_damage_shows_budget_development_and_what_is_added():
     assert not any(entry.name.startswith("success_by_layer") for entry in figures_of(rows))
 
 
+def test_equal_damage_leaves_out_no_method():
+    dosed = [row for row in budget_rows() if row.method == "feature_delta"]
+    rows = unsteered() + [replace(row, method=f"m{number}") for number in range(8) for row in dosed]
+    found = [figure for figure in figures_of(rows) if figure.name.startswith("equal_damage-0.05")]
+    assert len({figure.name for figure in found}) == len(found) == 2
+    assert {entry["method"] for figure in found for entry in records(figure)} == {f"m{number}" for number in range(8)}
+    for figure in found:
+        drawn = {label for axes in figure.draw().axes for label in axes.get_legend_handles_labels()[1]}
+        assert {entry["method"] for entry in records(figure)} <= drawn
+
+
 def test_norms_are_those_before_the_multiplier():
     rows = [*cell(layer=1, multiplier=3.0, vector_norm=2.0), *cell(layer=2, multiplier=3.0, vector_norm=8.0)]
     figure = named(figures_of(rows), "vector_norm_by_layer")

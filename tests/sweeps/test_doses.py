@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.concepts import load_concept
-from steering.errors import DataError, VectorError
+from steering.errors import DataError, NonFiniteError, VectorError
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.tokens import tokenize_document
 from steering.neutral import NeutralSet, load_neutral
@@ -70,6 +70,31 @@ def test_dose_is_the_largest_that_keeps_the_budget(llama, steps, budget):
     assert dose.factor == keeping[-1]
     assert dose.change == pytest.approx(changes[dose.factor])
     assert len(search._losses.asked) <= 3
+
+
+class _Overflowing(_Growing):
+    """Losses that overflow from some factor on."""
+
+    def __init__(self, first: float) -> None:
+        super().__init__({})
+        self.first = first
+
+    def measure(self, interventions, _progress=None):
+        if interventions[0].multiplier >= self.first:
+            raise NonFiniteError("a loss is inf")
+        return super().measure(interventions)
+
+
+def test_dose_that_overflows_is_beyond_every_budget(llama):
+    unit = Intervention(SteeringVector(torch.ones(llama.d_model), 0, "m", "c", llama.name), 1.0)
+    search = finder(llama, {}, 0.5)
+    search._losses = _Overflowing(4.0)
+    assert search.find(unit).factor == 2.0
+    search._losses = _Overflowing(0.5)
+    with pytest.raises(
+        NonFiniteError, match=r"steering vector m-layer0: a loss is NaN or infinite already at 0.5 times"
+    ):
+        search.find(unit)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from steering.results import Row
+from steering.tables.export import to_markdown
 from steering.tables.pareto import LEVEL, comparisons, pareto_statement, pareto_summary
 from tests.small_rows import small_row, unsteered_row
 
@@ -43,6 +44,16 @@ def test_cell_that_is_better_in_both_improves_and_the_reverse_is_dominated():
 def test_cell_that_is_not_better_in_both_is_open(share, cost):
     [found] = comparisons([*cell("mean_difference", 0.3, 0.05), *cell("a", share, cost, seed=1)])
     assert found.verdict == "open"
+
+
+def test_selection_of_cells_keeps_its_comparisons_and_their_p_values():
+    others = [row for number in range(9) for row in cell(f"other_{number}", 0.3, 0.05, seed=number + 2)]
+    rows = [*cell("mean_difference", 0.3, 0.05), *cell("a", 0.5, 0.02, seed=1), *others]
+    whole = {line[0]: line for line in pareto_summary(rows)[1:]}
+    selected = [row for row in rows if row.method == "a"]
+    assert pareto_summary(selected, rows)[1:] == [whole["a"]]
+    assert len(whole) == 10
+    assert pareto_statement(rows) in to_markdown(selected, rows)
 
 
 def test_cells_are_compared_within_their_layer_and_their_texts_and_controls_are_not():

@@ -221,6 +221,22 @@ def test_p_values_of_other_circumstances_are_adjusted_by_themselves():
     assert found == {("seed 0", "8"): "0.0200", ("seed 0", "9"): "0.0200", ("seed 7", "8"): "0.0300"}
 
 
+@pytest.mark.parametrize(
+    ("change", "before", "after"),
+    [
+        ({"data_hash": "0123456789"}, "texts d", "texts 01234567"),
+        ({"model_hash": "0123456789"}, "weights m", "weights 01234567"),
+        ({"device": "cuda"}, "device cpu", "device cuda"),
+    ],
+)
+def test_what_changed_behind_its_name_is_another_run(change, before, after):
+    rows = [small_row(layer=layer, p_value=0.02, data_hash="d", model_hash="m", device="cpu") for layer in (8, 9)]
+    changed = [dataclasses.replace(row, p_value=0.03, **change) for row in rows]
+    header, *lines = summary([*rows, *changed])
+    found = [(line[0], line[header.index("p (Holm)")]) for line in lines]
+    assert sorted(found) == sorted([(before, "0.0400"), (before, "0.0400"), (after, "0.0600"), (after, "0.0600")])
+
+
 def test_single_cell_beside_its_control_is_not_adjusted():
     rows = [small_row(p_value=0.01), small_row(method="noise", p_value=0.4, is_control=True)]
     header, cell, control = summary(rows)

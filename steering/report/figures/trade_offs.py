@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
+from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
 from steering.results import Row
@@ -197,33 +198,37 @@ def equal_damage(comparison: Comparison) -> list[Figure]:
     figures = []
     for budget in comparison.budgets:
         series = comparison.at(budget)
-        rows = [row for entry in series for metric in (SUCCESS, NEUTRAL_CHANGE) for row in entry.rows(metric)]
-        if budget is None or not any(entry.measured(SUCCESS) for entry in series):
-            continue
-        title = f"Doses at equal damage, budget {budget:g} nats per token: {comparison.heading}"
-        caption = (
-            "Each cell has the largest multiplier whose neutral loss change on development documents keeps the budget "
-            "(open markers); P(success), with the unsteered run's as a band, and the change on test documents have "
-            f"95 % intervals ({lines.item_count([row for row in rows if row.metric == SUCCESS], 'completions')}, "
-            f"{lines.item_count([row for row in rows if row.metric == NEUTRAL_CHANGE], 'documents')}). The grid of "
-            f"multipliers is coarse, so that the budget is rarely used up{lines.missing(rows)}."
-        )
-        data = [
-            [*lines.HEADINGS, "neutral_budget", "development_loss_change"],
-            *(
-                [*lines.data_line(row, entry.dose), budget, row.parameters.get("development_loss_change")]
-                for entry in series
-                for metric in (SUCCESS, NEUTRAL_CHANGE)
-                for row in entry.rows(metric)
-            ),
-        ]
-        drawing = partial(_draw_damage, comparison, series, budget, title)
-        figures.append(Figure(comparison.name("equal_damage", f"{budget:g}"), title, caption, data, drawing))
+        if budget is not None and any(entry.measured(SUCCESS) for entry in series):
+            panels = lines.panels_of(series, len(series))
+            figures += [_damage_figure(comparison, panel, budget, number) for number, panel in enumerate(panels, 1)]
     return figures
 
 
-def _draw_damage(comparison: Comparison, series: Sequence[Series], budget: float, title: str) -> Canvas:
-    [panel, *_] = lines.panels_of(series, len(series))
+def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: int) -> Figure:
+    rows = [row for entry in panel.series for metric in (SUCCESS, NEUTRAL_CHANGE) for row in entry.rows(metric)]
+    further = "" if number == 1 else f", {number}"
+    title = f"Doses at equal damage, budget {budget:g} nats per token{further}: {comparison.heading}"
+    caption = (
+        "Each cell has the largest multiplier whose neutral loss change on development documents keeps the budget "
+        "(open markers); P(success), with the unsteered run's as a band, and the change on test documents have "
+        f"95 % intervals ({lines.item_count([row for row in rows if row.metric == SUCCESS], 'completions')}, "
+        f"{lines.item_count([row for row in rows if row.metric == NEUTRAL_CHANGE], 'documents')}). The grid of "
+        f"multipliers is coarse, so that the budget is rarely used up{lines.missing(rows)}."
+    )
+    data = [
+        [*lines.HEADINGS, "neutral_budget", "development_loss_change"],
+        *(
+            [*lines.data_line(row, entry.dose), budget, row.parameters.get("development_loss_change")]
+            for entry in panel.series
+            for metric in (SUCCESS, NEUTRAL_CHANGE)
+            for row in entry.rows(metric)
+        ),
+    ]
+    name = comparison.name("equal_damage", f"{budget:g}", further.removeprefix(", "))
+    return Figure(name, title, caption, data, partial(_draw_damage, comparison, panel, budget, title))
+
+
+def _draw_damage(comparison: Comparison, panel: Panel, budget: float, title: str) -> Canvas:
     figure = style.new_figure(title, 8.2 + style.legend_height([*map(panel.label, panel.series)]))
     above, middle, below = figure.subplots(3, sharex=True, height_ratios=(1.2, 1, 1))
     lines.unsteered_band(above, comparison.unsteered.get(SUCCESS))
@@ -242,7 +247,7 @@ def _draw_damage(comparison: Comparison, series: Sequence[Series], budget: float
     style.log_axis(below, "y")
     below.set_ylabel("norm of what is added\n(multiplier × vector)")
     for axes in (above, middle, below):
-        style.layer_axis(axes, lines.layers_of(series), style.LAYER if axes is below else "")
+        style.layer_axis(axes, lines.layers_of(panel.series), style.LAYER if axes is below else "")
     style.legend_above(above)
     style.legend_above(middle)
     return figure
