@@ -164,7 +164,7 @@ class Journal:
                 _drop_partial_line(self.path)
         except OSError as error:
             raise ResultsError(
-                f"results cannot be written to {directory}: {error.strerror or error}. Choose another with --results."
+                f"results cannot be written to {directory}: {error.strerror or error}. Choose another directory."
             ) from error
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -188,8 +188,23 @@ class Journal:
         except OSError as error:
             raise ResultsError(
                 f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "
-                "make room, or choose another directory with --results."
+                "make room, or choose another directory."
             ) from error
+
+
+def require_other_file(output: Path, results: Path) -> None:
+    """Refuse to write over the journal that is read.
+
+    Args:
+        output: The file to write.
+        results: A results directory, or a journal.
+
+    Raises:
+        ResultsError: They are the same file.
+    """
+    journal = results / FILE_NAME if results.is_dir() else results
+    if output.resolve() == journal.resolve():
+        raise ResultsError(f"--output {output} is the results themselves; name another file")
 
 
 def new_run_name() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -79,7 +80,13 @@ def generate_concept(
     typer.echo(f"{output}: {len(concept.generation)} + {len(concept.test)} pairs from {tally.replies} replies")
     for line in tally.lines():
         typer.echo(f"refused: {line}")
-    typer.echo("Read them before you use them, then: steering concept check " + str(output))
+    typer.echo("Read them before you use them, then: steering concept check " + shlex.quote(_as_path(output)))
+
+
+def _as_path(directory: Path) -> str:
+    """A directory as no name of a built-in concept is written."""
+    text = str(directory)
+    return text if directory.is_absolute() or text.startswith(".") else f"./{text}"
 
 
 @app.command()

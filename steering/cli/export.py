@@ -52,9 +52,11 @@ def export_results(
     ] = "",
 ) -> None:
     """Print or write what was measured: tables for people, or values for other programs."""
-    from steering.results import load_rows
+    from steering.results import load_rows, require_other_file
     from steering.tables.row_filters import RowFilter
 
+    if output is not None:
+        require_other_file(output, results)
     if form is Format.parquet and output is None:
         raise ResultsError("--format parquet is no text: name a file with --output")
     if pivot and form not in (pivots := _pivots()):

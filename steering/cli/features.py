@@ -114,7 +114,7 @@ def changed(
         "feature_delta"
     ),
     parameters: Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")] = "{}",
-    top: Annotated[int, typer.Option(help="How many features to show.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="How many features to show.")] = 20,
     concept: ConceptName = "gender",
     toward: Toward = "positive",
     model: Model = "embedded",

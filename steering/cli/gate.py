@@ -56,6 +56,7 @@ def compare(
     """
     from steering.results import load_rows
     from steering.verdicts import gate_tables
+    from steering.verdicts.gate import NOT_COMPARABLE_STATUS
     from steering.verdicts.gate import compare as compare_with
 
     methods, blocks = _names(only), _blocks(layers)
@@ -64,7 +65,7 @@ def compare(
         held = _baseline(baseline, methods, blocks)
     except SchemaError as error:
         typer.echo(f"not comparable: {error}", err=True)
-        raise typer.Exit(3) from None
+        raise typer.Exit(NOT_COMPARABLE_STATUS) from None
     report = compare_with(held, [row for row in rows if _is_chosen(row.method, row.layer, methods, blocks)])
     if form is ReportFormat.json:
         typer.echo(gate_tables.to_json(report), nl=False)

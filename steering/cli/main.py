@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import typer
@@ -15,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("export")(export.export_results)
 app.command("report")(report.report)
@@ -67,6 +69,10 @@ def main() -> None:
         from steering.tables.wording import visible
 
         typer.echo("\n".join(map(visible, f"error: {error}".splitlines())), err=True)
+        sys.exit(2)
+    except OSError as error:  # files are named by errors of our own: this is standard output, which may be a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at its end
+        typer.echo(f"error: standard output cannot be written: {error.strerror or error}", err=True)
         sys.exit(2)
 
 

@@ -30,13 +30,11 @@ def report(
     from steering.profile_files import load_profile
     from steering.report.figures import figures_of
     from steering.report.html import render
-    from steering.results import FILE_NAME, load_rows
+    from steering.results import load_rows, require_other_file
     from steering.verdicts.baselines import read_baseline
     from steering.verdicts.gate import compare
 
-    journal = results / FILE_NAME if results.is_dir() else results
-    if output.resolve() == journal.resolve():
-        raise ResultsError(f"--output {output} is the results themselves; name another file")
+    require_other_file(output, results)
     chosen = load_profile(profile) if profile else None
     rows = load_rows(results)
     if not rows:

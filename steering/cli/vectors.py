@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -192,7 +193,7 @@ def export(
     for intervention in interventions:
         vector = intervention.vector
         typer.echo(f"{output}: {visible(vector.method)} at layer {vector.layer}, × {intervention.multiplier:g}")
-    typer.echo(f"Use it with: {target.usage.format(file=output)}")
+    typer.echo(f"Use it with: {target.usage.format(file=shlex.quote(str(output)))}")
     typer.echo(
         f"{target.program} adds it at all positions, generated ones too. Here the prompt's positions alone are "
         "steered: what was measured here is not what it does there."

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -215,3 +218,21 @@ def test_features_that_a_concept_changes_most_come_first(call, model_directory, 
         assert all("about" in entry["description"] or entry["feature"] in (5, 9) for entry in found)
         weights[toward] = {entry["feature"]: entry["weight"] for entry in found}
     assert weights["positive"] == {feature: -weight for feature, weight in weights["negative"].items()}
+
+
+def test_full_disk_on_standard_output_is_one_message():
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with full.open("w") as output:
+        command = [sys.executable, "-m", "steering", "concept", "list"]
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith("error: standard output cannot be written: ")
+
+
+def test_control_characters_of_a_message_do_not_reach_the_terminal(call, tmp_path):
+    status, _, err = call("vector", "show", tmp_path / "a\x1b]0;b\x07")
+    assert status == 2
+    assert "\x1b" not in err
+    assert "no such file" in err

@@ -154,3 +154,15 @@ def test_rows_of_the_development_split_have_their_own_table(call, tmp_path):
     _, out, _ = call("export", tmp_path)
     headings = [line for line in out.splitlines() if line.startswith("#")]
     assert headings == ["### Cells", "### Selection", "### Cells on the development split"]
+
+
+@pytest.mark.parametrize("place", ["results.jsonl", "../{0}/results.jsonl"])
+def test_results_are_not_written_over(call, tmp_path, place):
+    Journal(tmp_path).append([small_row()])
+    journal = tmp_path / "results.jsonl"
+    before = journal.read_bytes()
+    for source in (tmp_path, journal):
+        status, out, err = call("export", source, "--output", tmp_path / place.format(tmp_path.name))
+        assert (status, out) == (2, "")
+        assert "is the results themselves; name another file" in err
+    assert journal.read_bytes() == before
