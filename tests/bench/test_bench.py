@@ -187,7 +187,7 @@ def test_unwritable_results_directory_is_one_message(bench, arguments, tmp_path)
     result = bench(*arguments, "--results", str(tmp_path / "file" / "results"))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "results cannot be written to" in result.stderr.str()
-    assert "Choose another with --results." in result.stderr.str()
+    assert "Choose another directory." in result.stderr.str()
 
 
 def test_full_disk_ends_the_run_with_one_message_and_keeps_what_was_measured(bench, arguments, tmp_path, monkeypatch):
