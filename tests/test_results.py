@@ -222,21 +222,21 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize(("place", "fault"), [("file", "File exists"), ("file/below", "Not a directory")])
 def test_a_directory_that_cannot_be_created_is_refused(tmp_path, place, fault):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(ResultsError, match=rf"cannot be written to {tmp_path / place}: {fault}.*--results"):
+    with pytest.raises(ResultsError, match=rf"cannot be written to {tmp_path / place}: {fault}.*another directory"):
         Journal(tmp_path / place)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
 
 
 def test_a_journal_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):
     (tmp_path / "taken" / FILE_NAME).mkdir(parents=True)
-    with pytest.raises(ResultsError, match=r"taken: Is a directory.*--results"):
+    with pytest.raises(ResultsError, match=r"taken: Is a directory.*another directory"):
         Journal(tmp_path / "taken")
 
     def denied(*_arguments, **_options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", denied)
-    with pytest.raises(ResultsError, match=rf"cannot be written to {tmp_path}: Permission denied.*--results"):
+    with pytest.raises(ResultsError, match=rf"cannot be written to {tmp_path}: Permission denied.*another directory"):
         Journal(tmp_path)
 
 
@@ -250,7 +250,7 @@ def test_a_disk_that_fills_up_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(ResultsError, match=rf"{journal.path}: .*No space left on device.*kept.*--results"):
+        with pytest.raises(ResultsError, match=rf"{journal.path}: .*No space left on device.*kept.*another directory"):
             journal.append([small_row()])
     assert journal.path.read_bytes() == before
     journal.append([small_row()])
@@ -262,7 +262,10 @@ def test_a_disk_that_takes_a_part_leaves_the_file_as_it_was(tmp_path, room, faul
     journal = Journal(tmp_path)
     journal.append([unsteered_row()])
     before = journal.path.read_bytes()
-    with disk_of(len(before) + room), pytest.raises(ResultsError, match=rf"results\.jsonl: .*{fault}.*--results"):
+    with (
+        disk_of(len(before) + room),
+        pytest.raises(ResultsError, match=rf"results\.jsonl: .*{fault}.*another directory"),
+    ):
         journal.append([small_row(metric=f"metric {index}") for index in range(10)])
     assert journal.path.read_bytes() == before
 

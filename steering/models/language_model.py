@@ -24,7 +24,7 @@ from steering.models.decoding import Ended, Limits, Prefix, decode, filled_up
 from steering.models.edits import additions
 from steering.models.families import family
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
-from steering.models.machine import prepare_process
+from steering.models.machine import free_memory, prepare_process
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
 from steering.models.weights import weights_hash
@@ -258,9 +258,7 @@ class LanguageModel:
         numbers = 2 * self.layer_count * heads * width * length + config.vocab_size
         available = _DECODING_BYTES
         if self.device.type == "cuda":
-            free = torch.cuda.mem_get_info(self.device)[0]
-            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            available = max(available, int((free + kept) * _DECODING_SHARE))
+            available = max(available, int(free_memory(self.device) * _DECODING_SHARE))
         return max(1, int(available // (numbers * self.dtype.itemsize)))
 
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:

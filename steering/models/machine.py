@@ -61,6 +61,12 @@ def release_freed_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that can still be used; what torch keeps for later is among them."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
+
+
 def finish_computing() -> None:
     """Wait until an accelerator has done what it was given: its work goes on after a call has returned."""
     if torch.accelerator.is_available():
