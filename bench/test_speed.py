@@ -100,11 +100,13 @@ def test_sampling(benchmark, model, report, prompt):
     rows = [prompt + row for row in Sampled(model, prompt, ROLLOUTS, 20)([None])]
     with torch.inference_mode():
         logits = torch.cat([model.module(torch.tensor([row], device=ids.device)).logits[:, -1] for row in rows])
-    uniforms = uniform_streams(1, len(rows), 1)[:, 0].to(ids.device)
+    if logits.device.type == "mps":  # as the model does: it computes no float64
+        logits = logits.cpu()
+    uniforms = uniform_streams(1, len(rows), 1)[:, 0].to(logits.device)
 
     def by_sorting() -> torch.Tensor:
         values, tokens = torch.sort(logits.float(), dim=-1, descending=True, stable=True)
-        cumulative = values.cpu().double().softmax(dim=-1).cumsum(dim=-1)
+        cumulative = values.double().softmax(dim=-1).cumsum(dim=-1)
         size = (cumulative < TOP_P).sum(dim=-1, keepdim=True)
         mass = cumulative.gather(1, size)
         index = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * mass, right=True)

@@ -107,7 +107,7 @@ class TrainingRun:
         if not directory.is_dir() and (replacement / _RECIPE_FILE).is_file():
             replacement.rename(directory)  # a run was killed between the two renames of `_checkpoint`
         kept = directory / _RECIPE_FILE
-        if directory.is_dir() and kept.read_text(encoding="utf-8") != self._recipe_text:
+        if directory.is_dir() and kept.read_text(encoding="utf-8") != self._identity_text:
             raise DataError(
                 f"{directory}: a checkpoint of another model, corpus or recipe; remove it, or give "
                 "another work directory"
@@ -115,7 +115,7 @@ class TrainingRun:
         return directory
 
     @property
-    def _recipe_text(self) -> str:
+    def _identity_text(self) -> str:
         return json.dumps(self.identity | {"recipe": dataclasses.asdict(self.recipe)}, sort_keys=True)
 
     def _run(self, trainer: Any, store: ActivationStore, layer: int, steps: int, checkpoint: Path) -> None:
@@ -131,7 +131,7 @@ class TrainingRun:
                 trainer.n_training_steps += 1
                 advance()
                 if trainer.n_training_steps % _CHECKPOINT_STEPS == 0:
-                    _checkpoint(trainer, checkpoint, self._recipe_text)
+                    _checkpoint(trainer, checkpoint, self._identity_text)
 
     def _settings(self, store: ActivationStore, layer: int) -> dict[str, Any]:
         recipe = self.recipe

@@ -73,13 +73,12 @@ def _parts(headings: Sequence[str], widths: Sequence[int], width: int) -> list[l
 
 def _aligned(lines: Sequence[Sequence[str]], width: int) -> str:
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in zip(*lines, strict=True):
-        left, least = alignment(column[0]) == "left", _width(column) - _BESIDE
-        table.add_column(Text(column[0]), justify="left" if left else "right", overflow="fold", min_width=least)
+    widths = [_width(column) for column in zip(*lines, strict=True)]
+    for heading, taken in zip(lines[0], widths, strict=True):
+        table.add_column(Text(heading), justify=alignment(heading), overflow="fold", min_width=taken - _BESIDE)
     for line in lines[1:]:
         table.add_row(*map(Text, line))
-    needed = sum(_width(column) for column in zip(*lines, strict=True))
-    console = Console(file=io.StringIO(), width=max(width, needed), force_terminal=False)
+    console = Console(file=io.StringIO(), width=max(width, sum(widths)), force_terminal=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get()

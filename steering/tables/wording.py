@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from steering.results import Row
 
 #: Stands for what was not measured.
@@ -23,7 +25,7 @@ NAMES = (
 )
 
 
-def alignment(heading: str) -> str:
+def alignment(heading: str) -> Literal["left", "right"]:
     """Of a column of some heading: "left" or "right"."""
     return "left" if heading in NAMES else "right"
 

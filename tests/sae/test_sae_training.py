@@ -228,7 +228,10 @@ def test_an_sae_that_is_there_already_is_replaced(start, trained, tmp_path):
 @pytest.mark.parametrize(
     "other",
     [
-        *({"recipe": dataclasses.replace(RECIPE, **change)} for change in ({"k": 4}, {"batch_size": 16}, {"seed": 1})),
+        {"recipe": dataclasses.replace(RECIPE, learning_rate=1e-7)},
+        {"recipe": dataclasses.replace(RECIPE, k=4)},
+        {"recipe": dataclasses.replace(RECIPE, batch_size=16)},
+        {"recipe": dataclasses.replace(RECIPE, expansion=4)},
         {"model": small_model("llama", seed=1)},
         {"sources": [Source("stories", (*STORIES, "One more."))]},
     ],
@@ -238,7 +241,7 @@ def test_a_checkpoint_of_another_run_is_not_continued(start, trained, tmp_path, 
     _, store, _ = trained
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path, progress=Watching(50)).train(store, 1, tmp_path / "out")
-    with pytest.raises(DataError, match="checkpoint: a checkpoint of another model, corpus or recipe; remove it"):
+    with pytest.raises(DataError, match="layer1-checkpoint: a checkpoint of another model, corpus or recipe; rem"):
         start(tmp_path, **other).train(store, 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

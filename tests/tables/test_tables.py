@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -250,7 +251,7 @@ def test_text_holds_nothing_that_moves_a_cursor():
     assert "a\ufffd[2Jb\ufffdc d e" in text
 
 
-@pytest.mark.parametrize("width", [20, 40, 80, 120, 200])
+@pytest.mark.parametrize("width", [20, 40, 80, 100, 120, 200])
 def test_table_that_is_too_wide_becomes_several_and_folds_no_number(width):
     """Headings that name a line come first in each; every value stands there whole."""
     table = summary([unsteered_row(), *configuration(), *configuration(method="feature_delta", layer=20)])
@@ -261,6 +262,9 @@ def test_table_that_is_too_wide_becomes_several_and_folds_no_number(width):
     assert text.count("feature_delta") == text.count("method ") >= (1 if width == 200 else 2)
     if width >= 80:
         assert max(map(len, text.splitlines())) <= width
+    if width == 200:
+        letters = sorted(re.sub(r"[\s─]", "", text))
+        assert letters == sorted(re.sub(r"\s", "", "".join(cell for line in table for cell in line)))
 
 
 def test_words_are_folded_and_lines_without_a_name_are_not_taken_apart():
