@@ -23,6 +23,9 @@ FILE_NAME = "results.jsonl"
 UNSTEERED = "unsteered"
 SAE = "sae"
 
+#: Parameter of cells whose dose was looked for: what neutral text was to bear, nats per token.
+NEUTRAL_BUDGET = "neutral_budget"
+
 Status = Literal["ok", "skipped", "failed"]
 
 
@@ -130,7 +133,8 @@ class Row:
     def place(self) -> tuple[Any, ...]:
         """What two measurements share even where only one of them had a vector."""
         identity = (self.model_hash, self.dtype, self.device, self.data_hash, self.method, self.layer, self.seed)
-        return (*identity, json.dumps(self.measurement, sort_keys=True), self.metric)
+        budget = self.parameters.get(NEUTRAL_BUDGET)
+        return (*identity, budget, json.dumps(self.measurement, sort_keys=True), self.metric)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,15 @@ def test_failed_construction_after_a_measurement_is_kept_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", [{"layer": 2}, {"method": "other"}, {"metric": "loss_neutral"}, {"seed": 1}, {"measurement": {"n": 1}}]
+    "other",
+    [
+        {"layer": 2},
+        {"method": "other"},
+        {"metric": "loss_neutral"},
+        {"seed": 1},
+        {"measurement": {"n": 1}},
+        {"parameters": {"top": 3, "neutral_budget": 0.05}},
+    ],
 )
 def test_failed_construction_stays_where_something_else_was_measured_later(tmp_path, other):
     rows = [without_vector(), small_row(run="run-2", **other)]

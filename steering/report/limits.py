@@ -11,6 +11,7 @@ from steering.concepts import keyword_pattern
 from steering.report.samples import Samples
 from steering.report.studies import Study
 from steering.report.verdict import counted_layers, detectable_rise
+from steering.results import NEUTRAL_BUDGET
 
 _KEYWORDS = (
     "A completion counts as a success when it holds a keyword as a whole word, whatever else it says. Nobody judged "
@@ -118,7 +119,7 @@ def _many_cells(study: Study) -> str:
 
 
 def _doses(study: Study) -> str:
-    if any("neutral_budget" in cell.row.parameters for cell in study.cells):
+    if any(NEUTRAL_BUDGET in cell.row.parameters for cell in study.cells):
         return (
             "Methods are compared at the doses that stay within one budget of neutral loss, looked for on development "
             "documents among some fixed multipliers: the budget is seldom used up, and not to the same part."

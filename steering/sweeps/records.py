@@ -8,7 +8,7 @@ from steering.activations import ContrastActivations
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.profiles import Setting
-from steering.results import UNSTEERED, Row
+from steering.results import NEUTRAL_BUDGET, UNSTEERED, Row
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sweeps.cells import Cell
 from steering.sweeps.doses import Dose
@@ -56,12 +56,12 @@ def vector_fields(intervention: Intervention, activations: ContrastActivations) 
 
 def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
     """The fields of a row that say which plan at which layer was measured."""
-    plan = setting.profile.plan(cell.method)
+    plan, budget = setting.profile.plan(cell.method), setting.profile.neutral_budget
     return {
         "method": cell.method,
         "layer": cell.layer,
         "multiplier": cell.multiplier,
-        "parameters": dict(plan.parameters),
+        "parameters": dict(plan.parameters) | ({} if budget is None else {NEUTRAL_BUDGET: budget}),
         "control": plan.control,
         "is_control": plan.name in setting.profile.controls,
     }
@@ -70,7 +70,7 @@ def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
 def dose_fields(setting: Setting, dose: Dose) -> dict[str, Any]:
     """The parameters of a row whose multiplier was looked for, that say how."""
     return {
-        "neutral_budget": setting.profile.neutral_budget,
+        NEUTRAL_BUDGET: setting.profile.neutral_budget,
         "development_loss_change": dose.change,
         "development_hash": setting.development.hash if setting.development else "",
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
-from steering.results import Row
+from steering.results import NEUTRAL_BUDGET, Row
 from steering.tables import wording
 from steering.tables.configurations import (
     DEVELOPMENT,
@@ -23,7 +24,6 @@ from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
 _VARYING = ("seed", "development_loss_change", "sae", "sae_hash", "hook_name")
-_BUDGET = "neutral_budget"
 
 
 def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
@@ -89,7 +89,7 @@ def _same_null(row: Row, control: Row) -> bool:
     here, there = (
         {key: value for key, value in each.parameters.items() if key not in _VARYING} for each in (row, control)
     )
-    same_dose = _BUDGET in here or math.isclose(row.multiplier, control.multiplier, rel_tol=1e-3)
+    same_dose = NEUTRAL_BUDGET in here or math.isclose(row.multiplier, control.multiplier, rel_tol=1e-3)
     return "construction" in here and here == there and same_dose
 
 
@@ -108,7 +108,7 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
     The multiplier was chosen on development documents; "optimism" is how much more loss it costs on the test documents
     than it did there. Losses are changes, nats per token.
     """
-    rows = [row for row in on_split(rows, TEST) if _BUDGET in row.parameters]
+    rows = [row for row in on_split(rows, TEST) if NEUTRAL_BUDGET in row.parameters]
     runs = Runs.of(rows)
     header = ["method", "layer", "×", "norm", "budget", "Δ loss development", "Δ loss test", "optimism"]
     lines = [[*runs.heading, *header, "P(success) [95 % CI]"]]
@@ -120,7 +120,7 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
         lines.append(
             [
                 *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), wording.norm(row)),
-                *map(wording.signed, (row.parameters[_BUDGET], development)),
+                *map(wording.signed, (row.parameters[NEUTRAL_BUDGET], development)),
                 *(wording.change(measured), wording.signed(optimism), wording.proportion(metrics.get(SUCCESS))),
             ]
         )
@@ -135,7 +135,8 @@ def selection_summary(
     Chosen is the highest P(success) among the cells for which the upper end of the interval of the neutral loss change
     is below a bound, both on the development split; of equals, the lowest layer. "optimism" is the development value
     minus the test value of the chosen cell. "best on test" is what the same rule chooses where it looks at the test
-    split itself: a value that nobody should report.
+    split itself: a value that nobody should report. The two splits belong together where model, seed and all settings
+    of the measurement are the same.
 
     Args:
         rows: Of both splits; a row that does not say was measured on the test split. Controls are passed over.
@@ -144,7 +145,7 @@ def selection_summary(
     """
     among = rows if among is None else among
     wanted = {(_study(row), row.method) for row in rows}
-    found: dict[tuple[tuple[str, ...], str], dict[str, list[dict[str, Row]]]] = {}
+    found: dict[tuple[str, str], dict[str, list[dict[str, Row]]]] = {}
     for split in (DEVELOPMENT, TEST):
         for metrics in steered(on_split(among, split)):
             row = any_row(metrics)
@@ -152,19 +153,18 @@ def selection_summary(
             if not row.is_control and key in wanted:
                 found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(metrics)
     compared = {key: splits for key, splits in found.items() if splits[DEVELOPMENT]}
-    named = len({study for study, _ in compared}) > 1
+    runs = Runs.of([any_row(metrics) for splits in compared.values() for metrics in splits[DEVELOPMENT]])
     header = ["method", "layer", "P development", "P test [95 % CI]", "optimism", "best on test"]
-    lines = [[*(["run"] if named else []), *header]]
-    for (study, method), splits in compared.items():
-        run = [", ".join(study)] if named else []
+    lines = [[*runs.heading, *header]]
+    for (_, method), splits in compared.items():
+        run = runs.cell(any_row(splits[DEVELOPMENT][0]))
         lines.append([*run, method, *_selected(splits[DEVELOPMENT], splits[TEST], neutral_bound)])
     return lines
 
 
-def _study(row: Row) -> tuple[str, ...]:
-    """What development and test rows of one choice share: not the documents, nor the seed, nor the prompts."""
-    here = circumstances(row)
-    return tuple(str(here[key]) for key in ("model", "dtype", "concept", "toward"))
+def _study(row: Row) -> str:
+    """What development and test rows of one choice share: everything but the texts that the split decides."""
+    return json.dumps([circumstances(row) | {"split": None}, row.model_hash, row.device], sort_keys=True)
 
 
 def _selected(development: Sequence[dict[str, Row]], test: Sequence[dict[str, Row]], neutral_bound: float) -> list[str]:

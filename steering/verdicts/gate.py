@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steering import stats
-from steering.results import Row
+from steering.results import NEUTRAL_BUDGET, Row
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 from steering.verdicts.promotion import OUTCOMES, Measured, any_row, cell_id, circumstances, measured_cells, settings
 
@@ -180,7 +180,9 @@ def _differences(baseline: Baseline, cell: BaselineCell, measured: Measured) -> 
     before, now = circumstances(baseline), circumstances(row)
     before.pop("rollouts", None)
     now.pop("rollouts", None)
-    if not row.lacks_vector:  # which has the profile's parameters, and a multiplier that no vector had
+    if row.lacks_vector:  # it has the profile's parameters, and a multiplier that no vector had
+        before[NEUTRAL_BUDGET], now[NEUTRAL_BUDGET] = (each.parameters.get(NEUTRAL_BUDGET) for each in (cell, row))
+    else:
         before |= _as_parameters(cell.parameters)
         now |= _as_parameters(row.parameters)
         if not math.isclose(cell.multiplier, row.multiplier, rel_tol=_MULTIPLIER_TOLERANCE):

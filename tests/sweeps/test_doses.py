@@ -137,6 +137,7 @@ def test_vector_that_breaks_the_smallest_budget_fails_with_its_reason(llama, set
     cell = Cell("mean_difference", 0, 2.0)
     outcome = Sweep(tight, llama, Journal(tmp_path), [cell], run="test").measure(cell)
     assert any("beyond the budget of 1e-09" in reason for reason in outcome.failures)
+    assert {row.parameters["neutral_budget"] for row in outcome.rows} == {1e-9}, "a cell without budget is another"
 
 
 def test_dose_of_0_stays_0(llama, setting, tmp_path):

@@ -121,8 +121,8 @@ def test_doses_show_what_the_budget_cost_in_development_and_on_test():
 
 
 def cell(split: str, layer: int, success: float, loss: float, **changes: object) -> list[Row]:
-    """A cell on one split; what was measured in development has other documents and another seed."""
-    there = {"neutral": "other", "seed": 5, "data_hash": "d", "measurement": {"split": "development"}}
+    """A cell on one split; what was measured in development has other texts."""
+    there = {"data_hash": "d", "measurement": small_row().measurement | {"split": "development"}}
     common = {"layer": layer, **(there if split == "development" else {}), **changes}
     bounds = {"value": loss - 0.01, "low": loss - 0.02, "high": loss}
     return [small_row(value=success, **common), small_row(metric="loss_change_neutral", **bounds, **common)]
@@ -169,5 +169,22 @@ def test_models_choose_their_own_layers():
     rows += [*cell("development", 9, 0.7, 0.05, model="other", model_hash="d")]
     header, *lines = selection_summary(rows)
     assert header == ["run", *SELECTION]
-    assert [(line[0].split(",")[0], line[2]) for line in lines] == [("other", "9"), ("small", "8")]
+    assert [(line[0], line[2]) for line in lines] == [("model other", "9"), ("model small", "8")]
     assert lines[0][4:] == ["-", "-", "-"]
+
+
+def test_choice_of_one_seed_is_held_against_the_test_of_the_same_seed():
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("development", 8, 0.6, 0.05, seed=1)]
+    rows += [*cell("test", 8, 0.4, 0.05), *cell("test", 8, 0.3, 0.05, seed=1), *cell("test", 8, 0.2, 0.05, seed=2)]
+    header, *lines = selection_summary(rows)
+    assert header == ["run", *SELECTION]
+    assert [(line[0], *line[3:5]) for line in lines] == [
+        ("seed 0", "0.500", "0.400 [0.250, 0.750]"),
+        ("seed 1", "0.600", "0.300 [0.250, 0.750]"),
+    ]
+
+
+def test_choice_among_more_rollouts_is_another():
+    many = small_row().measurement | {"rollouts": 2000}
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("test", 8, 0.4, 0.05, measurement=many)]
+    assert selection_summary(rows)[1][3:] == ["-", "-", "-"]

@@ -144,6 +144,14 @@ def test_vector_that_could_not_be_made_is_missing_whatever_its_parameters():
     assert (found.state, "no feature" in found.reason) == ("missing", True)
 
 
+def test_vector_that_could_not_be_made_for_a_budget_says_nothing_of_the_cell_without():
+    rows = cell(parameters={"top": 3})
+    lost = failed(rows, "no feature", vector_hash="", vector_norm=None, parameters={"neutral_budget": 0.05})
+    assert verdict(baseline_of(rows), [*rows, *lost]).state == "ok"
+    found = verdict(baseline_of(rows), lost)
+    assert (found.state, found.reason) == ("not comparable", "neutral_budget is 0.05 and was None")
+
+
 def test_metric_without_a_row_or_skipped_is_missing():
     rows = cell()
     left = [row for row in rows if row.metric != "loss_change_neutral"]

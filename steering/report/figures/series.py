@@ -8,14 +8,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering.results import SAE, UNSTEERED, Row
+from steering.results import NEUTRAL_BUDGET, SAE, UNSTEERED, Row
 from steering.tables.configurations import Runs, any_row, configurations, shared
 from steering.tables.wording import visible
 
 #: Metric -> row, of one cell.
 Cell = dict[str, Row]
 
-_BUDGET = "neutral_budget"
 _FIRST = ("mean_difference", "feature_delta", "hand_crafted")
 _LONGEST_STEM = 60
 _MOST_ALONE = 3
@@ -146,7 +145,7 @@ def _series_of(cells: Sequence[Cell]) -> tuple[Series, ...]:
     found: dict[tuple[bool, str, float | None], list[Cell]] = {}
     for cell in cells:
         row = any_row(cell)
-        found.setdefault((row.is_control, row.method, row.parameters.get(_BUDGET)), []).append(cell)
+        found.setdefault((row.is_control, row.method, row.parameters.get(NEUTRAL_BUDGET)), []).append(cell)
     kinds = Counter(method for _, method, _ in found)
     series = [
         Series(method, dose, any_row(members[0]).multiplier, budget, is_control, tuple(members))

@@ -17,7 +17,7 @@ from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
-from steering.results import Row
+from steering.results import NEUTRAL_BUDGET, Row
 from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS
 
 _LISTED = 18
@@ -216,7 +216,7 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
         f"multipliers is coarse, so that the budget is rarely used up{lines.missing(rows)}."
     )
     data = [
-        [*lines.HEADINGS, "neutral_budget", "development_loss_change"],
+        [*lines.HEADINGS, NEUTRAL_BUDGET, "development_loss_change"],
         *(
             [*lines.data_line(row, entry.dose), budget, row.parameters.get("development_loss_change")]
             for entry in panel.series
