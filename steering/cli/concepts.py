@@ -14,9 +14,11 @@ import typer
 
 from steering import progress
 from steering.cli.options import Device, Dtype, load_model, parse_layers
+from steering.cli.printing import print_table, terminal_width
 from steering.concept_writing.briefs import ConceptBrief, concept_brief
 from steering.concept_writing.endpoints import KEY_VARIABLE, chat_endpoint
 from steering.concepts import Concept, ContrastPair, builtin_concepts, concept_directory, load_concept
+from steering.errors import DataError
 from steering.files import read_toml
 from steering.tables.wording import visible
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True)
 
-_WIDTH = 120
+
+# What a brief cannot do without, and the option of each key.
+_NEEDED = {"description": "--describe", "positive": "--positive", "negative": "--negative"}
+_LINE = 120  # longer lines of prose are hard to read
 
 Reference = Annotated[str, typer.Argument(metavar="CONCEPT", help="Built-in concept or a directory with concept.toml.")]
 Words = Annotated[list[str] | None, typer.Option(help="Success word of that side; repeatable.")]
@@ -105,6 +110,8 @@ def check(
     from steering.concept_writing.files import read_concept_files
 
     wanted = parse_layers(layers) if layers else None
+    if layers and not model:
+        raise DataError(f"--layers {layers!r} is for the prediction, which needs a --model")
     files = read_concept_files(concept_directory(concept))
     findings = check_concept_files(files)
     for finding in findings:
@@ -152,6 +159,8 @@ def _brief(path: Path | None, given: dict[str, Any], output: Path) -> ConceptBri
     """What the file says, with the options that were given in its place."""
     table = read_toml(path) if path else {}
     table |= {key: value for key, value in given.items() if value}
+    if missing := [option for key, option in _NEEDED.items() if key not in table]:
+        raise DataError(f"the pairs to write are not described: give {', '.join(missing)}, or a --brief file with it")
     return concept_brief({"name": output.resolve().name} | table, str(path) if path else "brief")
 
 
@@ -161,7 +170,6 @@ def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dty
     from steering.concept_writing.prediction import LIMITS, predict, prediction_table, sentences
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
-    from steering.tables.cells import to_text
 
     blocks = layer_count(reference)
     chosen = tuple(range(blocks)) if layers is None else tuple(layers)
@@ -173,6 +181,6 @@ def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dty
         return capture_pairs(model, pairs, chosen, concept.name, progress=reporter, cache=cache)
 
     predictions = predict(capture(concept.generation), capture(concept.test))
-    typer.echo(to_text(prediction_table(predictions), _WIDTH), nl=False)
+    print_table(prediction_table(predictions))
     for sentence in (*sentences(predictions), LIMITS):
-        typer.echo(textwrap.fill(sentence, _WIDTH))
+        typer.echo(textwrap.fill(sentence, min(terminal_width(), _LINE)))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steering.cli.options import parse_layers
+from steering.cli.options import Methods, Metrics, RunName, parse_layers, parse_names
+from steering.cli.printing import terminal_width
 from steering.errors import ResultsError
 from steering.files import write_file
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class Format(StrEnum):
     """Formats of `steering export`."""
 
+    text = "text"
     csv = "csv"
     markdown = "markdown"
     latex = "latex"
@@ -36,19 +38,19 @@ def export_results(
         Format,
         typer.Option(
             "--format",
-            help="markdown, latex: the tables. csv: every value. parquet, json: items and texts, too. bencher, "
+            help="text, markdown, latex: the tables. csv: every value. parquet, json: items and texts, too. bencher, "
             "benchmark-smaller, benchmark-bigger: for Bencher and github-action-benchmark.",
         ),
-    ] = Format.markdown,
+    ] = Format.text,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here instead of to standard output.")
     ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only these methods, with commas or given again.")] = None,
+    methods: Methods = "",
     layers: Annotated[str, typer.Option(help="Only these blocks, for instance 8,20, and the unsteered run.")] = "",
-    metric: Annotated[list[str] | None, typer.Option(help="Only these metrics, with commas or given again.")] = None,
-    run: Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")] = "all",
+    metrics: Metrics = "",
+    run: RunName = "all",
     pivot: Annotated[
-        str, typer.Option(metavar="METRIC", help="One metric, layers by methods (csv, markdown, latex, parquet).")
+        str, typer.Option(metavar="METRIC", help="One metric, layers by methods (text, markdown, latex, csv, parquet).")
     ] = "",
 ) -> None:
     """Print or write what was measured: tables for people, or values for other programs."""
@@ -65,9 +67,9 @@ def export_results(
     if not rows:
         raise ResultsError(f"{results}: no results in it yet")
     chosen = parse_layers(layers) if layers else ()
-    wanted = RowFilter(_names(method), chosen, _names(metric), run).apply(rows)
+    wanted = RowFilter(parse_names(methods), chosen, parse_names(metrics), run).apply(rows)
     if not wanted:
-        raise ResultsError(f"{results}: no row has all of what --method, --layers, --metric and --run ask for")
+        raise ResultsError(f"{results}: no row has all of what --methods, --layers, --metrics and --run ask for")
     content = _content(form, wanted, rows, pivot)
     if output is None:
         typer.echo(content, nl=False)
@@ -75,15 +77,11 @@ def export_results(
         write_file(output, content.encode() if isinstance(content, str) else content)
 
 
-def _names(given: Sequence[str] | None) -> tuple[str, ...]:
-    """Names from options that were given several times, or with commas."""
-    return tuple(name.strip() for text in given or () for name in text.split(",") if name.strip())
-
-
 def _pivots() -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:
     from steering.tables import export
 
     return {
+        Format.text: lambda rows, metric: export.pivot_to_text(rows, metric, terminal_width()),
         Format.csv: export.pivot_to_csv,
         Format.markdown: export.pivot_to_markdown,
         Format.latex: export.pivot_to_latex,
@@ -98,6 +96,7 @@ def _content(form: Format, wanted: Sequence[Row], rows: Sequence[Row], pivot: st
     if pivot:
         return _pivots()[form](wanted, pivot)
     writers: dict[Format, Callable[[], str | bytes]] = {
+        Format.text: lambda: export.to_text(wanted, rows, terminal_width()),
         Format.markdown: lambda: export.to_markdown(wanted, rows),
         Format.latex: lambda: export.to_latex(wanted, rows),
         Format.csv: lambda: export.to_csv(wanted),

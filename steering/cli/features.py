@@ -12,6 +12,7 @@ import typer
 
 from steering import progress
 from steering.cli.options import Device, Dtype, Model, load_model
+from steering.cli.printing import print_table
 from steering.concepts import Concept, load_concept
 from steering.errors import DataError, VectorError
 from steering.files import read_text, read_toml
@@ -35,7 +36,6 @@ ConceptName = Annotated[str, typer.Option(help="Built-in concept or a directory 
 Toward = Annotated[str, typer.Option(help="Side of the concept to steer towards: positive or negative.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-_WIDTH = 160
 _LENS_TOKENS = 10
 _AROUND = 12
 
@@ -263,7 +263,4 @@ def _print(entries: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(list(entries), ensure_ascii=False, indent=1))
     elif entries:
-        from steering.tables.cells import to_text
-
-        table = [list(entries[0]), *([str(value) for value in entry.values()] for entry in entries)]
-        typer.echo(to_text(table, _WIDTH), nl=False)
+        print_table([list(entries[0]), *([str(value) for value in entry.values()] for entry in entries)])

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from steering.cli.options import parse_layers
+from steering.cli.options import Layers, Methods, RunName, parse_layers, parse_names
+from steering.cli.printing import print_table
 from steering.errors import DataError, ResultsError, SchemaError, UnknownNameError
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
 
 app = typer.Typer(help="Write and show what later runs are compared with.", no_args_is_help=True)
 
-_WIDTH = 200
 _METRICS = ", ".join(metric.name for metric in GATED)
 
 
@@ -36,7 +36,6 @@ class ReportFormat(StrEnum):
 
 
 Results = Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")]
-Layers = Annotated[str | None, typer.Option(help="These blocks only, for instance 8,20.")]
 
 
 def compare(
@@ -44,29 +43,33 @@ def compare(
         Path, typer.Argument(help="A baseline file; or earlier results, which are taken as one without being written.")
     ],
     results: Results,
-    only: Annotated[str | None, typer.Option(help="These methods only, with commas.")] = None,
-    layers: Layers = None,
+    methods: Methods = "",
+    layers: Layers = "",
+    run: RunName = "all",
     form: Annotated[ReportFormat, typer.Option("--format", help="text, markdown or json.")] = ReportFormat.text,
 ) -> None:
-    """Hold results against a baseline: one verdict for each cell.
+    """Hold results against a baseline: one verdict for each cell. --run chooses among the results.
 
     Exit status: 0 no cell is worse; 1 a cell regressed, failed or is missing; 6 a cell cannot be compared (another
     model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits
     with 1.
     """
     from steering.results import load_rows
+    from steering.tables.row_filters import RowFilter
     from steering.verdicts import gate_tables
     from steering.verdicts.gate import NOT_COMPARABLE_STATUS
     from steering.verdicts.gate import compare as compare_with
 
-    methods, blocks = _names(only), _blocks(layers)
-    rows = load_rows(results)
+    names, blocks = parse_names(methods), _blocks(layers)
+    if _holds_rows(baseline) and not _holds_rows(results):
+        raise ResultsError(f"the baseline comes before what is held against it: steering compare {results} {baseline}")
+    rows = RowFilter(run=run).apply(load_rows(results))
     try:
-        held = _baseline(baseline, methods, blocks)
+        held = _baseline(baseline, names, blocks)
     except SchemaError as error:
         typer.echo(f"not comparable: {error}", err=True)
         raise typer.Exit(NOT_COMPARABLE_STATUS) from None
-    report = compare_with(held, [row for row in rows if _is_chosen(row.method, row.layer, methods, blocks)])
+    report = compare_with(held, [row for row in rows if _is_chosen(row.method, row.layer, names, blocks)])
     if form is ReportFormat.json:
         typer.echo(gate_tables.to_json(report), nl=False)
     else:
@@ -104,9 +107,9 @@ def power(
 def promote_results(
     results: Results,
     output: Annotated[Path, typer.Option(help="The baseline file; one that is there is replaced.")],
-    run: Annotated[str | None, typer.Option(help="Take the rows of this run only.")] = None,
-    methods: Annotated[str | None, typer.Option(help="These methods only, with commas.")] = None,
-    layers: Layers = None,
+    methods: Methods = "",
+    layers: Layers = "",
+    run: RunName = "all",
     required_rollouts: Annotated[
         int | None, typer.Option(min=1, help="Fewest that a later run needs; by default 200, or all of the baseline's.")
     ] = None,
@@ -120,17 +123,12 @@ def promote_results(
     Controls are left out. Nothing is written where a cell failed or the results do not belong together.
     """
     from steering.results import load_rows
+    from steering.tables.row_filters import RowFilter
     from steering.verdicts.promotion import promote
 
-    rows = load_rows(results)
-    if run is not None:
-        runs = {row.run for row in rows}
-        if run not in runs:
-            raise UnknownNameError("run", run, runs)
-        rows = [row for row in rows if row.run == run]
     promoted = promote(
-        rows,
-        methods=_names(methods),
+        RowFilter(run=run).apply(load_rows(results)),
+        methods=parse_names(methods),
         layers=_blocks(layers),
         required_rollouts=required_rollouts,
         margins=dict(map(_margin, margin or [])),
@@ -157,22 +155,24 @@ def show(
 
 
 def _print(table: Sequence[Sequence[str]], form: Layout) -> None:
-    from steering.tables.cells import to_text
     from steering.tables.export import markdown_table
 
-    typer.echo(markdown_table(table) if form is Layout.markdown else to_text(table, _WIDTH), nl=False)
+    if form is Layout.markdown:
+        typer.echo(markdown_table(table), nl=False)
+    else:
+        print_table(table)
 
 
 def _shown(value: object) -> str:
     return ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else str(value)
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",")]
+def _blocks(text: str) -> tuple[int, ...]:
+    return parse_layers(text) if text else ()
 
 
-def _blocks(text: str | None) -> tuple[int, ...] | None:
-    return None if text is None else parse_layers(text)
+def _holds_rows(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".jsonl"
 
 
 def _margin(text: str) -> tuple[str, float]:
@@ -186,23 +186,27 @@ def _margin(text: str) -> tuple[str, float]:
     return name, number
 
 
-def _is_chosen(method: str, layer: int | None, methods: list[str] | None, layers: tuple[int, ...] | None) -> bool:
-    return (methods is None or method in methods) and (layers is None or layer in layers)
+def _is_chosen(method: str, layer: int | None, methods: tuple[str, ...], layers: tuple[int, ...]) -> bool:
+    return (not methods or method in methods) and (not layers or layer in layers)
 
 
-def _baseline(path: Path, methods: list[str] | None, layers: tuple[int, ...] | None) -> Baseline:
+def _baseline(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> Baseline:
     """The chosen cells of a baseline file, or of results that are promoted in memory."""
     from steering.results import load_rows
     from steering.verdicts.promotion import promote
 
-    if path.is_dir() or path.suffix == ".jsonl":
-        return promote(load_rows(path), methods=methods, layers=layers)
+    if _holds_rows(path):
+        rows = load_rows(path)
+        try:
+            return promote(rows, methods=methods, layers=layers)
+        except ResultsError as error:
+            raise ResultsError(f"{path}: {error}") from None
     held = read_baseline(path)
     for kind, asked, known in (
         ("method", methods, {cell.method for cell in held.cells}),
         ("layer", layers, {cell.layer for cell in held.cells}),
     ):
-        for name in asked or ():
+        for name in asked:
             if name not in known:
                 raise UnknownNameError(f"{kind} in {path}", str(name), map(str, known))
     cells = tuple(cell for cell in held.cells if _is_chosen(cell.method, cell.layer, methods, layers))

@@ -5,14 +5,22 @@ from __future__ import annotations
 import io
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from steering.cli import concepts, export, features, gate, report, reproduce, results, sae, vectors
 from steering.errors import SteeringError
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"steering-bench {version('steering-bench')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Measure whether steering vectors work. The benchmark itself is run by `pytest bench`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +37,15 @@ app.add_typer(vectors.app, name="vector")
 app.add_typer(concepts.app, name="concept")
 app.command("reproduce")(reproduce.reproduce)
 app.command("merge")(results.merge_results)
+
+
+@app.callback()
+def steering(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Measure whether steering vectors work. The benchmark itself is run by `pytest bench`."""
 
 
 @app.command()

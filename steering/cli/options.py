@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Option(help="'embedded', a directory, a GGUF file or a hub id.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="For instance cpu, cuda or mps.")]
+Methods = Annotated[str, typer.Option(help="Only these methods, with commas.")]
+Metrics = Annotated[str, typer.Option(help="Only these metrics, with commas.")]
+Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20.")]
+RunName = Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")]
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def parse_layers(text: str) -> tuple[int, ...]:

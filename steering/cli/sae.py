@@ -11,6 +11,7 @@ import typer
 
 from steering import progress
 from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
+from steering.cli.printing import print_table
 from steering.errors import SaeError
 from steering.sae.recipe import Recipe
 
@@ -18,7 +19,6 @@ app = typer.Typer(help="Train, evaluate and describe sparse autoencoders.", no_a
 
 _RECIPE = Recipe()
 _RANKS = 24
-_WIDTH = 160
 
 Corpus = Annotated[
     list[str],
@@ -88,7 +88,6 @@ def evaluate(
     from steering.sae.corpus import read_corpus, token_rows
     from steering.sae.library import open_library
     from steering.sweeps.sae_quality import held_out_quality
-    from steering.tables.cells import to_text
 
     library = open_library(saes)
     language_model = load_model(model, dtype, device)
@@ -102,7 +101,7 @@ def evaluate(
         typer.echo(json.dumps(found, indent=1))
         return
     lines = [[_shown(value) for value in entry.values()] for entry in found]
-    typer.echo(to_text([list(found[0]), *lines], _WIDTH), nl=False)
+    print_table([list(found[0]), *lines])
 
 
 def _shown(value: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ import typer
 from steering import progress
 from steering.cli.features import AsJson, ConceptName, DescriptionsFile, Saes, Toward, parse_parameters
 from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
+from steering.cli.printing import print_table, terminal_width
 from steering.concepts import load_concept
 from steering.errors import DataError, VectorError
 from steering.files import write_file
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Construct steering vectors to keep, try them, and use them elsewhere.", no_args_is_help=True)
 
 _SUFFIX = ".safetensors"
-_WIDTH = 120
 
 
 class ExportFormat(StrEnum):
@@ -109,7 +108,6 @@ def _training_documents(neutral: str) -> NeutralSet:
 @app.command()
 def show(vector: VectorFile, as_json: AsJson = False) -> None:
     """Show where a vector comes from, how long it is, and the heaviest features that it is a sum of."""
-    from steering.tables.cells import to_text
     from steering.vectors import load_vector
 
     found = load_vector(vector)
@@ -123,7 +121,7 @@ def show(vector: VectorFile, as_json: AsJson = False) -> None:
         typer.echo(f"{key.replace('_', ' ') + ':':<24}{visible(text)}")
     if features:
         rows = [[str(feature.feature), f"{feature.weight:.4f}", feature.description] for feature in found.features]
-        typer.echo(to_text([["feature", "weight", "description"], *rows], _WIDTH), nl=False)
+        print_table([["feature", "weight", "description"], *rows])
 
 
 @app.command()
@@ -265,7 +263,7 @@ def _print_pairs(prompt: str, steered: str, pairs: Sequence[tuple[str, str]]) ->
     from rich.table import Table
     from rich.text import Text
 
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns
+    width = terminal_width()
     table = Table(box=box.SIMPLE_HEAD, show_lines=True, expand=True, pad_edge=False)
     table.add_column("unsteered", ratio=1, overflow="fold")
     table.add_column(Text(visible(steered)), ratio=1, overflow="fold")

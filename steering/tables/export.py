@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
@@ -16,6 +17,7 @@ from pyarrow import parquet
 from steering.results import Row
 from steering.tables import latex
 from steering.tables.cells import feature_summary, sae_summary, summary
+from steering.tables.cells import to_text as aligned
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
 from steering.tables.configurations import DEVELOPMENT, TEST, on_split
 from steering.tables.damage import damage_summary
@@ -79,6 +81,14 @@ def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
     tables = [f"### {title}\n\n{markdown_table(table)}" for title, table in found.items()]
     statement = pareto_statement(rows if among is None else among)
     return "\n".join([*tables, *([f"{_markdown(statement)}\n"] if statement else [])])
+
+
+def to_text(rows: Sequence[Row], among: Sequence[Row] | None, width: int) -> str:
+    """Every table under its title, aligned for a terminal of `width` columns; other arguments as in `result_tables`."""
+    found = result_tables(rows, among)
+    tables = [f"{title}\n{aligned(table, width)}" for title, table in found.items()]
+    statement = pareto_statement(rows if among is None else among)
+    return "\n".join([*tables, *([f"{textwrap.fill(visible(statement), width)}\n"] if statement else [])])
 
 
 def to_latex(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
@@ -161,6 +171,11 @@ def pivot_to_csv(rows: Sequence[Row], metric: str) -> str:
 def pivot_to_parquet(rows: Sequence[Row], metric: str) -> bytes:
     """A metric by layer and method, at full precision."""
     return _parquet(pa.Table.from_pandas(pivot_frame(rows, metric).reset_index(), preserve_index=False))
+
+
+def pivot_to_text(rows: Sequence[Row], metric: str, width: int) -> str:
+    """A metric by layer and method, with 95 % intervals, for a terminal of `width` columns."""
+    return aligned(pivot_table(rows, metric), width)
 
 
 def pivot_to_markdown(rows: Sequence[Row], metric: str) -> str:

@@ -74,8 +74,8 @@ def plain(value: Any) -> Any:
 def promote(
     rows: Sequence[Row],
     *,
-    methods: Collection[str] | None = None,
-    layers: Collection[int] | None = None,
+    methods: Collection[str] = (),
+    layers: Collection[int] = (),
     required_rollouts: int | None = None,
     margins: Mapping[str, float] | None = None,
 ) -> Baseline:
@@ -84,8 +84,8 @@ def promote(
     Args:
         rows: Of one or several runs, all under the same circumstances. Of a cell that was measured more than once, the
             last measurement counts.
-        methods: Take these only.
-        layers: Take these only.
+        methods: Take these only; empty takes all.
+        layers: Likewise.
         required_rollouts: Fewest that a later run needs; by default 200, or as many as there are.
         margins: Gated metric -> change for the worse that is put up with, where it is not to be the default.
 
@@ -100,7 +100,7 @@ def promote(
     chosen = {
         key: entries
         for key, entries in sorted(found.items())
-        if (methods is None or key[0] in methods) and (layers is None or key[1] in layers)
+        if (not methods or key[0] in methods) and (not layers or key[1] in layers)
     }
     if not chosen:
         raise ResultsError("nothing to promote: there is no steered cell among the results that is no control")
@@ -111,7 +111,7 @@ def promote(
     required = min(REQUIRED_ROLLOUTS, banked) if required_rollouts is None else required_rollouts
     if required > banked:
         raise ResultsError(f"{required} rollouts cannot be required: the baseline itself would have {banked}")
-    _check_names("gated metric", margins, {metric.name for metric in GATED})
+    _check_names("gated metric", margins or (), {metric.name for metric in GATED})
     return Baseline(
         schema_version=SCHEMA_VERSION,
         row_schema_version=first.schema_version,
@@ -139,8 +139,8 @@ def changes(old: Baseline, new: Baseline) -> list[str]:
     return lines
 
 
-def _check_names(kind: str, asked: Collection[Any] | None, known: Collection[Any]) -> None:
-    for name in asked or ():
+def _check_names(kind: str, asked: Collection[Any], known: Collection[Any]) -> None:
+    for name in asked:
         if name not in known:
             raise UnknownNameError(kind, str(name), map(str, known))
 
@@ -161,7 +161,10 @@ def _check_alike(where: str, found: Sequence[tuple[str, dict[str, Any]]]) -> Non
         values = {json.dumps(entries.get(key), sort_keys=True): run for run, entries in found}
         if len(values) > 1:
             told = ", ".join(f"{value} (run {run})" for value, run in values.items())
-            raise ResultsError(f"{where} cannot be one baseline: {key} is {told}. Promote one run by --run.")
+            raise ResultsError(
+                f"{where} cannot be one baseline: {key} is {told}. "
+                "Promote one run, by `steering baseline promote --run`."
+            )
 
 
 def _cell(measured: Measured) -> BaselineCell:
@@ -170,7 +173,7 @@ def _cell(measured: Measured) -> BaselineCell:
     if failed := [entry for entry in gated if entry.status == "failed"]:
         raise ResultsError(
             f"{cell_id((row.method, row.layer or 0))} failed and cannot be promoted: {failed[0].metric}: "
-            f"{failed[0].reason}. Leave it out by --methods or --layers, or measure it anew."
+            f"{failed[0].reason}. Leave it out with --methods or --layers, or measure it anew."
         )
     return BaselineCell(
         method=row.method,

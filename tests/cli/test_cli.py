@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -30,6 +31,10 @@ def test_list_names_what_exists(call):
     files = sorted(path.stem for path in (ROOT / "steering" / "methods").glob("[!_]*.py"))
     assert kinds["methods"].strip() == ", ".join(files)
     assert "embedded" in kinds["profiles"]
+
+
+def test_version_is_that_of_the_package(call):
+    assert call("--version") == (0, f"steering-bench {importlib.metadata.version('steering-bench')}\n", "")
 
 
 def test_fetch_reports_what_went_wrong(call, monkeypatch):

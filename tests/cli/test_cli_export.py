@@ -25,8 +25,26 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def test_markdown_is_the_default(call, results):
+def test_aligned_tables_are_the_default(call, results):
     status, out, err = call("export", results)
+    assert (status, err) == (0, "")
+    assert out.startswith("Cells\n")
+    header, unsteered = (
+        next(line for line in out.splitlines() if name in line) for name in ("P(success)", "unsteered")
+    )
+    end = header.index(" CI]") + len(" CI]")
+    assert unsteered[:end].endswith("0.100 [0.050, 0.200]"), "numbers end where their heading ends"
+
+
+def test_tables_fit_the_terminal(call, results, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = call("export", results)
+    assert max(map(len, out.splitlines())) <= 60
+    assert "0.100 [0.050, 0.200]" in out
+
+
+def test_markdown_holds_the_same_tables(call, results):
+    status, out, err = call("export", results, "--format", "markdown")
     assert (status, err) == (0, "")
     assert out == export.to_markdown(load_rows(results))
     lines = out.splitlines()
@@ -79,13 +97,12 @@ def chosen(call, results, *options):
     return {(row["method"], row["layer"], row["metric"]) for row in json.loads(out)}
 
 
-def test_filters_take_commas_and_repetition(call, results):
+def test_filters_take_commas(call, results):
     everything = chosen(call, results)
     metrics = ("rollout_probability", "loss_change_neutral")
     of_metrics = {place for place in everything if place[2] in metrics}
-    assert chosen(call, results, "--metric", ",".join(metrics)) == of_metrics
-    assert chosen(call, results, "--metric", metrics[0], "--metric", metrics[1]) == of_metrics
-    methods = ("--method", "random, unsteered")
+    assert chosen(call, results, "--metrics", ",".join(metrics)) == of_metrics
+    methods = ("--methods", "random, unsteered")
     assert chosen(call, results, *methods) == {place for place in everything if place[0] != "mean_difference"}
     assert chosen(call, results, "--layers", "8") == {place for place in everything if place[1] in (8, None)}
     assert chosen(call, results, "--run", "last") == {place for place in everything if place[0] == "random"}
@@ -94,6 +111,8 @@ def test_filters_take_commas_and_repetition(call, results):
 def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
     options = ("--pivot", "rollout_probability")
     _, out, _ = call("export", results, *options)
+    assert out.split("\n", 2)[1].split() == ["layer", "unsteered", "mean_difference", "random"]
+    _, out, _ = call("export", results, *options, "--format", "markdown")
     assert out.splitlines()[0] == "| layer | unsteered | mean_difference | random |"
     _, out, _ = call("export", results, *options, "--format", "csv", "--layers", "20")
     assert pd.read_csv(io.StringIO(out)).to_dict("records") == [{"layer": 20, "unsteered": 0.1, "random": 0.5}]
@@ -106,14 +125,14 @@ def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--method", "mean_diff"), "unknown method 'mean_diff'. Did you mean 'mean_difference'? Known: "),
-        (("--metric", "loss"), "unknown metric 'loss'. "),
+        (("--methods", "mean_diff"), "unknown method 'mean_diff'. Did you mean 'mean_difference'? Known: "),
+        (("--metrics", "loss"), "unknown metric 'loss'. "),
         (("--layers", "9"), "unknown layer '9'. Known: 20, 8."),
         (("--layers", "a"), "--layers 'a': give block numbers with commas, for instance 8,20"),
         (("--run", "first"), "unknown run 'first'. Known: run-1, run-2."),
         (("--pivot", "rollouts"), "unknown metric 'rollouts'. "),
         (("--pivot", "rollout_probability", "--format", "json"), "--pivot makes a table, and --format json holds none"),
-        (("--method", "mean_difference", "--run", "last"), "{results}: no row has all of what --method, --layers, "),
+        (("--methods", "mean_difference", "--run", "last"), "{results}: no row has all of what --methods, --layers, "),
     ],
 )
 def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, options, message):
@@ -151,7 +170,7 @@ def test_unknown_format_names_the_choices(call, results):
 def test_rows_of_the_development_split_have_their_own_table(call, tmp_path):
     there = {"rollouts": 8, "top_p": 0.95, "split": "development"}
     Journal(tmp_path).append([small_row(), small_row(measurement=there)])
-    _, out, _ = call("export", tmp_path)
+    _, out, _ = call("export", tmp_path, "--format", "markdown")
     headings = [line for line in out.splitlines() if line.startswith("#")]
     assert headings == ["### Cells", "### Selection", "### Cells on the development split"]
 

@@ -85,12 +85,31 @@ def test_exit_status_says_what_was_found(call, results, baseline, rows, status, 
 
 def test_cells_are_chosen_by_method_and_layer(call, results, baseline):
     run = results("new", unchanged(8), cell(20, items_of(0)), cell(8, method="another"))
-    status, out, _ = call("compare", baseline, run, "--only", "mean_difference", "--layers", "8")
+    status, out, _ = call("compare", baseline, run, "--methods", "mean_difference", "--layers", "8")
     assert (status, out.splitlines()[-1]) == (0, "1 cells: 1 ok")
     status, _, err = call("compare", baseline, run, "--layers", "9")
     assert (status, err) == (2, f"error: unknown layer in {baseline} '9'. Known: 20, 8.\n")
-    status, _, err = call("compare", baseline, run, "--only", "mean")
+    status, _, err = call("compare", baseline, run, "--methods", "mean")
     assert (status, "unknown method" in err) == (2, True)
+
+
+def test_one_run_of_several_is_held_against_the_baseline(call, results, baseline):
+    run = results("two", cell(8, items_of(0), run="run-1", vector_hash="d"), cell(8, items_of(40), run="run-2"))
+    assert call("compare", baseline, run, "--layers", "8", "--run", "last")[0] == 0
+    assert call("compare", baseline, run, "--layers", "8", "--run", "run-1")[0] == 1
+    assert "unknown run 'run-3'" in call("compare", baseline, run, "--run", "run-3")[2]
+
+
+def test_swapped_arguments_are_told(call, results, baseline):
+    run = results("new", unchanged(8))
+    status, _, err = call("compare", run, baseline)
+    assert (status, f"steering compare {baseline} {run}" in err) == (2, True)
+
+
+def test_results_that_are_no_baseline_are_named(call, results):
+    mixed, run = results("mixed", cell(8), cell(20, seed=1)), results("new", cell(8))
+    status, _, err = call("compare", mixed, run)
+    assert (status, err.startswith(f"error: {mixed}: the results cannot be one baseline: seed is")) == (2, True)
 
 
 def test_earlier_results_serve_as_a_baseline_without_a_file(call, results, tmp_path):
@@ -197,7 +216,7 @@ def test_promotion_replaces_nothing_but_baselines(call, results):
 def test_one_run_of_several_is_promoted_by_its_name(call, results, tmp_path):
     run = results("two", cell(8, run="first"), cell(20, run="second", seed=1))
     status, _, err = call("baseline", "promote", run, "--output", tmp_path / "b.json")
-    assert (status, "Promote one run by --run" in err) == (2, True)
+    assert (status, "Promote one run, by `steering baseline promote --run`" in err) == (2, True)
     assert call("baseline", "promote", run, "--output", tmp_path / "b.json", "--run", "second")[0] == 0
     assert read_baseline(tmp_path / "b.json").seed == 1
 

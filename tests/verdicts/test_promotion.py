@@ -73,7 +73,7 @@ def test_cell_that_failed_is_refused_unless_it_was_measured_after_all():
     ],
 )
 def test_rows_of_several_circumstances_are_refused(change, told):
-    with pytest.raises(ResultsError, match=told + r".*Promote one run by --run"):
+    with pytest.raises(ResultsError, match=told + r".*Promote one run, by"):
         promote([*cell(8), *cell(20, **change)])
 
 
