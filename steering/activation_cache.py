@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from scipy.sparse import csr_array
 
+from steering.files import PART_SUFFIX, replace_file
 from steering.models.embedded import cache_directory
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
@@ -51,7 +51,7 @@ _MODULES = (
     "sae/autoencoder",
     "sae/contrast_features",
 )
-_SUFFIX, _SCRATCH_SUFFIX = ".safetensors", ".part"
+_SUFFIX = ".safetensors"
 # No write takes so long: what is older was left by a kill.
 _ABANDONED_SECONDS = 3600
 _RESIDUALS, _DIGEST = "residuals", "digest"
@@ -201,7 +201,8 @@ class ActivationCache:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             for unit, activations in entries.items():
-                self._write(self._path(unit), _pack(activations, unit))
+                if len(content := _pack(activations, unit)) <= self.limit:
+                    replace_file(self._path(unit), content)
                 self._make_room()
         except OSError as error:
             self._writable = False
@@ -210,25 +211,11 @@ class ActivationCache:
     def _path(self, unit: Unit) -> Path:
         return self.directory / f"{unit.key}{_SUFFIX}"
 
-    def _write(self, path: Path, content: bytes) -> None:
-        if len(content) > self.limit:
-            return
-        scratch = path.with_suffix(f".{uuid4().hex}{_SCRATCH_SUFFIX}")
-        try:
-            with scratch.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                scratch.unlink(missing_ok=True)
-
     def _make_room(self) -> None:
         total, now = 0, time.time()
         for changed, size, path in sorted(self._files(), reverse=True):
             total += size
-            unfinished = path.suffix == _SCRATCH_SUFFIX
+            unfinished = path.suffix == PART_SUFFIX
             if now - changed > _ABANDONED_SECONDS if unfinished else total > self.limit:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -237,7 +224,7 @@ class ActivationCache:
         """Time of the last use, size and path of each file; one that another process removed meanwhile is left out."""
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
-                if path.suffix in {_SUFFIX, _SCRATCH_SUFFIX}:
+                if path.suffix in {_SUFFIX, PART_SUFFIX}:
                     with contextlib.suppress(OSError):
                         status = path.stat()
                         yield status.st_mtime, status.st_size, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tomllib
@@ -11,6 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 from steering.errors import DataError, ResultsError
+
+#: Of files that are being written.
+PART_SUFFIX = ".part"
 
 
 def read_text(path: Path) -> str:
@@ -88,18 +92,28 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         if target.exists() and not target.is_file():  # a terminal or a pipe takes bytes, and is not to be replaced
             target.write_bytes(content)
-            return
-        part = target.with_name(f".{target.name}.{uuid4().hex}.part")
-        try:
-            with part.open("xb") as file:  # never through a link that somebody laid
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # a full disk may say so only now
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        else:
+            replace_file(target, content)
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def replace_file(target: Path, content: bytes) -> None:
+    """Put a new file in the place of whatever has its name, or leave that as it was; a kill may leave a `.part` file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    part = target.with_name(f".{target.name}.{uuid4().hex}{PART_SUFFIX}")
+    try:
+        with part.open("xb") as file:  # never through a link that somebody laid
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a full disk may say so only now
+        part.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steering import progress
-from steering.cli.options import Device, Dtype, Model, load_model
+from steering.cli.options import (
+    AsJson,
+    ConceptName,
+    DescriptionsFile,
+    Device,
+    Dtype,
+    Model,
+    Parameters,
+    Saes,
+    Toward,
+    load_model,
+    parse_parameters,
+)
 from steering.cli.printing import print_table
 from steering.concepts import Concept, load_concept
 from steering.errors import DataError, VectorError
-from steering.files import read_text, read_toml
 from steering.neutral import load_neutral
 
 if TYPE_CHECKING:
@@ -28,14 +39,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What SAE features mean, and what they have to do with a concept.", no_args_is_help=True)
 
 Layer = Annotated[int, typer.Option(help="Block whose output the SAE reads, from 0.")]
-Saes = Annotated[str, typer.Option(help="'embedded', a directory in SAELens's format, or a SAELens release.")]
-DescriptionsFile = Annotated[
-    str, typer.Option(metavar="FILE", help="JSON Lines file that describes the features, Neuronpedia's too.")
-]
-ConceptName = Annotated[str, typer.Option(help="Built-in concept or a directory with concept.toml.")]
-Toward = Annotated[str, typer.Option(help="Side of the concept to steer towards: positive or negative.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
 _LENS_TOKENS = 10
 _AROUND = 12
 
@@ -113,7 +116,7 @@ def changed(
     method: Annotated[str, typer.Option(help="feature_delta, or hand_crafted with the concept's keywords.")] = (
         "feature_delta"
     ),
-    parameters: Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")] = "{}",
+    parameters: Parameters = "{}",
     top: Annotated[int, typer.Option(min=1, help="How many features to show.")] = 20,
     concept: ConceptName = "gender",
     toward: Toward = "positive",
@@ -230,26 +233,6 @@ class _Opened:
 
 def _concept(reference: str, toward: str) -> Concept:
     return load_concept(reference, toward)  # type: ignore[arg-type]  # it refuses other sides
-
-
-def parse_parameters(text: str) -> dict[str, Any]:
-    """Parameters of a method, as a JSON object or from a .json or .toml file.
-
-    Raises:
-        DataError: It is neither.
-    """
-    try:
-        if text.endswith(".toml"):
-            parsed = json.loads(json.dumps(read_toml(Path(text))))
-        else:
-            parsed = json.loads(read_text(Path(text)) if text.endswith(".json") else text)
-    except TypeError as error:  # TOML has dates, JSON and methods have none
-        raise DataError(f"--parameters {text!r}: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"--parameters {text!r}: not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise DataError(f"--parameters {text!r}: a JSON object is required")
-    return parsed
 
 
 def _context(tokenizer: Any, row: Sequence[int], position: int) -> str:

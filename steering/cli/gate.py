@@ -48,7 +48,9 @@ def compare(
     run: RunName = "all",
     form: Annotated[ReportFormat, typer.Option("--format", help="text, markdown or json.")] = ReportFormat.text,
 ) -> None:
-    """Hold results against a baseline: one verdict for each cell. --run chooses among the results.
+    """Hold results against a baseline: one verdict for each cell.
+
+    --run chooses among the results, --methods and --layers among both.
 
     Exit status: 0 no cell is worse; 1 a cell regressed, failed or is missing; 6 a cell cannot be compared (another
     model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from steering import progress
 from steering.errors import DataError
+from steering.files import read_text, read_toml
 
 if TYPE_CHECKING:
     from steering.models.language_model import LanguageModel
@@ -16,6 +19,14 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Option(help="'embedded', a directory, a GGUF file or a hub id.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="For instance cpu, cuda or mps.")]
+Saes = Annotated[str, typer.Option(help="'embedded', a directory in SAELens's format, or a SAELens release.")]
+DescriptionsFile = Annotated[
+    str, typer.Option(metavar="FILE", help="JSON Lines file that describes the features, Neuronpedia's too.")
+]
+ConceptName = Annotated[str, typer.Option(help="Built-in concept or a directory with concept.toml.")]
+Toward = Annotated[str, typer.Option(help="Side of the concept to steer towards: positive or negative.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Parameters = Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")]
 Methods = Annotated[str, typer.Option(help="Only these methods, with commas.")]
 Metrics = Annotated[str, typer.Option(help="Only these metrics, with commas.")]
 Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20.")]
@@ -40,6 +51,26 @@ def parse_layers(text: str) -> tuple[int, ...]:
     if not layers or layers[0] < 0:
         raise DataError(f"--layers {text!r}: blocks are counted from 0")
     return layers
+
+
+def parse_parameters(text: str) -> dict[str, Any]:
+    """Parameters of a method, as a JSON object or from a .json or .toml file.
+
+    Raises:
+        DataError: It is neither.
+    """
+    try:
+        if text.endswith(".toml"):
+            parsed = json.loads(json.dumps(read_toml(Path(text))))
+        else:
+            parsed = json.loads(read_text(Path(text)) if text.endswith(".json") else text)
+    except TypeError as error:  # TOML has dates, JSON and methods have none
+        raise DataError(f"--parameters {text!r}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"--parameters {text!r}: not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise DataError(f"--parameters {text!r}: a JSON object is required")
+    return parsed
 
 
 def load_model(reference: str, dtype: str, device: str) -> LanguageModel:

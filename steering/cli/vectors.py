@@ -14,8 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steering import progress
-from steering.cli.features import AsJson, ConceptName, DescriptionsFile, Saes, Toward, parse_parameters
-from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
+from steering.cli.options import (
+    AsJson,
+    ConceptName,
+    DescriptionsFile,
+    Device,
+    Dtype,
+    Model,
+    Parameters,
+    Saes,
+    Toward,
+    load_model,
+    parse_layers,
+    parse_parameters,
+)
 from steering.cli.printing import print_table, terminal_width
 from steering.concepts import load_concept
 from steering.errors import DataError, VectorError
@@ -70,7 +82,7 @@ def build(
     concept: ConceptName = "gender",
     toward: Toward = "positive",
     model: Model = "embedded",
-    parameters: Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")] = "{}",
+    parameters: Parameters = "{}",
     multiplier: Annotated[float | None, typer.Option(help="Dose to recommend, written into the file.")] = None,
     saes: Saes = "embedded",
     descriptions: DescriptionsFile = "",

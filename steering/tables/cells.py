@@ -200,12 +200,12 @@ def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | N
 
 
 def feature_summary(rows: Sequence[Row]) -> list[list[str]]:
-    """The heaviest features of each vector that is a sum of features, under a line of headings."""
+    """The heaviest features of each vector that is a sum of features, whatever its doses, under a line of headings."""
     rows = [row for row in rows if row.features]
     runs = Runs.of(rows)
     lines = [[*runs.heading, "method", "layer", "feature", "weight", "description"]]
-    for metrics in configurations(rows):
-        row = any_row(metrics)
+    found = [any_row(metrics) for metrics in configurations(rows)]
+    for row in {(shared(row), row.method, row.layer, row.vector_hash): row for row in found}.values():
         lines += [
             [*runs.cell(row), row.method, str(row.layer), str(entry.feature), f"{entry.weight:+.3f}", entry.description]
             for entry in row.features[:_FEATURES_SHOWN]

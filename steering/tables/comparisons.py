@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
+from steering.profiles import Profile
 from steering.results import NEUTRAL_BUDGET, Row
 from steering.tables import wording
 from steering.tables.configurations import (
@@ -128,7 +129,7 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def selection_summary(
-    rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = 0.1
+    rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = Profile.neutral_bound
 ) -> list[list[str]]:
     """One line for each method: the layer that development data choose, and what it reaches on test data.
 

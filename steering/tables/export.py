@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from steering.profiles import Profile
 from steering.results import Row
 from steering.tables import latex
 from steering.tables.cells import feature_summary, sae_summary, summary
@@ -49,7 +50,7 @@ _MARKDOWN = re.compile(
 
 
 def result_tables(
-    rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = 0.1
+    rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = Profile.neutral_bound
 ) -> dict[str, list[list[str]]]:
     """Title -> table, of every table that has lines.
 

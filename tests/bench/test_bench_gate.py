@@ -91,6 +91,19 @@ def test_other_circumstances_are_not_comparable_and_have_their_own_status(
     assert told in text[text.index("gate ===") :]
 
 
+def test_lost_claim_keeps_its_status_beside_cells_that_are_not_comparable(
+    bench, arguments, baseline, tmp_path, profile_file
+):
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    text = profile_file.read_text(encoding="utf-8").replace('"embedded"', f'"{given["--model"]}"', 1)
+    text = text.replace('"gender"', f'"{given["--concept"]}"').replace('"embedded"', f'"{given["--neutral"]}"')
+    profile_file.write_text(text.replace("[methods", "rollouts = 8\n[methods", 1), encoding="utf-8")
+    result = again(bench, arguments, baseline, tmp_path, "--seed", "1")
+    result.assert_outcomes(passed=3, failed=1)
+    assert "4 not comparable" in result.stdout.str()
+    assert result.ret == 1
+
+
 def test_damaged_baseline_is_one_message_before_anything_runs(bench, arguments, tmp_path):
     path = tmp_path / "baseline.json"
     path.write_text('{"schema_version": 1', encoding="utf-8")

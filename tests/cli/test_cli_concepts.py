@@ -157,6 +157,8 @@ def test_check_of_a_layer_or_a_concept_that_is_not_there(call, concept_directory
     status, _, err = call("concept", "check", concept_directory, *options, "--layers", "9")
     assert status == 2
     assert "unknown layer '9'. Known: 0 to 1." in err
+    status, _, err = call("concept", "check", concept_directory, "--layers", "1")
+    assert (status, err) == (2, "error: --layers '1' is for the prediction, which needs a --model\n")
     assert call("concept", "check", "gendre")[2].startswith("error: unknown concept 'gendre'. Did you mean 'gender'?")
 
 

@@ -20,7 +20,7 @@ from steering.report.html import render
 from steering.tables.export import result_tables
 from steering.verdicts import gate
 from steering.verdicts.promotion import promote
-from tests.report_rows import LAYERS, SUCCESSES, StandIn, run
+from tests.report_rows import LAYERS, MEASUREMENT, SUCCESSES, StandIn, run
 
 pytestmark = pytest.mark.usefixtures("without_collection")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -257,6 +257,24 @@ def test_profile_gives_level_and_bound():
     told = text_of(section(render(run(), profile=profile), "verdict"))
     assert "at level 0.05" in told
     assert "by less than 0.2 with 95 % confidence" in told
+
+
+@pytest.mark.parametrize(("bound", "layer"), [(0.1, "8"), (0.3, "20")])
+def test_layer_is_chosen_under_the_bound_of_the_profile(bound, layer):
+    rows = [*run(), *run(measurement=MEASUREMENT | {"split": "development"})]
+    profile = dataclasses.replace(load_profile("embedded"), neutral_bound=bound)
+    lines = section(render(rows, profile=profile), "doses").findall(".//tbody/tr")
+    chosen = {text_of(line[0]): text_of(line[1]) for line in lines}
+    assert chosen["mean_difference"] == layer
+
+
+def test_prompts_are_those_of_the_profile_though_its_concept_has_a_built_in_name(concept_directory):
+    path = concept_directory / "concept.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace('"royalty"', '"gender"'), encoding="utf-8")
+    profile = dataclasses.replace(load_profile("embedded"), concept=str(concept_directory))
+    told = text_of(section(render(run(concept="gender"), profile=profile), "completions"))
+    assert "Once there was" in told
+    assert "My favorite doll" not in told
 
 
 def test_environment_names_hashes_runs_and_settings(page):

@@ -13,8 +13,9 @@ from steering.cli.main import app
 from steering.errors import DataError
 from steering.profile_files import load_profile
 from steering.profiles import MethodPlan, Profile
-from steering.results import FILE_NAME, load_rows
+from steering.results import FILE_NAME, Journal, load_rows
 from steering.sweeps.reproduction import studies
+from tests.small_rows import small_row
 from tests.small_saes import write_sae
 
 
@@ -135,6 +136,20 @@ def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path)
     }  # fmt: skip
     tested = [row for row in rows if row.method == "mean_difference" and row.multiplier == 2.0 and row.p_value]
     assert len({row.p_control is None for row in tested}) == 1
+
+
+def test_words_before_and_after_are_those_of_the_concept_though_the_directory_holds_another(options, tmp_path):
+    others = ("X",) * 2
+    foreign = [
+        small_row(metric="one_word_success", method=method, layer=layer, multiplier=multiplier, texts=others)
+        for method, layer, multiplier in [("unsteered", None, 0.0), *(("mean_difference", n, 2.0) for n in (0, 1))]
+    ]
+    Journal(tmp_path / "out").append(foreign)
+    assert CliRunner().invoke(app, options).exit_code == 0
+    tables = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    line = re.search(r"^\| the old \|.*$", tables, re.MULTILINE)
+    assert line is not None
+    assert "X" not in line[0]
 
 
 def test_second_time_nothing_is_measured_and_the_files_are_the_same(options, tmp_path):

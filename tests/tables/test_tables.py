@@ -153,6 +153,13 @@ def test_features_of_each_vector_are_listed_heaviest_first():
     ]
 
 
+def test_features_of_a_vector_are_shown_once_whatever_its_doses():
+    weights = (FeatureWeight(7, 2.5, "word 7"),)
+    doses = [small_row(multiplier=multiplier, features=weights) for multiplier in (1.0, 2.0)]
+    assert len(feature_summary(doses)) == 2
+    assert len(feature_summary([*doses, small_row(features=weights, vector_hash="another")])) == 3
+
+
 @given(st.lists(st.lists(words, min_size=3, max_size=3), min_size=1, max_size=6))
 def test_text_wide_enough_shows_every_value_on_its_own_line(body):
     lines = to_text([["first", "second", "third"], *body], 120).splitlines()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -158,9 +159,12 @@ def legend_above(axes: Axes) -> None:
 
 
 def columns(labels: Sequence[str]) -> int:
-    """How many columns of a legend fit beside each other."""
-    column = max(text_width(text, _LEGEND_SIZE) for text in labels) + _HANDLE
-    return max(1, min(len(labels), int((POINTS - 55) / column)))
+    """How many columns of a legend fit beside each other; each is as wide as the longest of its labels."""
+    widths = [text_width(text, _LEGEND_SIZE) + _HANDLE for text in labels]
+    for count in range(len(labels), 1, -1):
+        if sum(column.max() for column in np.array_split(widths, count)) <= POINTS - 55:
+            return count
+    return 1
 
 
 def legend_height(labels: Sequence[str]) -> float:
