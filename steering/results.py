@@ -133,8 +133,8 @@ class Row:
     def place(self) -> tuple[Any, ...]:
         """What two measurements share even where only one of them had a vector."""
         identity = (self.model_hash, self.dtype, self.device, self.data_hash, self.method, self.layer, self.seed)
-        budget = self.parameters.get(NEUTRAL_BUDGET)
-        return (*identity, budget, json.dumps(self.measurement, sort_keys=True), self.metric)
+        details = json.dumps([self.parameters.get(NEUTRAL_BUDGET), self.measurement], sort_keys=True)
+        return (*identity, details, self.metric)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,12 @@ def _own_activations(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setattr(activation_cache, "cache_directory", lambda: root)
 
 
+@pytest.fixture(autouse=True)
+def _same_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as a terminal: the tests' do not depend on whose."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def without_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Collect no garbage: statsmodels does so at each adjustment, 0.2 s with all that tests have loaded."""

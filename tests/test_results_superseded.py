@@ -44,6 +44,12 @@ def test_failed_construction_stays_where_something_else_was_measured_later(tmp_p
     assert load_rows(tmp_path) == rows
 
 
+def test_budget_of_a_damaged_row_may_be_anything(tmp_path):
+    row = without_vector(parameters={"neutral_budget": [1]})
+    Journal(tmp_path).append([row])
+    assert load_rows(tmp_path) == [row]
+
+
 def test_failed_sae_stays_beside_another_of_its_layer(tmp_path):
     one, two = ({"method": SAE, "vector_hash": "", "parameters": {"sae": name}} for name in ("one", "two"))
     rows = [small_row(**(FAILED | one)), small_row(**two)]

@@ -159,8 +159,9 @@ def _brief(path: Path | None, given: dict[str, Any], output: Path) -> ConceptBri
     """What the file says, with the options that were given in its place."""
     table = read_toml(path) if path else {}
     table |= {key: value for key, value in given.items() if value}
-    if missing := [option for key, option in _NEEDED.items() if key not in table]:
-        raise DataError(f"the pairs to write are not described: give {', '.join(missing)}, or a --brief file with it")
+    missing = [option for key, option in _NEEDED.items() if key not in table]
+    if missing and path is None:
+        raise DataError(f"the pairs to write are not described: give {', '.join(missing)}, or a --brief file")
     return concept_brief({"name": output.resolve().name} | table, str(path) if path else "brief")
 
 

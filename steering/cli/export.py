@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steering.cli.options import Methods, Metrics, RunName, parse_layers, parse_names
-from steering.cli.printing import terminal_width
+from steering.cli.printing import FILE_WIDTH, terminal_width
 from steering.errors import ResultsError
 from steering.files import write_file
 
@@ -57,11 +57,12 @@ def export_results(
     from steering.results import load_rows, require_other_file
     from steering.tables.row_filters import RowFilter
 
+    width = terminal_width() if output is None else FILE_WIDTH
     if output is not None:
         require_other_file(output, results)
     if form is Format.parquet and output is None:
         raise ResultsError("--format parquet is no text: name a file with --output")
-    if pivot and form not in (pivots := _pivots()):
+    if pivot and form not in (pivots := _pivots(width)):
         raise ResultsError(f"--pivot makes a table, and --format {form} holds none; choose {', '.join(pivots)}")
     rows = load_rows(results)
     if not rows:
@@ -70,18 +71,18 @@ def export_results(
     wanted = RowFilter(parse_names(methods), chosen, parse_names(metrics), run).apply(rows)
     if not wanted:
         raise ResultsError(f"{results}: no row has all of what --methods, --layers, --metrics and --run ask for")
-    content = _content(form, wanted, rows, pivot)
+    content = _content(form, wanted, rows, pivot, width)
     if output is None:
         typer.echo(content, nl=False)
     else:
         write_file(output, content.encode() if isinstance(content, str) else content)
 
 
-def _pivots() -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:
+def _pivots(width: int) -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:
     from steering.tables import export
 
     return {
-        Format.text: lambda rows, metric: export.pivot_to_text(rows, metric, terminal_width()),
+        Format.text: lambda rows, metric: export.pivot_to_text(rows, metric, width),
         Format.csv: export.pivot_to_csv,
         Format.markdown: export.pivot_to_markdown,
         Format.latex: export.pivot_to_latex,
@@ -89,14 +90,14 @@ def _pivots() -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:
     }
 
 
-def _content(form: Format, wanted: Sequence[Row], rows: Sequence[Row], pivot: str) -> str | bytes:
+def _content(form: Format, wanted: Sequence[Row], rows: Sequence[Row], pivot: str, width: int) -> str | bytes:
     """The chosen rows in a format; tables say of some things how they stand among all rows."""
     from steering.tables import export, trackers
 
     if pivot:
-        return _pivots()[form](wanted, pivot)
+        return _pivots(width)[form](wanted, pivot)
     writers: dict[Format, Callable[[], str | bytes]] = {
-        Format.text: lambda: export.to_text(wanted, rows, terminal_width()),
+        Format.text: lambda: export.to_text(wanted, width, rows),
         Format.markdown: lambda: export.to_markdown(wanted, rows),
         Format.latex: lambda: export.to_latex(wanted, rows),
         Format.csv: lambda: export.to_csv(wanted),

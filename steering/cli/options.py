@@ -34,8 +34,15 @@ RunName = Annotated[str, typer.Option(help="Only this run: its name, or 'last'."
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Names with commas between them; none at all where there is no text.
+
+    Raises:
+        DataError: A name is missing beside a comma.
+    """
+    names = tuple(name.strip() for name in text.split(",")) if text else ()
+    if "" in names:
+        raise DataError(f"{text!r}: give names with commas between them")
+    return names
 
 
 def parse_layers(text: str) -> tuple[int, ...]:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import typer
 
 #: Columns where output goes to a file or another program.
-_WIDTH = 200
+FILE_WIDTH = 200
 
 
 def terminal_width() -> int:
     """Columns of the terminal, or of the lines that go elsewhere."""
-    return shutil.get_terminal_size((_WIDTH, 24)).columns
+    return shutil.get_terminal_size((FILE_WIDTH, 24)).columns
 
 
 def print_table(lines: Sequence[Sequence[str]]) -> None:

@@ -57,11 +57,12 @@ def vector_fields(intervention: Intervention, activations: ContrastActivations) 
 def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
     """The fields of a row that say which plan at which layer was measured."""
     plan, budget = setting.profile.plan(cell.method), setting.profile.neutral_budget
+    dosed = budget is not None and cell.multiplier != 0  # no dose is looked for where nothing is to be added
     return {
         "method": cell.method,
         "layer": cell.layer,
         "multiplier": cell.multiplier,
-        "parameters": dict(plan.parameters) | ({} if budget is None else {NEUTRAL_BUDGET: budget}),
+        "parameters": dict(plan.parameters) | ({NEUTRAL_BUDGET: budget} if dosed else {}),
         "control": plan.control,
         "is_control": plan.name in setting.profile.controls,
     }

@@ -109,7 +109,7 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
     The multiplier was chosen on development documents; "optimism" is how much more loss it costs on the test documents
     than it did there. Losses are changes, nats per token.
     """
-    rows = [row for row in on_split(rows, TEST) if NEUTRAL_BUDGET in row.parameters]
+    rows = [row for row in on_split(rows, TEST) if NEUTRAL_BUDGET in row.parameters and not row.lacks_vector]
     runs = Runs.of(rows)
     header = ["method", "layer", "×", "norm", "budget", "Δ loss development", "Δ loss test", "optimism"]
     lines = [[*runs.heading, *header, "P(success) [95 % CI]"]]
@@ -136,8 +136,8 @@ def selection_summary(
     Chosen is the highest P(success) among the cells for which the upper end of the interval of the neutral loss change
     is below a bound, both on the development split; of equals, the lowest layer. "optimism" is the development value
     minus the test value of the chosen cell. "best on test" is what the same rule chooses where it looks at the test
-    split itself: a value that nobody should report. The two splits belong together where model, seed and all settings
-    of the measurement are the same.
+    split itself: a value that nobody should report. The two splits belong together where model, device, seed and all
+    settings of the measurement are the same; their texts differ, and are not compared.
 
     Args:
         rows: Of both splits; a row that does not say was measured on the test split. Controls are passed over.

@@ -84,7 +84,7 @@ def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
     return "\n".join([*tables, *([f"{_markdown(statement)}\n"] if statement else [])])
 
 
-def to_text(rows: Sequence[Row], among: Sequence[Row] | None, width: int) -> str:
+def to_text(rows: Sequence[Row], width: int, among: Sequence[Row] | None = None) -> str:
     """Every table under its title, aligned for a terminal of `width` columns; other arguments as in `result_tables`."""
     found = result_tables(rows, among)
     tables = [f"{title}\n{aligned(table, width)}" for title, table in found.items()]

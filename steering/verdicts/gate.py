@@ -181,7 +181,8 @@ def _differences(baseline: Baseline, cell: BaselineCell, measured: Measured) -> 
     before.pop("rollouts", None)
     now.pop("rollouts", None)
     if row.lacks_vector:  # it has the profile's parameters, and a multiplier that no vector had
-        before[NEUTRAL_BUDGET], now[NEUTRAL_BUDGET] = (each.parameters.get(NEUTRAL_BUDGET) for each in (cell, row))
+        before |= _as_parameters({NEUTRAL_BUDGET: cell.parameters.get(NEUTRAL_BUDGET)})
+        now |= _as_parameters({NEUTRAL_BUDGET: row.parameters.get(NEUTRAL_BUDGET)})
     else:
         before |= _as_parameters(cell.parameters)
         now |= _as_parameters(row.parameters)

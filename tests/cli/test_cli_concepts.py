@@ -66,7 +66,7 @@ def test_options_win_over_a_brief_and_another_key_is_used(call, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--positive", ""), "the pairs to write are not described: give --positive, or a --brief file with it"),
+        (("--positive", ""), "the pairs to write are not described: give --positive, or a --brief file\n"),
         (("--name", "No Name"), "brief: name 'No Name': use lower-case"),
         (("--key-variable", "ABSENT"), "--key-variable 'ABSENT': the environment has no such variable"),
         (("--endpoint", "http://example.org"), "the key in OPENAI_API_KEY would travel unencrypted to example.org"),

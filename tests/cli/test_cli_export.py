@@ -43,6 +43,13 @@ def test_tables_fit_the_terminal(call, results, monkeypatch):
     assert "0.100 [0.050, 0.200]" in out
 
 
+def test_file_does_not_depend_on_the_terminal(call, results, tmp_path, monkeypatch):
+    _, printed, _ = call("export", results)
+    monkeypatch.setenv("COLUMNS", "60")
+    call("export", results, "--output", tmp_path / "out")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == printed
+
+
 def test_markdown_holds_the_same_tables(call, results):
     status, out, err = call("export", results, "--format", "markdown")
     assert (status, err) == (0, "")
@@ -125,6 +132,7 @@ def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--methods", ","), "',': give names with commas between them"),
         (("--methods", "mean_diff"), "unknown method 'mean_diff'. Did you mean 'mean_difference'? Known: "),
         (("--metrics", "loss"), "unknown metric 'loss'. "),
         (("--layers", "9"), "unknown layer '9'. Known: 20, 8."),

@@ -106,6 +106,11 @@ def test_swapped_arguments_are_told(call, results, baseline):
     assert (status, f"steering compare {baseline} {run}" in err) == (2, True)
 
 
+def test_results_that_are_not_there_are_not_taken_for_swapped_arguments(call, results, tmp_path):
+    status, _, err = call("compare", results("before", cell(8)), tmp_path / "aftr")
+    assert (status, "no such file" in err) == (2, True)
+
+
 def test_results_that_are_no_baseline_are_named(call, results):
     mixed, run = results("mixed", cell(8), cell(20, seed=1)), results("new", cell(8))
     status, _, err = call("compare", mixed, run)

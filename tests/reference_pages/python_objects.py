@@ -81,6 +81,9 @@ def text_of(source: griffe.Object) -> str:
 
 def spelled(written: str | griffe.Expr | None) -> str:
     """A type or a default as it is written, with what they stand for in place of the package's own constants."""
+    if isinstance(written, griffe.ExprAttribute) and written.canonical_path.startswith("steering."):
+        meant = find(written.canonical_path)
+        return spelled(meant.value) if isinstance(meant, griffe.Attribute) else str(written)
     parts = written.iterate(flat=True) if isinstance(written, griffe.Expr) else [written or ""]
     text = "".join(map(_part, parts))
     return text if '"' in text else text.replace("'", '"')

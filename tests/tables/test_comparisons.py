@@ -120,6 +120,12 @@ def test_doses_show_what_the_budget_cost_in_development_and_on_test():
     assert dose_summary(rows[:1])[1][6:8] == ["-", "-"]
 
 
+def test_vector_that_could_not_be_made_had_no_dose():
+    lost = {"status": "failed", "reason": "no feature", "vector_hash": "", "vector_norm": None, "value": None, "n": 0}
+    row = small_row(**lost, low=None, high=None, p_value=None, parameters={"neutral_budget": 0.05})
+    assert dose_summary([row]) == [[*DOSES, "P(success) [95 % CI]"]]
+
+
 def cell(split: str, layer: int, success: float, loss: float, **changes: object) -> list[Row]:
     """A cell on one split; what was measured in development has other texts."""
     there = {"data_hash": "d", "measurement": small_row().measurement | {"split": "development"}}

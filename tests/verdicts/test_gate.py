@@ -149,7 +149,7 @@ def test_vector_that_could_not_be_made_for_a_budget_says_nothing_of_the_cell_wit
     lost = failed(rows, "no feature", vector_hash="", vector_norm=None, parameters={"neutral_budget": 0.05})
     assert verdict(baseline_of(rows), [*rows, *lost]).state == "ok"
     found = verdict(baseline_of(rows), lost)
-    assert (found.state, found.reason) == ("not comparable", "neutral_budget is 0.05 and was None")
+    assert (found.state, found.reason) == ("not comparable", "parameter neutral_budget is 0.05 and was None")
 
 
 def test_metric_without_a_row_or_skipped_is_missing():

@@ -89,7 +89,12 @@ def _paper_lines(paper: PaperValues) -> list[list[Any]]:
 def _draw_success(
     panels: Sequence[Panel], baseline: Row | None, title: str, paper: PaperValues | None, beside: Series | None
 ) -> Canvas:
-    heights = [3.0 + style.legend_height(["unsteered", *map(panel.label, panel.series)]) for panel in panels]
+    printed = [f"paper, {paper.method} ×{paper.multiplier:g}", "paper, unsteered"] if paper else []
+    unsteered = lines.unsteered_labels(baseline)
+    heights = []
+    for panel in panels:
+        labels = [*unsteered, *map(panel.label, panel.series), *(printed if beside in panel.series else [])]
+        heights.append(3.0 + style.legend_height(labels))
     figure = style.new_figure(title, 0.5 + sum(heights))
     all_axes = figure.subplots(len(panels), squeeze=False, sharey=True, height_ratios=heights)[:, 0]
     for axes, panel in zip(all_axes, panels, strict=True):
@@ -97,9 +102,8 @@ def _draw_success(
         for entry, look, shift in zip(panel.series, panel.looks, lines.shifts(len(panel.series)), strict=True):
             lines.error_bars(axes, entry.rows(SUCCESS), look, panel.label(entry), shift)
         if paper and beside in panel.series:
-            label = f"paper, {paper.method} ×{paper.multiplier:g}"
-            axes.plot(list(paper.success), list(paper.success.values()), label=label, **_PAPER_LOOK)
-            axes.axhline(paper.unsteered, color="black", linestyle=":", linewidth=0.8, label="paper, unsteered")
+            axes.plot(list(paper.success), list(paper.success.values()), label=printed[0], **_PAPER_LOOK)
+            axes.axhline(paper.unsteered, color="black", linestyle=":", linewidth=0.8, label=printed[1])
         style.layer_axis(axes, lines.layers_of([entry for panel in panels for entry in panel.series]))
         axes.set_ylabel("P(success)")
         style.legend_above(axes)
@@ -202,7 +206,8 @@ def _draw_norms(
     comparison: Comparison, norms: dict[str, dict[int, Row]], title: str, paper: PaperValues | None
 ) -> Canvas:
     labels = {method: style.inert(method, 44) for method in norms}
-    figure = style.new_figure(title, 3.3 + style.legend_height([*labels.values()]))
+    printed = [f"paper, {paper.method}"] if paper else []
+    figure = style.new_figure(title, 3.3 + style.legend_height([*labels.values(), *printed]))
     axes: Axes = figure.subplots()
     looks = style.Look.of_methods(comparison.series)
     for method, by_layer in norms.items():
@@ -210,7 +215,7 @@ def _draw_norms(
         values = lines.numbers([by_layer[layer].vector_norm for layer in layers])
         axes.plot(layers, values, **looks[method].line_style, label=labels[method])
     if paper:
-        axes.plot(list(paper.norms), list(paper.norms.values()), label=f"paper, {paper.method}", **_PAPER_LOOK)
+        axes.plot(list(paper.norms), list(paper.norms.values()), label=printed[0], **_PAPER_LOOK)
     if np.nanmin([row.vector_norm for by_layer in norms.values() for row in by_layer.values()]) > 0:
         style.log_axis(axes, "y")
     style.layer_axis(axes, lines.layers_of(comparison.series))

@@ -67,7 +67,12 @@ def unsteered_band(axes: Axes, row: Row | None) -> None:
         return
     if row.low is not None and row.high is not None:
         axes.axhspan(row.low, row.high, color="0.88", zorder=0.5, linewidth=0)
-    axes.axhline(row.value, color="black", linewidth=1, zorder=1, label=f"unsteered {wording.proportion(row)}")
+    axes.axhline(row.value, color="black", linewidth=1, zorder=1, label=unsteered_labels(row)[0])
+
+
+def unsteered_labels(row: Row | None) -> list[str]:
+    """Of the unsteered value, in legends; none where it was not measured."""
+    return [] if row is None or row.value is None else [f"unsteered {wording.proportion(row)}"]
 
 
 def shifts(count: int) -> list[float]:

@@ -229,9 +229,11 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
 
 
 def _draw_damage(comparison: Comparison, panel: Panel, budget: float, title: str) -> Canvas:
-    figure = style.new_figure(title, 8.2 + style.legend_height([*map(panel.label, panel.series)]))
+    unsteered = comparison.unsteered.get(SUCCESS)
+    labels = [*lines.unsteered_labels(unsteered), *map(panel.label, panel.series)]
+    figure = style.new_figure(title, 8.2 + style.legend_height(labels))
     above, middle, below = figure.subplots(3, sharex=True, height_ratios=(1.2, 1, 1))
-    lines.unsteered_band(above, comparison.unsteered.get(SUCCESS))
+    lines.unsteered_band(above, unsteered)
     middle.axhline(budget, color="black", linestyle="--", linewidth=1, label=f"budget {budget:g}")
     for entry, look, shift in zip(panel.series, panel.looks, lines.shifts(len(panel.series)), strict=True):
         lines.error_bars(above, entry.rows(SUCCESS), look, panel.label(entry), shift)
