@@ -94,7 +94,7 @@ def test_other_circumstances_are_not_comparable_and_have_their_own_status(
 def test_lost_claim_keeps_its_status_beside_cells_that_are_not_comparable(
     bench, arguments, baseline, tmp_path, profile_file
 ):
-    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    given = dict(argument.split("=", 1) for argument in arguments)
     text = profile_file.read_text(encoding="utf-8").replace('"embedded"', f'"{given["--model"]}"', 1)
     text = text.replace('"gender"', f'"{given["--concept"]}"').replace('"embedded"', f'"{given["--neutral"]}"')
     profile_file.write_text(text.replace("[methods", "rollouts = 8\n[methods", 1), encoding="utf-8")

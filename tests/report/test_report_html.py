@@ -237,8 +237,7 @@ def test_baseline_has_a_section_with_its_verdicts():
 
 def test_doses_and_selection_are_shown_where_there_are_any():
     budget = {"neutral_budget": 0.05, "development_loss_change": 0.04}
-    development = [*run(measurement={"rollouts": 40, "split": "development"})]
-    rows = [*run(), *development]
+    rows = [*run(), *run(measurement=MEASUREMENT | {"split": "development"})]
     rows = [dataclasses.replace(row, parameters=budget) if row.layer == 8 else row for row in rows]
     root = tree(render(rows))
     headings = [[text_of(cell) for cell in table.findall("thead//th")] for table in root.findall(".//table")]
