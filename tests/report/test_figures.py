@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_hex
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import Rectangle
 
 from steering.report.figures import figures_of
@@ -128,6 +129,33 @@ def test_heat_map_shows_values_intervals_and_what_survives_the_adjustment():
     assert adjusted[3, 2.0] == pytest.approx(0.03)
     assert adjusted[5, 0.5] == pytest.approx(0.04)
     assert adjusted[5, 2.0] == pytest.approx(0.05)
+
+
+def test_values_are_legible_on_their_colours():
+    axes = named(figures_of(dosed_rows()), "success_by_dose-feature_delta").draw().axes[0]
+    colours = {patch.get_xy(): patch.get_facecolor()[:3] for patch in axes.patches if patch.fill}
+    for text in axes.texts:
+        x, y = text.get_position()
+        ends = sorted(luminance(colour) for colour in (colours[x - 0.48, y - 0.48], to_rgb(text.get_color())))
+        assert (ends[1] + 0.05) / (ends[0] + 0.05) >= 4.5
+
+
+def luminance(colour):
+    """Relative luminance by WCAG 2.2."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize("rows", [plain_rows(), dosed_rows(), budget_rows()], ids=["methods", "doses", "budget"])
+def test_legends_keep_within_their_figures(rows):
+    for figure in figures_of(rows):
+        drawn = figure.draw()
+        FigureCanvasAgg(drawn).draw()
+        for legend in (axes.get_legend() for axes in drawn.axes):
+            if legend is not None:
+                extent = legend.get_window_extent()
+                assert extent.x1 <= drawn.bbox.x1, figure.name
+                assert extent.y1 <= drawn.bbox.y1, figure.name
 
 
 def test_one_word_matrix_marks_what_changed_and_counts_it():

@@ -146,10 +146,16 @@ def _draw_cell(axes: Axes, place: tuple[int, int], row: Row, colours: ScalarMapp
         corner, size = (column - 0.48, line - 0.48), (0.96, 0.96)
         axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=3.5))
         axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", linewidth=1.5))
-    dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
     interval = "" if row.low is None or row.high is None else f"\n{_short(row.low)}–{_short(row.high)}"
     text = f"{row.value:.2f}{interval}"
-    axes.text(*place, text, ha="center", va="center", fontsize=8, linespacing=1.15, color="white" if dark else "black")
+    axes.text(*place, text, ha="center", va="center", fontsize=8, linespacing=1.15, color=_ink(colour[:3]))
+
+
+def _ink(colour: np.ndarray) -> str:
+    """Black or white, whichever has the higher contrast on a colour, by the relative luminance of WCAG 2.2."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
 
 
 def _short(share: float) -> str:
