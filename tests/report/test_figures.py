@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from steering.report.figures import figures_of
+from steering.report.figures import figures_of, style
 from steering.report.figures.series import comparisons_of
 from steering.report.figures.trade_offs import pareto
 from steering.report.paper import PAPER
@@ -223,6 +224,15 @@ def test_equal_damage_leaves_out_no_method():
     for figure in found:
         drawn = {label for axes in figure.draw().axes for label in axes.get_legend_handles_labels()[1]}
         assert {entry["method"] for entry in records(figure)} <= drawn
+
+
+@pytest.mark.parametrize(("values", "first"), [((57, 122), [60, 70, 80, 90, 100]), ((1, 1000), [1, 2, 5, 10, 20])])
+def test_logarithmic_axis_has_ticks_within_a_decade_too(values, first):
+    axes = Figure().subplots()
+    axes.plot(values, values)
+    style.log_axis(axes, "y")
+    low, high = axes.get_ylim()
+    assert [tick for tick in axes.get_yticks() if low <= tick <= high][:5] == pytest.approx(first)
 
 
 def test_norms_are_those_before_the_multiplier():

@@ -191,10 +191,11 @@ def plain_numbers(axes: Axes, axis: Literal["x", "y"]) -> None:
 
 
 def log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
-    """Scale an axis of positive values logarithmically."""
+    """Scale an axis of positive values, which are drawn already, logarithmically."""
     chosen = axes.xaxis if axis == "x" else axes.yaxis
     (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
-    chosen.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
+    chosen.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high > 10 * low else range(1, 10)))
     chosen.set_minor_locator(NullLocator())
     plain_numbers(axes, axis)
 
