@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -212,8 +212,8 @@ def require_other_file(output: Path, results: Path) -> None:
 
 
 def new_run_name() -> str:
-    """A name for a run that begins now, which no other run has."""
-    return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    """A name for a run that begins now, which no other run has: the time (UTC) and the process."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}"  # one process may run twice within a second
 
 
 def load_rows(path: Path) -> list[Row]:

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from steering.errors import ResultsError
 from steering.feature_weights import FeatureWeight
-from steering.results import FILE_NAME, Journal, load_rows
+from steering.results import FILE_NAME, Journal, load_rows, new_run_name
 from tests.small_rows import small_row, unsteered_row
 
 SEPARATORS = "one\ntwo\r\nthree\rfour\u2028five\u2029six\x85seven\x0b\x0c\x1ceight\x00"
@@ -282,3 +283,11 @@ def test_processes_that_append_together_lose_nothing(tmp_path):
     lines = (tmp_path / FILE_NAME).read_text(encoding="utf-8").splitlines()
     found = [(row["run"], row["layer"]) for row in map(json.loads, lines)]
     assert sorted(found) == sorted((name, layer) for name in "ab" for layer in range(40) for _ in range(2))
+
+
+def test_runs_of_one_second_have_names_of_their_own_in_their_order():
+    names = []
+    for _ in range(5):
+        names.append(new_run_name())
+        time.sleep(0.001)
+    assert names == sorted(set(names))
