@@ -14,6 +14,8 @@ from steering.errors import NonFiniteError, SteeringError
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
 _BOOTSTRAP_SEED = 0
+#: Share of a value by which two that are equal may differ, where they are computed in another order.
+_ROUNDING = 1e-9
 
 
 def proportion_interval(successes: np.ndarray) -> tuple[float, float]:
@@ -159,9 +161,11 @@ def p_mean_rise(changes: np.ndarray, margin: float = 0.0) -> float:
 def empirical_p(value: float, null: np.ndarray) -> float:
     """Share of draws under the null hypothesis `[draw]` that reach a value, the value itself counted among them.
 
-    Counting it keeps the p value from being 0 and its level exact (Phipson and Smyth, 2010).
+    Counting it keeps the p value from being 0 and its level exact (Phipson and Smyth, 2010). A draw that differs from
+    the value by rounding alone reaches it: of few pairs, the same value is drawn often, computed in another order.
     """
-    return float((1 + np.count_nonzero(null >= value)) / (len(null) + 1))
+    reached = null >= value - _ROUNDING * abs(value)
+    return float((1 + np.count_nonzero(reached)) / (len(null) + 1))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -158,6 +158,8 @@ def test_empirical_p_counts_the_value_itself_among_the_draws():
     assert stats.empirical_p(0.4, null) == 1 / 5
     assert stats.empirical_p(0.0, null) == 1.0
     assert stats.empirical_p(0.0, np.array([])) == 1.0
+    for value in (0.3, -0.3):
+        assert stats.empirical_p(value, np.array([value - 1e-14, value + 1e-14, value - 1e-3])) == 3 / 4
 
 
 def test_empirical_p_of_a_further_draw_is_uniform():
