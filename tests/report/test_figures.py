@@ -17,6 +17,7 @@ from steering.report.figures import figures_of, style
 from steering.report.figures.series import comparisons_of
 from steering.report.figures.trade_offs import pareto
 from steering.report.paper import PAPER
+from tests.contrast import contrast
 from tests.figure_rows import (
     LOSSES,
     WORDS,
@@ -137,14 +138,7 @@ def test_values_are_legible_on_their_colours():
     colours = {patch.get_xy(): patch.get_facecolor()[:3] for patch in axes.patches if patch.fill}
     for text in axes.texts:
         x, y = text.get_position()
-        ends = sorted(luminance(colour) for colour in (colours[x - 0.48, y - 0.48], to_rgb(text.get_color())))
-        assert (ends[1] + 0.05) / (ends[0] + 0.05) >= 4.5
-
-
-def luminance(colour):
-    """Relative luminance by WCAG 2.2."""
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+        assert contrast(colours[x - 0.48, y - 0.48], to_rgb(text.get_color())) >= 4.5
 
 
 @pytest.mark.parametrize("rows", [plain_rows(), dosed_rows(), budget_rows()], ids=["methods", "doses", "budget"])

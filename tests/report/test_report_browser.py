@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 from steering.report.html import render
+from tests.contrast import contrast, rgb_shares
 from tests.report_rows import StandIn, run
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -143,12 +144,4 @@ def test_text_of_every_map_cell_stands_out_as_it_is_drawn(visit, scheme):
     )
     assert len(pairs) == 18
     for pair in pairs:
-        dark, light = sorted(luminance(colour) for colour in pair)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5
-
-
-def luminance(colour):
-    """Relative luminance by WCAG 2.2, of a colour as browsers compute it: rgb(1, 2, 3)."""
-    channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert contrast(*(rgb_shares(colour) for colour in pair)) >= 4.5

@@ -20,6 +20,7 @@ from steering.report.html import render
 from steering.tables.export import result_tables
 from steering.verdicts import gate
 from steering.verdicts.promotion import promote
+from tests.contrast import contrast, hex_shares
 from tests.report_rows import LAYERS, MEASUREMENT, SUCCESSES, StandIn, run
 
 pytestmark = pytest.mark.usefixtures("without_collection")
@@ -214,15 +215,7 @@ def test_colours_leave_text_readable(kind):
     found = re.findall(rf"\.{kind} \.step-(\d) {{ background: (#\w{{6}}); color: (#\w{{6}}); }}", style)
     assert [int(step) for step, _, _ in found] == [*range(10), *range(10)], "of both themes"
     for _, background, text in found:
-        dark, light = sorted((luminance(background), luminance(text)))
-        assert (light + 0.05) / (dark + 0.05) >= 4.5
-
-
-def luminance(colour):
-    """Relative luminance by WCAG 2.2."""
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert contrast(hex_shares(background), hex_shares(text)) >= 4.5
 
 
 def test_baseline_has_a_section_with_its_verdicts():
