@@ -56,22 +56,29 @@ def vector_fields(intervention: Intervention, activations: ContrastActivations) 
 
 def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
     """The fields of a row that say which plan at which layer was measured."""
-    plan, budget = setting.profile.plan(cell.method), setting.profile.neutral_budget
-    dosed = budget is not None and cell.multiplier != 0  # no dose is looked for where nothing is to be added
+    plan = setting.profile.plan(cell.method)
     return {
         "method": cell.method,
         "layer": cell.layer,
         "multiplier": cell.multiplier,
-        "parameters": dict(plan.parameters) | ({NEUTRAL_BUDGET: budget} if dosed else {}),
+        "parameters": dict(plan.parameters),
         "control": plan.control,
         "is_control": plan.name in setting.profile.controls,
     }
 
 
-def dose_fields(setting: Setting, dose: Dose) -> dict[str, Any]:
-    """The parameters of a row whose multiplier was looked for, that say how."""
+def dose_fields(setting: Setting, cell: Cell, dose: Dose | None) -> dict[str, Any]:
+    """The parameters of a row that say for which budget its multiplier was looked for, and how that was found.
+
+    There are none without a budget, nor where nothing is to be added.
+    """
+    budget = setting.profile.neutral_budget
+    if budget is None or cell.multiplier == 0:
+        return {}
+    if dose is None:
+        return {NEUTRAL_BUDGET: budget}
     return {
-        NEUTRAL_BUDGET: setting.profile.neutral_budget,
+        NEUTRAL_BUDGET: budget,
         "development_loss_change": dose.change,
         "development_hash": setting.development.hash if setting.development else "",
     }

@@ -226,8 +226,8 @@ class Sweep:
             common |= cell_fields(self.setting, cell)
         if constructed is not None and constructed.intervention is not None:
             common |= vector_fields(constructed.intervention, self.activations)
-        if constructed is not None and constructed.dose is not None:
-            common["parameters"] |= dose_fields(self.setting, constructed.dose)
+        if cell is not None:
+            common["parameters"] |= dose_fields(self.setting, cell, constructed.dose if constructed else None)
         return common
 
 
