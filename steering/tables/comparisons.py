@@ -19,6 +19,7 @@ from steering.tables.configurations import (
     circumstances,
     on_split,
     shared,
+    split_of,
     steered,
 )
 from steering.tables.wording import ABSENT
@@ -71,8 +72,9 @@ def _successes(rows: Sequence[Row]) -> list[Row]:
 
 
 def _paired(row: Row, controls: Sequence[Row]) -> Row | None:
-    """The cell of a row's control; of several doses the one whose added norm is nearest."""
-    named = [other for other in controls if other.method == row.control and other.layer == row.layer]
+    """The cell of a row's control under the same budget; of several doses the one whose added norm is nearest."""
+    wanted = (row.control, row.layer, row.parameters.get(NEUTRAL_BUDGET))
+    named = [other for other in controls if (other.method, other.layer, other.parameters.get(NEUTRAL_BUDGET)) == wanted]
     return min(named, key=lambda other: abs(_added(other) - _added(row)), default=None)
 
 
@@ -137,7 +139,8 @@ def selection_summary(
     is below a bound, both on the development split; of equals, the lowest layer. "optimism" is the development value
     minus the test value of the chosen cell. "best on test" is what the same rule chooses where it looks at the test
     split itself: a value that nobody should report. The two splits belong together where model, device, seed and all
-    settings of the measurement are the same; their texts differ, and are not compared.
+    settings of the measurement are the same; their texts differ, and are not compared. Of texts that changed under
+    their name, those that were measured last count.
 
     Args:
         rows: Of both splits; a row that does not say was measured on the test split. Controls are passed over.
@@ -146,12 +149,13 @@ def selection_summary(
     """
     among = rows if among is None else among
     wanted = {(_study(row), row.method) for row in rows}
+    latest = {(_study(row), row.method, split_of(row)): row.data_hash for row in among}
     found: dict[tuple[str, str], dict[str, list[dict[str, Row]]]] = {}
     for split in (DEVELOPMENT, TEST):
         for metrics in steered(on_split(among, split)):
             row = any_row(metrics)
             key = (_study(row), row.method)
-            if not row.is_control and key in wanted:
+            if not row.is_control and key in wanted and row.data_hash == latest[*key, split]:
                 found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(metrics)
     compared = {key: splits for key, splits in found.items() if splits[DEVELOPMENT]}
     runs = Runs.of([any_row(metrics) for splits in compared.values() for metrics in splits[DEVELOPMENT]])

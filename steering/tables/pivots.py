@@ -56,7 +56,8 @@ def _pivot(rows: Sequence[Row], metric: str) -> pd.DataFrame:
     columns = sorted({label for label, _ in cells}, key=lambda label: (label != UNSTEERED, label))
     frame = pd.DataFrame(records).astype({"layer": "Int64"})
     index = [*runs.heading, "layer"]
-    return frame.pivot_table(index=index, columns="column", values="row", aggfunc="first", dropna=False)[columns]
+    table = frame.pivot_table(index=index, columns="column", values="row", aggfunc="first", dropna=False)[columns]
+    return table.dropna(how="all")  # pandas makes a line for each layer of every run
 
 
 def _place(row: Row) -> tuple[str, int | None]:

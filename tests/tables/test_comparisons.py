@@ -101,6 +101,16 @@ def test_control_of_several_doses_is_the_one_of_nearest_norm():
     assert control_summary(rows)[1][3] == "0.200"
 
 
+def test_control_of_a_cell_at_a_budget_was_at_that_budget_too():
+    spent = {"neutral_budget": 0.05, "development_loss_change": 0.05}
+    rows = [
+        small_row(layer=8, value=0.4, multiplier=11.0, vector_norm=1.0, control="random", parameters=spent),
+        noise(8, 0.1, multiplier=22.0, vector_norm=1.0, parameters=spent),
+        noise(8, 0.2, multiplier=12.0, vector_norm=1.0),
+    ]
+    assert control_summary(rows)[1][3:6] == ["0.100", "1", "0.100"]
+
+
 def test_cell_without_a_control_is_shown_beside_the_others():
     assert control_summary([small_row(layer=8, value=0.4), flipped(8, 0.01)])[1][3:] == [
         *["-", "0", "-", "-"],
@@ -188,6 +198,13 @@ def test_choice_of_one_seed_is_held_against_the_test_of_the_same_seed():
         ("seed 0", "0.500", "0.400 [0.250, 0.750]"),
         ("seed 1", "0.600", "0.300 [0.250, 0.750]"),
     ]
+
+
+def test_of_texts_that_changed_under_their_name_the_last_measured_count():
+    old = [*cell("development", 9, 0.9, 0.05, data_hash="old"), *cell("test", 9, 0.95, 0.05, data_hash="old too")]
+    new = [*cell("development", 8, 0.3, 0.05), *cell("test", 8, 0.2, 0.05)]
+    assert selection_summary(old + new) == selection_summary(new)
+    assert selection_summary(new + old)[1][1:3] == ["9", "0.900"]
 
 
 def test_choice_among_more_rollouts_is_another():

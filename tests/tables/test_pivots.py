@@ -79,6 +79,12 @@ def test_runs_of_different_things_are_lines_of_their_own():
     assert frame["mean_difference"].tolist() == [0.1, 0.2]
 
 
+def test_each_run_has_its_own_layers_alone():
+    rows = [small_row(layer=8), small_row(layer=20, seed=7), unsteered_row(seed=9)]
+    assert [line[:2] for line in pivot_table(rows, METRIC)[1:]] == [["seed 0", "8"], ["seed 7", "20"], ["seed 9", ""]]
+    assert len(pivot_frame(rows, METRIC)) == 3
+
+
 def test_what_could_not_be_measured_is_a_dash_and_no_value():
     rows = [small_row(value=None, status="failed"), small_row(layer=2)]
     assert [line[1] for line in pivot_table(rows, METRIC)[1:]] == ["-", "0.500 [0.250, 0.750]"]
