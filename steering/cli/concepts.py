@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True)
 
-
 # What a brief cannot do without, and the option of each key.
 _NEEDED = {"description": "--describe", "positive": "--positive", "negative": "--negative"}
 _LINE = 120  # longer lines of prose are hard to read
@@ -158,7 +157,10 @@ def _sides(positive: list[str] | None, negative: list[str] | None) -> dict[str, 
 def _brief(path: Path | None, given: dict[str, Any], output: Path) -> ConceptBrief:
     """What the file says, with the options that were given in its place."""
     table = read_toml(path) if path else {}
-    table |= {key: value for key, value in given.items() if value}
+    given = {key: value for key, value in given.items() if value}
+    if isinstance(keywords := table.get("keywords"), dict) and "keywords" in given:
+        given["keywords"] = keywords | given["keywords"]  # an option of one side leaves the other
+    table |= given
     missing = [option for key, option in _NEEDED.items() if key not in table]
     if missing and path is None:
         raise DataError(f"the pairs to write are not described: give {', '.join(missing)}, or a --brief file")

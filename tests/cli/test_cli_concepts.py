@@ -63,6 +63,18 @@ def test_options_win_over_a_brief_and_another_key_is_used(call, tmp_path, monkey
     assert concept.keywords.positive == ("king", "prince")
 
 
+def test_keywords_of_one_side_leave_those_of_the_brief_s_other_side(call, tmp_path):
+    (tmp_path / "brief.toml").write_text(
+        'name = "crowns"\ndescription = "x"\n[keywords]\npositive = ["prince"]\nnegative = ["queen"]\n',
+        encoding="utf-8",
+    )
+    with chat_server() as server:
+        options = ("--brief", tmp_path / "brief.toml", "--positive-keyword", "king")
+        assert call(*generating(server, tmp_path / "c", *options, pairs=4))[0] == 0
+    keywords = load_concept(str(tmp_path / "c")).keywords
+    assert (keywords.positive, keywords.negative) == (("king",), ("queen",))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
