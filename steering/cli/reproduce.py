@@ -33,6 +33,7 @@ def reproduce(
     saes: Annotated[str | None, typer.Option(help="Instead of the profile's: directory or SAELens release.")] = None,
     layers: Annotated[str | None, typer.Option(metavar="N,N", help="These layers only.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Sampled completions of each configuration.")] = None,
+    multiplier: Annotated[float | None, typer.Option(help="Dose of every method, instead of the profile's.")] = None,
     optimized: Annotated[int, typer.Option(help="Vectors to look for by gradient descent; 0 for none.")] = 6,
     documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 48,
     dtype: Dtype = "auto",
@@ -61,6 +62,7 @@ def reproduce(
     chosen, note = without_foreign_saes(dataclasses.replace(declared, neutral_documents=documents, **changes), declared)
     if note:
         typer.echo(note, err=True)
+    chosen = _at_dose(chosen, multiplier)
     measured = _measure(chosen, output, dtype, device, optimized)
     for path in _write(measured, output):
         typer.echo(path)
@@ -68,12 +70,35 @@ def reproduce(
         typer.echo(statement)
 
 
+def _at_dose(profile: Profile, multiplier: float | None) -> Profile:
+    """A profile whose figures by dose can be drawn: they show parts of its multipliers."""
+    from steering.sweeps.plans import at_multiplier
+
+    if multiplier is not None:
+        return at_multiplier(dataclasses.replace(profile, neutral_budget=None), multiplier)
+    if profile.neutral_budget is not None:
+        raise DataError(
+            f"profile {profile.name!r}: neutral_budget has a dose looked for at each layer, and the figures show parts "
+            "of one multiplier: give --multiplier, for instance a dose that `pytest bench` found"
+        )
+    return profile
+
+
 @dataclass(frozen=True)
 class _Measured:
-    """What there is to draw and to write."""
+    """What there is to draw and to write.
+
+    Attributes:
+        setting: What was measured.
+        rows: All that the output directory holds.
+        own: Those of the present setting on the present model.
+        similarities: Of vectors with features.
+        layer: Of the examples.
+    """
 
     setting: Setting
     rows: Sequence[Row]
+    own: Sequence[Row]
     similarities: Sequence[FeatureSimilarity]
     layer: int
 
@@ -84,6 +109,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
     from steering.sae.library import open_library
+    from steering.sweeps.records import run_fields
     from steering.sweeps.reproduction import Reproduction, example_layer
 
     setting = Setting.load(profile)
@@ -93,12 +119,13 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     check_layers(layers, blocks, profile.model)
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
     journal, reporter = Journal(output), progress.for_log()
+    loaded, run = load_model(profile.model, dtype, device), new_run_name()
     reproduction = Reproduction(
         setting,
-        load_model(profile.model, dtype, device),
+        loaded,
         journal,
         saes=library,
-        run=new_run_name(),
+        run=run,
         progress=reporter,
         cache=ActivationCache(),
     )
@@ -107,7 +134,10 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
         reproduction.measure(study)
     reproduction.measure_saes(with_sae)
     layer = example_layer(profile, layers, with_sae)
-    return _Measured(setting, load_rows(output), reproduction.similarities(with_sae), layer)
+    rows, fields = load_rows(output), run_fields(setting, loaded, run)
+    keys = ("model_hash", "dtype", "device", "data_hash", "seed", "measurement")
+    own = [row for row in rows if all(getattr(row, key) == fields[key] for key in keys)]
+    return _Measured(setting, rows, own, reproduction.similarities(with_sae), layer)
 
 
 def _with_documents(setting: Setting, optimized: int) -> int:
@@ -138,8 +168,7 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     report, tables = output / "report.html", output / "tables.md"
     write_file(report, render(rows, figures, setting.profile).encode())
     mean, layer = mean_plan(setting.profile), measured.layer
-    own = [row for row in rows if row.data_hash == setting.data_hash]  # the directory may hold other concepts' results
-    words = word_table(own, setting.concept.one_word_prompts, mean.name, layer, mean.multiplier)
+    words = word_table(measured.own, setting.concept.one_word_prompts, mean.name, layer, mean.multiplier)
     heading = f"### Words before and after steering by {mean.name} × {mean.multiplier:g} at layer {layer}"
     table_one = f"{heading}\n\n{markdown_table(words)}\n"
     write_file(tables, (table_one + to_markdown(rows)).encode())

@@ -151,6 +151,19 @@ def _with_controls(profile: Profile, plans: Sequence[MethodPlan], metrics: tuple
     return tuple(replace(plan, metrics=metrics, claimed_layers=()) for plan in chosen)
 
 
+def _with_referenced(profile: Profile, plans: Sequence[MethodPlan]) -> tuple[MethodPlan, ...]:
+    """Plans, and those of a profile that they refer to, so that these are known though no cell is theirs."""
+    known = {plan.name: plan for plan in plans}
+    waiting = list(plans)
+    while waiting:
+        plan = waiting.pop()
+        for name in (plan.control, plan.norm_of):
+            if name and name not in known:
+                known[name] = profile.plan(name)
+                waiting.append(known[name])
+    return tuple(known.values())
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureSimilarity:
     """How alike a vector is to the features of an SAE.
@@ -216,7 +229,8 @@ class Reproduction:
         Raises:
             SteeringError: The activations cannot be captured, or the journal cannot be written.
         """
-        setting = replace(self._setting, profile=replace(self._setting.profile, methods=study.plans))
+        profile = self._setting.profile
+        setting = replace(self._setting, profile=replace(profile, methods=_with_referenced(profile, study.plans)))
         sweep = Sweep(
             setting,
             self._model,

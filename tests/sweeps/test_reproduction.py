@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,45 @@ def test_words_before_and_after_are_those_of_the_concept_though_the_directory_ho
     line = re.search(r"^\| the old \|.*$", tables, re.MULTILINE)
     assert line is not None
     assert "X" not in line[0]
+
+
+def test_words_before_and_after_are_those_of_the_dtype_though_the_directory_holds_another(options, tmp_path):
+    assert CliRunner().invoke(app, [*options, "--dtype", "float32"]).exit_code == 0
+    tables = tmp_path / "out" / "tables.md"
+    [before] = re.findall(r"^\| the old \|.*$", tables.read_text(encoding="utf-8"), re.MULTILINE)
+    others = [
+        replace(row, dtype="bfloat16", texts=("X",) * len(row.texts))
+        for row in load_rows(tmp_path / "out")
+        if row.metric == "one_word_success"
+    ]
+    for dtype in ("bfloat16", "float64"):  # before and after it in the order of names
+        Journal(tmp_path / "out").append([replace(row, dtype=dtype) for row in others])
+    assert CliRunner().invoke(app, [*options, "--dtype", "float32"]).exit_code == 0
+    assert re.findall(r"^\| the old \|.*$", tables.read_text(encoding="utf-8"), re.MULTILINE) == [before]
+
+
+def test_plans_that_refer_to_others_are_measured_where_these_are_not(options, tmp_path):
+    path = tmp_path / "small.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[methods.feature_delta]", '[methods.feature_delta]\nnorm_of = "mean_difference"'))
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.output
+    found = {row.method: row for row in load_rows(tmp_path / "out") if row.layer == 1 and row.multiplier}
+    assert found["feature_delta"].status == "ok"
+
+
+def test_dose_is_that_of_the_option_and_a_budget_is_none(options, tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text("neutral_budget = 0.1\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    refused = CliRunner().invoke(app, options)
+    assert refused.exit_code != 0
+    assert "give --multiplier" in str(refused.exception)
+    assert not (tmp_path / "out").exists()
+    result = CliRunner().invoke(app, [*options, "--multiplier", "4", "--layers", "1"])
+    assert result.exit_code == 0, result.output
+    doses = {row.multiplier for row in load_rows(tmp_path / "out") if row.method == "mean_difference"}
+    assert {-4.0, 1.0, 2.0, 4.0, 6.0} <= doses
+    assert not any("neutral_budget" in row.parameters for row in load_rows(tmp_path / "out"))
 
 
 def test_second_time_nothing_is_measured_and_the_files_are_the_same(options, tmp_path):
