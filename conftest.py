@@ -19,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--layers", metavar="N,N", help="exactly these layers, for instance 8,20; -k layer1 would also run layer10")
     option("--rollouts", type=int, metavar="N", help="sampled completions of each configuration")
     option("--multiplier", type=float, metavar="X", help="dose of every method, instead of the profile's")
+    option(
+        "--vector",
+        action="append",
+        metavar="FILE",
+        help="measure this vector, too, by its file's name, at its layer, beside a random direction; repeatable",
+    )
     option("--equal-norm", action="store_true", help="scale each vector to the norm of the mean difference there")
     option(
         "--budget",

@@ -26,8 +26,8 @@ _FEATURES = "features"
 _ORIGIN = "origin"
 _MULTIPLIER = "recommended_multiplier"
 _METADATA = ("layer", "method", "concept", "model", "parameters")
-# A direction of the widest models takes a hundredth of it: nothing larger is read from what may be anybody's file.
-_MAX_BYTES = 16 << 20
+#: A direction of the widest models takes a hundredth of it: nothing larger is read from what may be anybody's file.
+MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ def load_vector(path: Path) -> SteeringVector:
     """
     if not path.is_file():
         raise VectorError(f"{path}: no such file")
-    if (size := path.stat().st_size) > _MAX_BYTES:
-        raise VectorError(f"{path}: not a steering vector file: {size} bytes; at most {_MAX_BYTES} are read")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise VectorError(f"{path}: not a steering vector file: {size} bytes; at most {MAX_BYTES} are read")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

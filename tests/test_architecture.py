@@ -24,7 +24,7 @@ LAYERS = [
     {"concepts", "neutral", "results", "stats", "vectors"},
     {"profiles", "profile_files", "merging"},
     {"models"},
-    {"vector_export"},
+    {"vector_export", "vector_import"},
     {"sae"},
     {"activation_cache", "activations"},
     {"methods", "metrics"},

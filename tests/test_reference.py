@@ -153,9 +153,11 @@ def test_every_method_has_its_parameters_with_their_defaults():
     for name in methods:
         body = SECTIONS["methods.md"][name]
         for field in dataclasses.fields(methods[name]):
-            is_made = field.default is dataclasses.MISSING
-            default = f"{field.default_factory.__name__}()" if is_made else repr(field.default).replace("'", '"')
-            assert re.search(rf"^\| `{field.name}` \| `.+` \| `{re.escape(default)}` \| \S", body, re.MULTILINE), field
+            default = f"`{field.default!r}`".replace("'", '"')
+            if field.default is dataclasses.MISSING:
+                is_made = field.default_factory is not dataclasses.MISSING
+                default = f"`{field.default_factory.__name__}()`" if is_made else "required"
+            assert re.search(rf"^\| `{field.name}` \| `.+` \| {re.escape(default)} \| \S", body, re.MULTILINE), field
 
 
 def test_every_metric_has_its_scores(llama):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,47 +27,24 @@ from steering.cli.options import (
     parse_parameters,
 )
 from steering.cli.printing import print_table, terminal_width
+from steering.cli.vector_exchange import Multiplier, export, import_vector, intervention_of, require_output
 from steering.concepts import load_concept
-from steering.errors import DataError, VectorError
-from steering.files import write_file
 from steering.neutral import NeutralSet, load_neutral
 from steering.profiles import Profile
 from steering.tables.wording import visible
 
 if TYPE_CHECKING:
     from steering.models.language_model import LanguageModel
-    from steering.vectors import Intervention, SteeringVector
+    from steering.vectors import SteeringVector
 
 app = typer.Typer(help="Construct steering vectors to keep, try them, and use them elsewhere.", no_args_is_help=True)
+app.command("import")(import_vector)
+app.command()(export)
 
 _SUFFIX = ".safetensors"
 
 
-class ExportFormat(StrEnum):
-    """Formats of `steering vector export`."""
-
-    gguf = "gguf"
-    lm_eval = "lm-eval"
-
-
-@dataclass(frozen=True)
-class _Export:
-    """What another program reads, and how it is told to."""
-
-    program: str
-    suffix: str
-    usage: str
-
-
-_EXPORTS = {
-    ExportFormat.gguf: _Export("llama.cpp", ".gguf", "llama-cli -m MODEL.gguf --control-vector {file}"),
-    ExportFormat.lm_eval: _Export(
-        "lm_eval", ".pt", "lm_eval --model steered --model_args pretrained=MODEL,steer_path={file}"
-    ),
-}
-
 VectorFile = Annotated[Path, typer.Argument(metavar="FILE", help="A vector's safetensors file.")]
-Multiplier = Annotated[float | None, typer.Option(help="Dose; by default the one that the file recommends.")]
 
 
 @app.command()
@@ -157,7 +132,7 @@ def apply(
     from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
     from steering.models.tokens import tokenize_prompt
 
-    steered = _intervention(vector, multiplier)
+    steered = intervention_of(vector, multiplier)
     loaded = load_model(model, dtype, device)
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
     if other := difference(steered.vector, loaded):
@@ -182,34 +157,6 @@ def apply(
     _print_pairs(prompt, f"{steered.vector.method}, layer {steered.vector.layer}, × {steered.multiplier:g}", pairs)
 
 
-@app.command()
-def export(
-    vectors: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Vectors' safetensors files.")],
-    form: Annotated[
-        ExportFormat, typer.Option("--format", help="gguf (llama.cpp, repeng) or lm-eval (lm-evaluation-harness).")
-    ],
-    output: Annotated[Path, typer.Option(help="The file to write: .gguf, or .pt for lm-eval.")],
-    multiplier: Multiplier = None,
-    model_type: Annotated[str, typer.Option(help="model_type of the model's config.json, for files without it.")] = "",
-) -> None:
-    """Write vectors times multipliers for another program, where scale 1 is then the dose."""
-    from steering.vector_export import to_gguf, to_lm_eval
-
-    target = _EXPORTS[form]
-    content = {ExportFormat.gguf: to_gguf, ExportFormat.lm_eval: to_lm_eval}[form]
-    _require_suffix(output, target.suffix)
-    interventions = [_intervention(path, multiplier) for path in vectors]
-    write_file(output, content(interventions, model_type))
-    for intervention in interventions:
-        vector = intervention.vector
-        typer.echo(f"{output}: {visible(vector.method)} at layer {vector.layer}, × {intervention.multiplier:g}")
-    typer.echo(f"Use it with: {target.usage.format(file=shlex.quote(str(output)))}")
-    typer.echo(
-        f"{target.program} adds it at all positions, generated ones too. Here the prompt's positions alone are "
-        "steered: what was measured here is not what it does there."
-    )
-
-
 def difference(vector: SteeringVector, model: LanguageModel) -> str:
     """What is other about a model than about the one that a vector was constructed on, whose sizes it has; or ""."""
     origin, dtype = vector.origin, str(model.dtype).removeprefix("torch.")
@@ -224,31 +171,12 @@ def difference(vector: SteeringVector, model: LanguageModel) -> str:
     return ""
 
 
-def _intervention(path: Path, multiplier: float | None) -> Intervention:
-    """A file's vector with a dose: the given one, or the file's own."""
-    from steering.vectors import Intervention, load_vector
-
-    vector = load_vector(path)
-    dose = vector.recommended_multiplier if multiplier is None else multiplier
-    if dose is None:
-        raise VectorError(f"{path}: it recommends no multiplier; give --multiplier")
-    return Intervention(vector, dose)
-
-
 def _targets(output: Path, layers: Sequence[int]) -> list[Path]:
     """Files for vectors of some layers: the one that was named, or one for each layer beside it."""
-    _require_suffix(output, _SUFFIX)
+    require_output(output, _SUFFIX)
     if len(layers) == 1:
         return [output]
     return [output.with_name(f"{output.stem}-layer{layer}{_SUFFIX}") for layer in layers]
-
-
-def _require_suffix(output: Path, suffix: str) -> None:
-    """Refuse a name that its reader would refuse, and a place that cannot be written, before there is work to lose."""
-    if output.suffix != suffix:
-        raise DataError(f"--output {output}: a file whose name ends in {suffix} is required")
-    if output.is_dir() or not output.parent.is_dir():
-        raise DataError(f"--output {output}: {'a directory' if output.is_dir() else 'its directory does not exist'}")
 
 
 def _described(vector: SteeringVector) -> dict[str, Any]:

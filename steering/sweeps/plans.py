@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from steering.errors import DataError
 from steering.methods import methods, needs_sae
-from steering.profiles import Profile
+from steering.profiles import MethodPlan, Profile
+from steering.vectors import load_vector
 
 _REFERENCE = "mean_difference"
 _EMBEDDED = "embedded"
@@ -26,11 +30,49 @@ def at_equal_norm(profile: Profile) -> Profile:
             f"profile {profile.name!r}: its plan {_REFERENCE!r} is itself scaled to the norm of {reference.norm_of!r}, "
             "so that --equal-norm means nothing; leave out the plan's norm_of, or the option"
         )
-    scaled = tuple(
-        plan if plan is reference else replace(plan, multiplier=reference.multiplier, norm_of=_REFERENCE)
-        for plan in profile.methods
-    )
-    return replace(profile, methods=scaled)
+    scaled = at_multiplier(profile, abs(reference.multiplier))
+    plans = tuple(plan if plan.name == _REFERENCE else replace(plan, norm_of=_REFERENCE) for plan in scaled.methods)
+    return replace(profile, methods=plans)
+
+
+def at_multiplier(profile: Profile, multiplier: float) -> Profile:
+    """The same profile with another dose of every method; a vector that it turns round is still turned round."""
+    plans = (replace(plan, multiplier=math.copysign(1, plan.multiplier) * multiplier) for plan in profile.methods)
+    return replace(profile, methods=tuple(plans))
+
+
+def with_vectors(profile: Profile, files: Sequence[Path], multiplier: float | None) -> Profile:
+    """The same profile with stored vectors, each at its layer beside a random direction of its norm.
+
+    A vector is called as its file is, its control the same with `_control` behind it. Other methods stay at the layers
+    that they were at.
+
+    Args:
+        profile: What the vectors are added to.
+        files: Files of `SteeringVector.save`.
+        multiplier: Dose of the vectors whose file recommends none.
+
+    Raises:
+        VectorError: A file holds no vector.
+        DataError: A vector has no dose, or its name is taken.
+    """
+    plans, layers = list(profile.methods), set(profile.layers or ())
+    if profile.layers is not None:
+        kept = [tuple(sorted({*profile.layers, *plan.claimed_layers})) for plan in plans]
+        plans = [replace(plan, layers=plan.layers or own) for plan, own in zip(plans, kept, strict=True)]
+    for file in files:
+        vector, name = load_vector(file), file.stem
+        dose = vector.recommended_multiplier if vector.recommended_multiplier is not None else multiplier
+        if dose is None:
+            raise DataError(f"--vector {file}: it recommends no multiplier; give --multiplier")
+        if {name, f"{name}_control"} & {plan.name for plan in plans}:
+            raise DataError(f"--vector {file}: profile {profile.name!r} has a method {name!r} already; rename the file")
+        own = (vector.layer,)
+        control = MethodPlan(f"{name}_control", dose, "random_direction", norm_of=name, layers=own, is_control=True)
+        plans.append(MethodPlan(name, dose, "stored", {"path": str(file)}, control=control.name, layers=own))
+        plans.append(control)
+        layers.add(vector.layer)
+    return replace(profile, methods=tuple(plans), layers=None if profile.layers is None else tuple(sorted(layers)))
 
 
 def without_foreign_saes(profile: Profile, declared: Profile) -> tuple[Profile, str]:

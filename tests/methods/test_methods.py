@@ -15,11 +15,12 @@ from steering.activations import ContrastActivations
 from steering.errors import DataError, NonFiniteError, SaeError, UnknownNameError
 from steering.methods import Method, construct, create_method, methods, needs_sae
 from steering.methods.shuffled_labels import ShuffledLabels
+from tests.methods.test_stored import PLANTED_VECTOR
 from tests.planted import D_MODEL, KING, QUEEN, dense, planted_activations, planted_direction, reordered, swapped
 
 #: What the conformance suite runs: each method by its defaults, and those that read features by others too.
 CASES: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in methods),
+    *((name, {"path": PLANTED_VECTOR} if name == "stored" else {}) for name in methods),
     ("feature_delta", {"tokens": "max", "pairs": "max"}),
     ("feature_delta", {"tokens": "last", "top": 2}),
     ("hand_crafted", {"ids": {"3": [KING, 1], "5": [KING, QUEEN]}}),

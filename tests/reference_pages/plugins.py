@@ -46,7 +46,7 @@ def _parameters(source: griffe.Class, link: Linker) -> str:
         [
             code(each.name),
             code(spelled(each.annotation)),
-            code(spelled(each.default)),
+            "required" if each.default is None else code(spelled(each.default)),
             link(meanings.get(each.name, "")),
         ]
         for each in parameters_of(source)
