@@ -13,13 +13,13 @@ from bench.run import Run, resolve
 from steering import progress
 from steering.activation_cache import ActivationCache
 from steering.errors import SteeringError
-from steering.methods import methods, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.results import SAE, Journal
 from steering.sweeps.cells import Cell, Outcome
 from steering.sweeps.sae_quality import SaeOutcome, SaeQuality
 from steering.sweeps.sweep import Sweep
 from steering.verdicts.claims import Verdict, judge, judge_sae
+from steering.verdicts.gate import NOT_COMPARABLE_STATUS
 
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
 _RUN = pytest.StashKey[Run]()
@@ -47,23 +47,15 @@ def _timing(config: pytest.Config) -> bool:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each method at each layer, ordered by layer, and one for each SAE."""
     run = metafunc.config.stash[_RUN]
-    with_sae = [layer for layer in run.layers if run.saes is not None and layer in run.saes.layers]
     if "cell" in metafunc.fixturenames:
-        cells = [
-            Cell(plan.name, layer, plan.multiplier)
-            for layer in run.layers
-            for plan in run.setting.profile.methods
-            if plan.layers is None or layer in plan.layers
-            if layer in with_sae or not needs_sae(methods[plan.method])
-        ]
         marked = [
             pytest.param(cell, marks=[pytest.mark.layer(index=cell.layer), pytest.mark.method(name=cell.method)])
-            for cell in cells
+            for cell in run.all_cells
         ]
-        metafunc.parametrize("cell", marked, ids=[cell.id for cell in cells])
+        metafunc.parametrize("cell", marked, ids=[cell.id for cell in run.all_cells])
     if "sae_layer" in metafunc.fixturenames:
-        marked = [pytest.param(layer, marks=pytest.mark.layer(index=layer)) for layer in with_sae]
-        metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in with_sae])
+        marked = [pytest.param(layer, marks=pytest.mark.layer(index=layer)) for layer in run.layers_with_sae]
+        metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in run.layers_with_sae])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -87,13 +79,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = part
 
 
-def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Note what was left out on purpose: the gate does not miss it."""
-    for item in items:
-        if (cell := _parameter(item, "cell")) is not None:
-            item.config.stash[_RUN].deselected.add((cell.method, cell.layer))
-
-
 def _fixtures(item: pytest.Item) -> list[str]:
     return getattr(item, "fixturenames", [])
 
@@ -103,9 +88,13 @@ def _parameter(item: pytest.Item, name: str) -> Any:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which cells were selected: only their layers are captured. Check that results can be written."""
+    """Note which cells were selected, and which were left out on purpose. Check that results can be written.
+
+    Only the layers of the selected cells are captured; the others are not missed by the gate.
+    """
     run = session.config.stash[_RUN]
     run.cells = [cell for item in session.items if (cell := _parameter(item, "cell")) is not None]
+    run.deselected |= {(cell.method, cell.layer) for cell in set(run.all_cells) - set(run.cells)}
     run.sae_layers = [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None]
     if (run.cells or run.sae_layers) and not session.config.option.collectonly:
         try:
@@ -129,6 +118,11 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
     """The measurements that all cells share, made."""
     config = request.config
     run = config.stash[_RUN]
+    # A process of pytest-xdist that ends has no voice: there, the gate says so in the end.
+    if not processes.is_worker(config) and (found := run.obstacles(model)):
+        run.baseline = None
+        message = f"not comparable with the baseline, and nothing was measured: {'; '.join(found)}"
+        pytest.exit(message, returncode=NOT_COMPARABLE_STATUS)
     with _ending_cleanly(), _uncaptured(config):
         sweep = Sweep(
             run.setting,

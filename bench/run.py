@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +14,20 @@ from steering.errors import DataError
 from steering.methods import create_method, needs_sae
 from steering.metrics import metrics
 from steering.models.checks import check_layers
+from steering.models.language_model import LanguageModel
 from steering.models.loading import layer_count
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import FILE_NAME, Row, load_rows, new_run_name
 from steering.sae.library import SaeLibrary, open_library
-from steering.sweeps.cells import Cell, Outcome
+from steering.sweeps.cells import Cell, Outcome, reads_sae
 from steering.sweeps.earlier import Earlier
-from steering.sweeps.plans import at_equal_norm, without_foreign_saes
+from steering.sweeps.plans import at_equal_norm, at_multiplier, with_vectors, without_foreign_saes
+from steering.sweeps.records import run_fields
 from steering.sweeps.sae_quality import SaeOutcome
 from steering.verdicts.baselines import Baseline, read_baseline
 from steering.verdicts.claims import check_claims, waiver, without_claims
+from steering.verdicts.comparability import obstacles
 
 _SHARD = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
@@ -96,10 +98,33 @@ class Run:
         self.deselected |= {(method, layer) for method, layer in deselected}
 
     @property
+    def layers_with_sae(self) -> list[int]:
+        """Those of the layers that have an SAE."""
+        return [layer for layer in self.layers if self.saes is not None and layer in self.saes.layers]
+
+    @property
+    def all_cells(self) -> list[Cell]:
+        """One cell for each method at each layer, ordered by layer; no layer without the SAE that a method reads."""
+        profile, with_sae = self.setting.profile, self.layers_with_sae
+        cells = [
+            Cell(plan.name, layer, plan.multiplier)
+            for layer in self.layers
+            for plan in profile.methods
+            if plan.layers is None or layer in plan.layers
+        ]
+        return [cell for cell in cells if cell.layer in with_sae or not reads_sae(profile, cell)]
+
+    @property
     def all_rows(self) -> list[Row]:
         """Rows of all outcomes, each once."""
         own = [row for outcome in (*self.outcomes, *self.sae_outcomes) for row in outcome.rows]
         return list({row.key: row for row in (*own, *self.rows)}.values())
+
+    def obstacles(self, model: LanguageModel) -> list[str]:
+        """Why nothing that is measured on a model could be compared with the baseline; none without a baseline."""
+        if self.baseline is None:
+            return []
+        return obstacles(self.baseline, Row(**run_fields(self.setting, model, self.name), metric=""))
 
     def earlier(self) -> Earlier:
         """What the journal holds already, where the run goes on from there."""
@@ -114,6 +139,8 @@ def resolve(config: pytest.Config) -> Run:
     """
     option = config.getoption
     declared = load_profile(option("profile"))
+    if files := option("vector"):
+        declared = with_vectors(declared, [Path(file) for file in files], option("multiplier"))
     profile, note = without_foreign_saes(_overridden(declared, config), declared)
     for plan in profile.methods:
         if needs_sae(create_method(plan.method, plan.parameters)) and not profile.saes:
@@ -172,9 +199,7 @@ def _overridden(profile: Profile, config: pytest.Config) -> Profile:
             given["layers"] = tuple(sorted({int(layer) for layer in layers.split(",")}))
         except ValueError:
             raise pytest.UsageError(f"--layers {layers!r}: give block numbers with commas, for instance 8,20") from None
-    if (multiplier := config.getoption("multiplier")) is not None:
-        doses = [math.copysign(1, plan.multiplier) * multiplier for plan in profile.methods]
-        plans = zip(profile.methods, doses, strict=True)
-        given["methods"] = tuple(dataclasses.replace(plan, multiplier=dose) for plan, dose in plans)
     changed = dataclasses.replace(profile, **given)
+    if (multiplier := config.getoption("multiplier")) is not None:
+        changed = at_multiplier(changed, multiplier)
     return at_equal_norm(changed) if config.getoption("equal_norm") else changed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steering.cli.options import Methods, Metrics, RunName, parse_layers, parse_names
+from steering.cli.options import Methods, Metrics, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import FILE_WIDTH, terminal_width
 from steering.errors import ResultsError
 from steering.files import write_file
@@ -67,8 +67,7 @@ def export_results(
     rows = load_rows(results)
     if not rows:
         raise ResultsError(f"{results}: no results in it yet")
-    chosen = parse_layers(layers) if layers else ()
-    wanted = RowFilter(parse_names(methods), chosen, parse_names(metrics), run).apply(rows)
+    wanted = RowFilter(parse_names(methods), parse_layer_filter(layers), parse_names(metrics), run).apply(rows)
     if not wanted:
         raise ResultsError(f"{results}: no row has all of what --methods, --layers, --metrics and --run ask for")
     content = _content(form, wanted, rows, pivot, width)

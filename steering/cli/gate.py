@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from steering.cli.options import Layers, Methods, RunName, parse_layers, parse_names
+from steering.cli.options import Layers, Methods, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import print_table
 from steering.errors import DataError, ResultsError, SchemaError, UnknownNameError
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
@@ -63,7 +63,7 @@ def compare(
     from steering.verdicts.gate import NOT_COMPARABLE_STATUS
     from steering.verdicts.gate import compare as compare_with
 
-    names, blocks = parse_names(methods), _blocks(layers)
+    names, blocks = parse_names(methods), parse_layer_filter(layers)
     if _holds_rows(baseline) and results.is_file() and results.suffix == ".json":
         raise ResultsError(f"the baseline comes before what is held against it: steering compare {results} {baseline}")
     rows = RowFilter(run=run).apply(load_rows(results))
@@ -132,7 +132,7 @@ def promote_results(
     promoted = promote(
         RowFilter(run=run).apply(load_rows(results)),
         methods=parse_names(methods),
-        layers=_blocks(layers),
+        layers=parse_layer_filter(layers),
         required_rollouts=required_rollouts,
         margins=dict(map(_margin, margin or [])),
     )
@@ -168,10 +168,6 @@ def _print(table: Sequence[Sequence[str]], form: Layout) -> None:
 
 def _shown(value: object) -> str:
     return ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _blocks(text: str) -> tuple[int, ...]:
-    return parse_layers(text) if text else ()
 
 
 def _holds_rows(path: Path) -> bool:

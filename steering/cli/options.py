@@ -60,6 +60,15 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return layers
 
 
+def parse_layer_filter(text: str) -> tuple[int, ...]:
+    """The blocks that a filter names; none at all, which lets all pass, where there is no text.
+
+    Raises:
+        DataError: As `parse_layers`.
+    """
+    return parse_layers(text) if text else ()
+
+
 def parse_parameters(text: str) -> dict[str, Any]:
     """Parameters of a method, as a JSON object or from a .json or .toml file.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from steering.methods import methods, needs_sae
 from steering.metrics import Score
 from steering.profiles import MethodPlan, Profile
 from steering.results import Row
@@ -64,6 +65,11 @@ def plans_of(profile: Profile, cell: Cell) -> list[MethodPlan]:
     """The plans whose vectors a cell needs: its own, the one whose norm it takes, and so on."""
     plan = profile.plan(cell.method)
     return [plan, *plans_of(profile, Cell(plan.norm_of, cell.layer, 0.0))] if plan.norm_of else [plan]
+
+
+def reads_sae(profile: Profile, cell: Cell) -> bool:
+    """Whether a cell needs an SAE at its layer: for its own vector, one whose norm it takes, or for its controls."""
+    return any(needs_sae(methods[plan.method]) for each in _chain(profile, cell) for plan in plans_of(profile, each))
 
 
 def with_controls(profile: Profile, cells: Sequence[Cell]) -> list[Cell]:

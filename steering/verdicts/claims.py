@@ -7,11 +7,10 @@ from typing import Literal
 
 from steering import stats
 from steering.errors import DataError
-from steering.methods import methods, needs_sae
 from steering.metrics import Score
 from steering.profiles import Profile, SaeBounds
 from steering.sae.library import SaeLibrary
-from steering.sweeps.cells import Outcome
+from steering.sweeps.cells import Cell, Outcome, reads_sae
 from steering.sweeps.sae_quality import SaeOutcome
 
 State = Literal["holds", "broken", "no claim"]
@@ -72,7 +71,7 @@ def check_claims(profile: Profile, library: SaeLibrary) -> None:
     """
     for plan in profile.methods:
         idle = sorted(set(plan.claimed_layers) - set(library.layers))
-        if idle and needs_sae(methods[plan.method]):
+        if idle and reads_sae(profile, Cell(plan.name, idle[0], plan.multiplier)):
             raise DataError(
                 f"profile {profile.name!r}: method {plan.name!r} reads SAEs and claims layers {idle}, for which "
                 f"{library.name!r} has none; it has SAEs for the layers {', '.join(map(str, library.layers))}"

@@ -23,7 +23,8 @@ import numpy as np
 from steering import stats
 from steering.results import NEUTRAL_BUDGET, Row
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
-from steering.verdicts.promotion import OUTCOMES, Measured, any_row, cell_id, circumstances, measured_cells, settings
+from steering.verdicts.comparability import OUTCOMES, circumstances, differences, settings
+from steering.verdicts.promotion import Measured, any_row, cell_id, measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
 
@@ -188,9 +189,9 @@ def _differences(baseline: Baseline, cell: BaselineCell, measured: Measured) -> 
         now |= _as_parameters(row.parameters)
         if not math.isclose(cell.multiplier, row.multiplier, rel_tol=_MULTIPLIER_TOLERANCE):
             before["multiplier"], now["multiplier"] = cell.multiplier, row.multiplier
-    differing = [key for key in before | now if before.get(key) != now.get(key)]
-    told = [f"{key} is {now.get(key)!r} and was {before.get(key)!r}" for key in differing]
-    return told + [text for metric in GATED if (text := _size_difference(baseline, cell, metric, measured))]
+    return differences(before, now) + [
+        text for metric in GATED if (text := _size_difference(baseline, cell, metric, measured))
+    ]
 
 
 def _as_parameters(parameters: dict[str, Any]) -> dict[str, Any]:

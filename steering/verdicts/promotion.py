@@ -11,14 +11,11 @@ from typing import Any
 from steering.errors import ResultsError, UnknownNameError
 from steering.results import SAE, UNSTEERED, Row
 from steering.verdicts.baselines import GATED, ROLLOUTS, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
+from steering.verdicts.comparability import circumstances, plain, settings
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
 REQUIRED_ROLLOUTS = 200
 _PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
-#: What decides whether values can be compared, beside the settings of the measurement.
-_CIRCUMSTANCES = ("row_schema_version", "model_hash", "dtype", "toward", "data_hash", "seed")
-#: What parameters hold of a measurement's outcome: no setting, and another by rounding on another machine.
-OUTCOMES = frozenset({"development_loss_change"})
 #: What all cells of a baseline share.
 _SHARED = ("model", "model_hash", "dtype", "concept", "toward", "neutral", "data_hash", "seed", "measurement")
 
@@ -51,24 +48,6 @@ def any_row(measured: Measured) -> Row:
 def cell_id(key: tuple[str, int]) -> str:
     """The id of the benchmark's test."""
     return f"{key[0]}-layer{key[1]}"
-
-
-def circumstances(source: Row | Baseline) -> dict[str, Any]:
-    """What decides whether values can be compared, by name; settings of the measurement are among it."""
-    found = {key: getattr(source, key) for key in _CIRCUMSTANCES[1:]}
-    schema = source.row_schema_version if isinstance(source, Baseline) else source.schema_version
-    measurement: dict[str, Any] = plain(source.measurement)
-    return {_CIRCUMSTANCES[0]: schema} | found | measurement
-
-
-def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that were set, without those that were measured."""
-    return {key: value for key, value in plain(parameters).items() if key not in OUTCOMES}
-
-
-def plain(value: Any) -> Any:
-    """A value as it is read back from JSON, so that tuples equal lists."""
-    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def promote(

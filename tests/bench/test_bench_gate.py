@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from steering.cli.main import app
 from steering.methods import methods
 from steering.metrics import metrics
+from tests.documents import ROOT
 
 # Loaded here, since pytester forgets the modules that are first imported while it runs.
 PLUGINS = (*methods, *metrics)
@@ -66,6 +67,15 @@ def test_what_was_left_out_on_purpose_is_not_missed(bench, arguments, baseline, 
     assert "2 cells: 2 ok" in result.stdout.str()
 
 
+def test_cells_beside_a_test_that_was_named_are_not_missed(pytester, arguments, baseline, tmp_path):
+    named = f"{ROOT / 'bench' / 'test_quality.py'}::test_steering[mean_difference-layer1]"
+    place = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", named)
+    options = (*arguments, "--gate", str(baseline), "--results", str(tmp_path / "again"))
+    result = pytester.runpytest_inprocess(*place, *options)
+    assert result.ret == 0
+    assert "1 cells: 1 ok" in result.stdout.str()
+
+
 def test_cell_that_the_profile_lost_is_missing(bench, arguments, baseline, tmp_path, profile_file):
     profile_file.write_text(profile_file.read_text(encoding="utf-8") + "layers = [0]\n", encoding="utf-8")
     result = again(bench, arguments, baseline, tmp_path)
@@ -73,22 +83,30 @@ def test_cell_that_the_profile_lost_is_missing(bench, arguments, baseline, tmp_p
     assert "random_direction-layer1: missing" in result.stdout.str()
 
 
+def test_cells_under_other_settings_are_not_comparable_and_have_their_own_status(bench, arguments, baseline, tmp_path):
+    result = again(bench, arguments, baseline, tmp_path, "--multiplier", "3")
+    assert result.ret == 6
+    text = result.stdout.str()
+    assert "4 not comparable" in text
+    assert "multiplier is 3.0 and was" in text[text.index("gate ===") :]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--seed", "1"), "seed"),
-        (("--rollouts", "4"), "4 items, and at least 8 are required"),
-        (("--multiplier", "3"), "multiplier"),
+        (("--seed", "1"), "seed is 1 and was 0"),
+        (("--rollouts", "4"), "rollouts is 4, and at least 8 are required"),
+        (("--dtype", "bfloat16"), "dtype is 'bfloat16' and was 'float32'; run it with --dtype float32, or hold "),
     ],
 )
-def test_other_circumstances_are_not_comparable_and_have_their_own_status(
+def test_run_that_cannot_be_compared_ends_before_anything_is_measured(
     bench, arguments, baseline, tmp_path, options, told
 ):
     result = again(bench, arguments, baseline, tmp_path, *options)
     assert result.ret == 6
-    text = result.stdout.str()
-    assert "4 not comparable" in text
-    assert told in text[text.index("gate ===") :]
+    assert f"not comparable with the baseline, and nothing was measured: {told}" in result.stdout.str()
+    assert "gate ===" not in result.stdout.str()
+    assert (tmp_path / "again" / "results.jsonl").read_bytes() == b""
 
 
 def test_lost_claim_keeps_its_status_beside_cells_that_are_not_comparable(
@@ -98,7 +116,8 @@ def test_lost_claim_keeps_its_status_beside_cells_that_are_not_comparable(
     text = profile_file.read_text(encoding="utf-8").replace('"embedded"', f'"{given["--model"]}"', 1)
     text = text.replace('"gender"', f'"{given["--concept"]}"').replace('"embedded"', f'"{given["--neutral"]}"')
     profile_file.write_text(text.replace("[methods", "rollouts = 8\n[methods", 1), encoding="utf-8")
-    result = again(bench, arguments, baseline, tmp_path, "--seed", "1")
+    changed(baseline, lambda record: [cell.update(multiplier=99.0) for cell in record["cells"]])
+    result = again(bench, arguments, baseline, tmp_path)
     result.assert_outcomes(passed=3, failed=1)
     assert "4 not comparable" in result.stdout.str()
     assert result.ret == 1

@@ -75,6 +75,13 @@ def test_methods_that_read_saes_run_where_there_are_saes_with_one_test_for_each_
     ]
 
 
+@pytest.mark.parametrize("need", ['norm_of = "delta"', 'control = "other features"'])
+def test_plan_that_needs_an_sae_for_another_plan_runs_where_there_are_saes(bench, arguments, write_profile, need):
+    write_profile(METHODS.replace("multiplier = 2", f"multiplier = 2\n{need}"))
+    result = bench(*arguments, "-k", "mean_difference")
+    result.assert_outcomes(passed=1, deselected=3)
+
+
 def test_run_with_saes_shows_and_keeps_vectors_and_quality(bench, arguments, write_profile, tmp_path):
     result = bench(*arguments)
     result.assert_outcomes(passed=5)

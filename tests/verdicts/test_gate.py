@@ -178,7 +178,7 @@ def test_controls_the_unsteered_run_and_saes_are_no_cells():
     ("change", "told"),
     [
         ({"model_hash": "f" * 64}, f"model_hash is '{'f' * 64}' and was '{'a' * 64}'"),
-        ({"dtype": "bfloat16"}, "dtype is 'bfloat16' and was 'float32'"),
+        ({"dtype": "bfloat16", "model_hash": "f"}, "dtype is 'bfloat16' and was 'float32'"),
         ({"data_hash": "e"}, "data_hash is 'e' and was"),
         ({"seed": 1}, "seed is 1 and was 0"),
         ({"toward": "negative"}, "toward is 'negative' and was 'positive'"),
