@@ -59,7 +59,7 @@ def import_vector(
     from steering.vectors import SteeringVector
 
     require_output(output, ".safetensors")
-    if output.exists() and output.samefile(file):
+    if file.exists() and output.exists() and output.samefile(file):
         raise DataError(f"--output {output}: that is the file to import; name another")
     direction = read_direction(file, layer, tensor)
     vector = SteeringVector(direction, layer, name, concept, model, recommended_multiplier=multiplier)

@@ -159,6 +159,21 @@ def test_import_writes_a_vector_that_the_benchmark_measures(call, bench, argumen
     assert control.is_control
 
 
+def test_import_of_a_file_that_is_not_there_is_one_message(call, tmp_path):
+    (tmp_path / "v.safetensors").touch()
+    command = (
+        "vector",
+        "import",
+        tmp_path / "theirs.safetensors",
+        "--layer",
+        "1",
+        "--output",
+        tmp_path / "v.safetensors",
+    )
+    status, _, err = call(*command)
+    assert (status, err) == (2, f"error: {tmp_path / 'theirs.safetensors'}: no such file\n")
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
