@@ -6,10 +6,12 @@ import configparser
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 
 import pytest
 import yaml
 
+from steering.verdicts.baselines import read_baseline
 from tests.documents import ROOT, unknown_benchmark_options, unknown_steering_options
 
 WORKFLOW = yaml.safe_load((ROOT / "docs" / "github-actions.yml").read_text(encoding="utf-8"))
@@ -38,6 +40,20 @@ def test_benchmark_commands_have_options_that_exist(pytestconfig):
     assert len(given) == 2
     assert [unknown_benchmark_options(words, pytestconfig) for words in given] == [set(), set()]
     assert {"--gate", "--shard", "--results", "--junitxml"} <= {word for words in given for word in words}
+
+
+def test_gates_run_in_the_dtype_of_their_baseline_on_every_machine():
+    in_ci = [shlex.split(line)[1:] for line in (ROOT / ".ci" / "run").read_text().splitlines() if "--gate" in line]
+    gated = [words for words in [*commands("tox"), *in_ci] if "--gate" in words]
+    assert len(gated) == 2
+    for words in gated:
+        options = dict(pairwise(words))
+        assert read_baseline(ROOT / options["--gate"]).dtype == options["--dtype"]
+
+
+def test_shards_run_in_one_dtype_on_every_machine():
+    [shard] = [words for words in commands("tox") if "--shard" in words]
+    assert dict(pairwise(shard))["--dtype"] == "float32"
 
 
 def test_steering_commands_exist_with_their_options():

@@ -28,7 +28,7 @@ from tests.documents import ROOT
 
 pytestmark = pytest.mark.real
 
-BASELINE = ROOT / "bench" / "baselines" / "embedded.json"
+BASELINES = ROOT / "bench" / "baselines"
 CELL = Cell("mean_difference", 20, 12.0)
 KEY = ("mean_difference", 20)
 
@@ -55,11 +55,13 @@ def unsteered(model, setting, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def gate(model, setting, unsteered, tmp_path) -> Any:
+    baseline = read_baseline(BASELINES / f"embedded-{str(model.dtype).removeprefix('torch.')}.json")
+
     def verdict(setting: Setting = setting) -> GateReport:
         """Measure the cell as the code is now, and hold it against the baseline."""
         sweep = Sweep(setting, model, Journal(tmp_path), [CELL], run="now", earlier=Earlier(load_rows(unsteered)))
         sweep.measure(CELL)
-        return compare(read_baseline(BASELINE), load_rows(tmp_path), required={KEY})
+        return compare(baseline, load_rows(tmp_path), required={KEY})
 
     return verdict
 
