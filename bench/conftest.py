@@ -121,8 +121,7 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
     # A process of pytest-xdist that ends has no voice: there, the gate says so in the end.
     if not processes.is_worker(config) and (found := run.obstacles(model)):
         run.baseline = None
-        message = f"not comparable with the baseline, and nothing was measured: {'; '.join(found)}"
-        pytest.exit(message, returncode=NOT_COMPARABLE_STATUS)
+        pytest.exit(reporting.refusal(found), returncode=NOT_COMPARABLE_STATUS)
     with _ending_cleanly(), _uncaptured(config):
         sweep = Sweep(
             run.setting,

@@ -37,6 +37,13 @@ def compare(run: Run) -> GateReport | None:
     return gate.compare(run.baseline, run.all_rows, required=required)
 
 
+def refusal(obstacles: Sequence[str]) -> str:
+    """Say that nothing of a run can be compared with its baseline, in the summary of a step, too."""
+    message = f"not comparable with the baseline, and nothing was measured: {'; '.join(obstacles)}"
+    trouble = append_step_summary(f"## steering-bench\n\n{message}\n", os.environ)
+    return f"{message}\n{trouble}" if trouble else message
+
+
 def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter) -> None:
     """Print what was measured, what the profile claims of it, and where it is kept."""
     tables = [table for table in _tables(run) if len(table) > 1]

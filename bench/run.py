@@ -25,6 +25,7 @@ from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import at_equal_norm, at_multiplier, with_vectors, without_foreign_saes
 from steering.sweeps.records import run_fields
 from steering.sweeps.sae_quality import SaeOutcome
+from steering.vectors import load_vector
 from steering.verdicts.baselines import Baseline, read_baseline
 from steering.verdicts.claims import check_claims, waiver, without_claims
 from steering.verdicts.comparability import obstacles
@@ -139,8 +140,9 @@ def resolve(config: pytest.Config) -> Run:
     """
     option = config.getoption
     declared = load_profile(option("profile"))
-    if files := option("vector"):
-        declared = with_vectors(declared, [Path(file) for file in files], option("multiplier"))
+    vectors = [Path(file) for file in option("vector") or ()]
+    dosed = declared.neutral_budget or option("budget") or option("multiplier") is not None or option("equal_norm")
+    declared = with_vectors(declared, vectors, 1.0 if dosed else None)  # whose size is then another
     profile, note = without_foreign_saes(_overridden(declared, config), declared)
     for plan in profile.methods:
         if needs_sae(create_method(plan.method, plan.parameters)) and not profile.saes:
@@ -150,6 +152,9 @@ def resolve(config: pytest.Config) -> Run:
     reason = waiver(profile, declared)
     setting = Setting.load(without_claims(profile) if reason else profile)
     layers = _layers(setting, declared)
+    for file in vectors:
+        if not set(profile.plan(file.stem).layers or ()) & set(layers):
+            raise DataError(f"--vector {file}: it is for layer {load_vector(file).layer}; give that with --layers")
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
     if library is not None:
         check_claims(setting.profile, library)

@@ -51,8 +51,8 @@ def import_vector(
     tensor: Annotated[str, typer.Option(help="Its name, in a .safetensors file that holds several.")] = "",
     multiplier: Annotated[float, typer.Option(help="Dose to recommend, written into the file.")] = 1.0,
     name: Annotated[str, typer.Option(help="How it was constructed, for tables.")] = "imported",
-    concept: Annotated[str, typer.Option(help="Name of the concept that it is about.")] = "unknown",
-    model: Annotated[str, typer.Option(help="Name of the model that it is for, as results call it.")] = "unknown",
+    concept: Annotated[str, typer.Option(help="Name of the concept that it is about.")] = "",
+    model: Annotated[str, typer.Option(help="Name of the model that it is for, as results call it.")] = "",
 ) -> None:
     """Take over a direction that another program wrote, so that it can be measured, shown, tried and exported."""
     from steering.vector_import import read_direction

@@ -162,7 +162,7 @@ def difference(vector: SteeringVector, model: LanguageModel) -> str:
     origin, dtype = vector.origin, str(model.dtype).removeprefix("torch.")
     if origin.model_hash == model.hash:
         return ""
-    if vector.model != model.name:
+    if vector.model and vector.model != model.name:
         return f"constructed on model {visible(vector.model)}, applied to {model.name}: it may mean nothing there"
     if origin.dtype and origin.dtype != dtype:
         return f"constructed in {visible(origin.dtype)}, applied in {dtype}"
@@ -181,6 +181,7 @@ def _targets(output: Path, layers: Sequence[int]) -> list[Path]:
 
 def _described(vector: SteeringVector) -> dict[str, Any]:
     """Provenance; what is not known is left out."""
+    origin = {"concept": vector.concept, "model": vector.model}
     known = {key: value for key, value in asdict(vector.origin).items() if value}
     dose = vector.recommended_multiplier
     return {
@@ -189,8 +190,7 @@ def _described(vector: SteeringVector) -> dict[str, Any]:
         "d_model": len(vector.direction),
         "norm": round(vector.norm, 4),
         **({} if dose is None else {"recommended_multiplier": dose, "added_norm": round(abs(dose) * vector.norm, 4)}),
-        "concept": vector.concept,
-        "model": vector.model,
+        **{key: value for key, value in origin.items() if value},
         "parameters": dict(vector.parameters),
         "vector_hash": vector.hash,
         **known,

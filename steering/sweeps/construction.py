@@ -10,7 +10,7 @@ from functools import cached_property
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs, with_losses
 from steering.errors import NonFiniteError, SaeError, VectorError
-from steering.methods import construct, methods, needs_losses, needs_sae
+from steering.methods import construct, methods, needs_losses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
@@ -18,7 +18,7 @@ from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.features import Descriptions
 from steering.sae.library import SaeLibrary
-from steering.sweeps.cells import Cell, plans_of
+from steering.sweeps.cells import Cell, plans_of, reads_sae
 from steering.sweeps.doses import Budget, Dose, DoseFinder
 from steering.vectors import Intervention
 
@@ -99,13 +99,7 @@ class Constructor:
 
     def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:
         profile = self._setting.profile
-        layers = sorted(
-            {
-                cell.layer
-                for cell in self._cells
-                if any(needs_sae(methods[plan.method]) for plan in plans_of(profile, cell))
-            }
-        )
+        layers = sorted({cell.layer for cell in self._cells if reads_sae(profile, cell)})
         if not layers:
             return []
         if self._saes is None:

@@ -44,22 +44,18 @@ def at_multiplier(profile: Profile, multiplier: float) -> Profile:
 def with_vectors(profile: Profile, files: Sequence[Path], multiplier: float | None) -> Profile:
     """The same profile with stored vectors, each at its layer beside a random direction of its norm.
 
-    A vector is called as its file is, its control the same with `_control` behind it. Other methods stay at the layers
-    that they were at.
+    A vector is called as its file is, its control the same with `_control` behind it.
 
     Args:
         profile: What the vectors are added to.
         files: Files of `SteeringVector.save`.
-        multiplier: Dose of the vectors whose file recommends none.
+        multiplier: Dose of the vectors whose file recommends none; None where they have to.
 
     Raises:
         VectorError: A file holds no vector.
         DataError: A vector has no dose, or its name is taken.
     """
-    plans, layers = list(profile.methods), set(profile.layers or ())
-    if profile.layers is not None:
-        kept = [tuple(sorted({*profile.layers, *plan.claimed_layers})) for plan in plans]
-        plans = [replace(plan, layers=plan.layers or own) for plan, own in zip(plans, kept, strict=True)]
+    plans = list(profile.methods)
     for file in files:
         vector, name = load_vector(file), file.stem
         dose = vector.recommended_multiplier if vector.recommended_multiplier is not None else multiplier
@@ -71,8 +67,7 @@ def with_vectors(profile: Profile, files: Sequence[Path], multiplier: float | No
         control = MethodPlan(f"{name}_control", dose, "random_direction", norm_of=name, layers=own, is_control=True)
         plans.append(MethodPlan(name, dose, "stored", {"path": str(file)}, control=control.name, layers=own))
         plans.append(control)
-        layers.add(vector.layer)
-    return replace(profile, methods=tuple(plans), layers=None if profile.layers is None else tuple(sorted(layers)))
+    return replace(profile, methods=tuple(plans))
 
 
 def without_foreign_saes(profile: Profile, declared: Profile) -> tuple[Profile, str]:

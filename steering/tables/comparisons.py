@@ -6,6 +6,9 @@ import json
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from steering import stats
 from steering.profiles import Profile
 from steering.results import NEUTRAL_BUDGET, Row
 from steering.tables import wording
@@ -101,8 +104,8 @@ def _against(row: Row, null: Sequence[Row]) -> list[str]:
     if not null:
         return ["0", ABSENT, ABSENT]
     values = [other.value for other in null if other.value is not None]
-    reached = sum(value >= (row.value or 0.0) for value in values)
-    return [str(len(values)), f"{max(values):.3f}", wording.p_value((1 + reached) / (1 + len(values)))]
+    p_value = stats.empirical_p(row.value or 0.0, np.array(values))
+    return [str(len(values)), f"{max(values):.3f}", wording.p_value(p_value)]
 
 
 def dose_summary(rows: Sequence[Row]) -> list[list[str]]:

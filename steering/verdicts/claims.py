@@ -64,7 +64,7 @@ def without_claims(profile: Profile) -> Profile:
 
 
 def check_claims(profile: Profile, library: SaeLibrary) -> None:
-    """Refuse claims where a plan's method has no SAE to read: no test would ever be made of them.
+    """Refuse claims where there is no SAE that a plan, its control or its norm needs: no test is ever made of them.
 
     Raises:
         DataError: The message names the plan, the layers, and those that have an SAE.
@@ -73,8 +73,9 @@ def check_claims(profile: Profile, library: SaeLibrary) -> None:
         idle = sorted(set(plan.claimed_layers) - set(library.layers))
         if idle and reads_sae(profile, Cell(plan.name, idle[0], plan.multiplier)):
             raise DataError(
-                f"profile {profile.name!r}: method {plan.name!r} reads SAEs and claims layers {idle}, for which "
-                f"{library.name!r} has none; it has SAEs for the layers {', '.join(map(str, library.layers))}"
+                f"profile {profile.name!r}: method {plan.name!r} needs SAEs, itself or for its control or norm, and "
+                f"claims layers {idle}, for which {library.name!r} has none; it has SAEs for the layers "
+                f"{', '.join(map(str, library.layers))}"
             )
 
 

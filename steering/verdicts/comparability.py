@@ -23,8 +23,9 @@ def circumstances(source: Row | Baseline) -> dict[str, Any]:
 
 
 def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that were set, without those that were measured."""
-    return {key: value for key, value in plain(parameters).items() if key not in OUTCOMES}
+    """The parameters that were set, without those that were measured, and without where a stored vector lay."""
+    place = {"path"} if parameters.get("construction") == "stored" else set()
+    return {key: value for key, value in plain(parameters).items() if key not in OUTCOMES | place}
 
 
 def plain(value: Any) -> Any:

@@ -100,10 +100,12 @@ def test_cells_under_other_settings_are_not_comparable_and_have_their_own_status
     ],
 )
 def test_run_that_cannot_be_compared_ends_before_anything_is_measured(
-    bench, arguments, baseline, tmp_path, options, told
+    bench, arguments, baseline, tmp_path, monkeypatch, options, told
 ):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     result = again(bench, arguments, baseline, tmp_path, *options)
     assert result.ret == 6
+    assert told in (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert f"not comparable with the baseline, and nothing was measured: {told}" in result.stdout.str()
     assert "gate ===" not in result.stdout.str()
     assert (tmp_path / "again" / "results.jsonl").read_bytes() == b""

@@ -187,8 +187,8 @@ def test_claim_where_there_is_no_sae_to_read_is_one_message(bench, arguments, wr
     result = bench(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert (
-        "profile 'mine': method 'delta' reads SAEs and claims layers [0], for which 'saes' has none; it has SAEs for "
-        "the layers 1" in result.stderr.str()
+        "profile 'mine': method 'delta' needs SAEs, itself or for its control or norm, and claims layers [0], for "
+        "which 'saes' has none; it has SAEs for the layers 1" in result.stderr.str()
     )
     waived = bench(*arguments, "--collect-only", "-q", "--saes", str(tmp_path / "saes" / "one"))
     assert waived.ret == pytest.ExitCode.OK

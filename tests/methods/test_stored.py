@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import tempfile
 from dataclasses import replace
@@ -157,6 +158,71 @@ def test_import_writes_a_vector_that_the_benchmark_measures(call, bench, argumen
     added = [row.multiplier * row.vector_norm for row in (own, control)]
     assert added[0] == pytest.approx(added[1], rel=1e-5) == pytest.approx(3 * float(direction.norm()), rel=1e-5)
     assert control.is_control
+
+
+@pytest.fixture
+def undosed(tmp_path) -> Path:
+    """A vector of the small model's block 1 that recommends no multiplier."""
+    path = tmp_path / "undosed.safetensors"
+    SteeringVector(torch.ones(32), 1, "m", "c", "model").save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "multiplier"),
+    [(("--multiplier", "-3"), -3), (("--multiplier", "3"), 3), (("--equal-norm",), None), (("--budget", "9"), None)],
+)
+def test_run_that_finds_or_names_a_dose_needs_no_recommended_one(
+    bench, arguments, undosed, profile_file, tmp_path, options, multiplier
+):
+    text = profile_file.read_text(encoding="utf-8")
+    profile_file.write_text(f"neutral_documents = 2\ndevelopment_documents = 2\n{text}", encoding="utf-8")
+    bench(*arguments, "--vector", str(undosed), "-k", "undosed", *options).assert_outcomes(passed=2, deselected=4)
+    rows = {row.method: row for row in load_rows(tmp_path / "results") if row.metric == "rollout_probability"}
+    own, control = rows["undosed"], rows["undosed_control"]
+    if multiplier is not None:
+        assert own.multiplier == multiplier
+        assert math.copysign(1, control.multiplier) == math.copysign(1, multiplier)
+    assert own.parameters.get("neutral_budget") == (9 if "--budget" in options else None)
+    if "--budget" not in options:
+        added = [row.multiplier * row.vector_norm for row in (own, control)]
+        assert added[0] == pytest.approx(added[1], rel=1e-5)
+
+
+def test_vector_that_the_run_would_leave_out_is_refused_and_other_methods_are_where_they_are_asked_for(
+    bench, arguments, undosed
+):
+    vector = ("--vector", str(undosed), "--multiplier", "2")
+    refused = bench(*arguments, *vector, "--layers", "0")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--vector {undosed}: it is for layer 1; give that with --layers" in refused.stderr.str()
+    shown = bench(*arguments, *vector, "--layers", "1", "--collect-only", "-q").outlines
+    assert [line.split("[")[1] for line in shown if "::" in line] == [
+        f"{name}-layer1]" for name in ("mean_difference", "random_direction", "undosed", "undosed_control")
+    ]
+
+
+def test_gate_knows_a_stored_vector_wherever_it_lay(bench, arguments, undosed, call, tmp_path):
+    options = (*arguments, "--multiplier", "2", "-k", "undosed", "--vector")
+    bench(*options, str(undosed)).assert_outcomes(passed=2, deselected=4)
+    baseline = tmp_path / "baseline.json"
+    assert call("baseline", "promote", tmp_path / "results", "--output", baseline)[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    moved = undosed.rename(tmp_path / "elsewhere" / undosed.name)
+    result = bench(*options, str(moved), "--gate", str(baseline), "--results", str(tmp_path / "again"))
+    assert result.ret == 0
+    assert "1 cells: 1 ok" in result.stdout.str()
+
+
+def test_imported_vector_whose_model_is_not_known_contradicts_nothing(call, model_directory, tmp_path):
+    save_file({"a": torch.ones(32)}, tmp_path / "theirs.safetensors")
+    output = tmp_path / "v.safetensors"
+    assert call("vector", "import", tmp_path / "theirs.safetensors", "--layer", "1", "--output", output)[0] == 0
+    place = ("--model", model_directory, "--dtype", "float32", "--device", "cpu", "--new-tokens", "1")
+    status, _, err = call("vector", "apply", output, "Once upon a time", *place)
+    assert status == 0
+    assert "note" not in err
+    assert "model" not in call("vector", "show", output)[1].replace("d model", "")
 
 
 def test_import_of_a_file_that_is_not_there_is_one_message(call, tmp_path):

@@ -127,7 +127,7 @@ def _bench() -> str:
     for name, details in parser.options:
         choices = ", ".join(map(code, details.get("choices", ())))
         word = code(details["metavar"]) if "metavar" in details else _WORDS[details.get("type", str)]
-        value = "" if "action" in details else choices or word
+        value = "" if details.get("action") == "store_true" else choices or word
         lines.append([code(name), value, _default(details.get("default")), details["help"]])
     return joined(
         "## pytest bench", block("pytest bench [OPTIONS]", "text"), BENCH, _BENCH_TEXT, table(_HEADINGS, lines)

@@ -50,6 +50,7 @@ VECTORS = Page(
         "steering.vectors.Origin",
         *_of("steering.vector_building", "Recipe", "build_vectors"),
         *_of("steering.vector_export", "to_gguf", "to_lm_eval"),
+        "steering.vector_import.read_direction",
     ),
 )
 MODELS = Page(

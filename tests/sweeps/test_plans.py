@@ -56,14 +56,6 @@ def test_stored_vector_stands_at_its_layer_beside_a_random_direction_of_its_norm
     assert replace(profile, methods=profile.methods[: len(PROFILE.methods)]) == PROFILE
 
 
-def test_stored_vector_leaves_other_methods_at_their_layers(vector):
-    profile = with_vectors(replace(PROFILE, layers=(1, 5)), [vector], None)
-    assert profile.layers == (1, 3, 5)
-    assert {plan.name: plan.layers for plan in profile.methods[: len(PROFILE.methods)]} == {
-        "random_direction": (1, 5), "mean_difference": (1, 3, 5), "delta": (1, 3, 5), "other features": (1, 5),
-    }, "where it is or claims to be"  # fmt: skip
-
-
 def test_stored_vector_without_a_dose_takes_the_one_that_is_asked_for(vector):
     SteeringVector(torch.ones(4), 3, "m", "c", "model").save(vector)
     with pytest.raises(DataError, match="it recommends no multiplier; give --multiplier"):
