@@ -108,7 +108,7 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
     """The model, loaded."""
     config = request.config
     reference = config.stash[_RUN].setting.profile.model
-    with _ending_cleanly(), _uncaptured(config):
+    with _ending_cleanly(config), _uncaptured(config):
         progress.for_terminal().note(f"loading model {reference} …")
         return LanguageModel.load(reference, config.getoption("dtype"), config.getoption("device"))
 
@@ -118,11 +118,11 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
     """The measurements that all cells share, made."""
     config = request.config
     run = config.stash[_RUN]
-    # A process of pytest-xdist that ends has no voice: there, the gate says so in the end.
+    # Of a process of pytest-xdist that ends, no message is shown: there, the gate says so in the end.
     if not processes.is_worker(config) and (found := run.obstacles(model)):
         run.baseline = None
         pytest.exit(reporting.refusal(found), returncode=NOT_COMPARABLE_STATUS)
-    with _ending_cleanly(), _uncaptured(config):
+    with _ending_cleanly(config), _uncaptured(config):
         sweep = Sweep(
             run.setting,
             model,
@@ -143,8 +143,9 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
 @pytest.fixture(scope="session")
 def sae_quality(request: pytest.FixtureRequest, model: LanguageModel) -> SaeQuality:
     """What measures SAEs."""
-    run = request.config.stash[_RUN]
-    with _ending_cleanly():
+    config = request.config
+    run = config.stash[_RUN]
+    with _ending_cleanly(config):
         journal, earlier = Journal(run.results), run.earlier()
     options = {"run": run.name, "progress": progress.for_terminal(), "earlier": earlier}
     return SaeQuality(run.setting, model, run.saes, journal, **options)
@@ -176,7 +177,7 @@ def timed(request: pytest.FixtureRequest) -> Callable[..., Any]:
     benchmark = request.getfixturevalue("benchmark") if _timing(config) else None
 
     def measure(work: Callable[[Any], Any], argument: Any, layer: int, **extra: float) -> Any:
-        with _ending_cleanly(), _uncaptured(config):
+        with _ending_cleanly(config), _uncaptured(config):
             if benchmark is None:
                 return work(argument)
             benchmark.group = f"layer {layer}"  # before the round, whose record takes a copy
@@ -195,11 +196,16 @@ def _extra_info(outcome: Outcome | SaeOutcome) -> dict[str, object]:
 
 
 @contextmanager
-def _ending_cleanly() -> Iterator[None]:
-    """End the run with one message where going on makes no sense; rows written so far stay."""
+def _ending_cleanly(config: pytest.Config) -> Iterator[None]:
+    """End the run with one message where going on makes no sense; rows written so far stay.
+
+    Of a process of pytest-xdist that ends, no message is shown: there, the tests fail with it.
+    """
     try:
         yield
     except SteeringError as error:
+        if processes.is_worker(config):
+            pytest.fail(str(error), pytrace=False)
         pytest.exit(str(error), returncode=2)
 
 

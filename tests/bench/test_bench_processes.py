@@ -82,3 +82,19 @@ def test_processes_of_pytest_xdist_measure_the_same_and_one_table_shows_all(benc
         assert cell in table
     assert "Not finished" not in ended.stdout
     assert junit.read_text(encoding="utf-8").count('name="rollout_probability"') == 4
+
+
+def test_what_ends_a_run_is_told_of_processes_too(arguments, tmp_path):
+    ended = run_on_two_processes(arguments, tmp_path / "two", "--device", "nonsense")
+    assert ended.returncode == 1
+    assert "device 'nonsense' cannot be used here" in ended.stdout
+
+
+def test_gate_of_processes_that_cannot_be_compared_says_so_in_the_end(bench, arguments, call, tmp_path):
+    bench(*arguments).assert_outcomes(passed=4)
+    baseline = tmp_path / "baseline.json"
+    assert call("baseline", "promote", tmp_path / "results", "--output", baseline)[0] == 0
+    ended = run_on_two_processes(arguments, tmp_path / "two", "--gate", str(baseline), "--seed", "1")
+    assert ended.returncode == 6, ended.stdout + ended.stderr
+    assert "4 not comparable" in ended.stdout
+    assert "seed is 1 and was 0" in ended.stdout
