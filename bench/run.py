@@ -25,7 +25,6 @@ from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import at_equal_norm, at_multiplier, with_vectors, without_foreign_saes
 from steering.sweeps.records import run_fields
 from steering.sweeps.sae_quality import SaeOutcome
-from steering.vectors import load_vector
 from steering.verdicts.baselines import Baseline, read_baseline
 from steering.verdicts.claims import check_claims, waiver, without_claims
 from steering.verdicts.comparability import obstacles
@@ -153,8 +152,9 @@ def resolve(config: pytest.Config) -> Run:
     setting = Setting.load(without_claims(profile) if reason else profile)
     layers = _layers(setting, declared)
     for file in vectors:
-        if not set(profile.plan(file.stem).layers or ()) & set(layers):
-            raise DataError(f"--vector {file}: it is for layer {load_vector(file).layer}; give that with --layers")
+        own = profile.plan(file.stem).layers or ()
+        if not set(own) <= set(layers):
+            raise DataError(f"--vector {file}: it is for layer {own[0]}; give that with --layers")
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
     if library is not None:
         check_claims(setting.profile, library)

@@ -181,7 +181,7 @@ def _targets(output: Path, layers: Sequence[int]) -> list[Path]:
 
 def _described(vector: SteeringVector) -> dict[str, Any]:
     """Provenance; what is not known is left out."""
-    origin = {"concept": vector.concept, "model": vector.model}
+    named = {"concept": vector.concept, "model": vector.model}
     known = {key: value for key, value in asdict(vector.origin).items() if value}
     dose = vector.recommended_multiplier
     return {
@@ -190,7 +190,7 @@ def _described(vector: SteeringVector) -> dict[str, Any]:
         "d_model": len(vector.direction),
         "norm": round(vector.norm, 4),
         **({} if dose is None else {"recommended_multiplier": dose, "added_norm": round(abs(dose) * vector.norm, 4)}),
-        **{key: value for key, value in origin.items() if value},
+        **{key: value for key, value in named.items() if value},
         "parameters": dict(vector.parameters),
         "vector_hash": vector.hash,
         **known,
