@@ -111,6 +111,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     from steering.sae.library import open_library
     from steering.sweeps.records import run_fields
     from steering.sweeps.reproduction import Reproduction, example_layer
+    from steering.tables.configurations import shared
 
     setting = Setting.load(profile)
     optimized = _with_documents(setting, optimized)
@@ -134,9 +135,8 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
         reproduction.measure(study)
     reproduction.measure_saes(with_sae)
     layer = example_layer(profile, layers, with_sae)
-    rows, fields = load_rows(output), run_fields(setting, loaded, run)
-    keys = ("model_hash", "dtype", "device", "data_hash", "seed", "measurement")
-    own = [row for row in rows if all(getattr(row, key) == fields[key] for key in keys)]
+    rows, here = load_rows(output), shared(Row(**run_fields(setting, loaded, run), metric=""))
+    own = [row for row in rows if shared(row) == here]
     return _Measured(setting, rows, own, reproduction.similarities(with_sae), layer)
 
 
