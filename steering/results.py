@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,11 @@ SAE = "sae"
 
 #: Parameter of cells whose dose was looked for: what neutral text was to bear, nats per token.
 NEUTRAL_BUDGET = "neutral_budget"
+#: Parameters of cells whose vector is scaled to the norm of another plan's: that plan's name, and the multiplier that
+#: was asked for, from which the row's own follows.
+NORM_OF, SCALED_MULTIPLIER = "norm_of", "scaled_multiplier"
+#: Parameters that are no settings but what a measurement came to; another machine rounds them otherwise.
+OUTCOMES = frozenset({"development_loss_change"})
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -111,18 +117,20 @@ class Row:
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes two rows measurements of the same thing."""
-        identity = (
-            self.model_hash,
-            self.dtype,
-            self.device,
-            self.data_hash,
-            self.method,
-            self.layer,
-            self.multiplier,
-            self.seed,
-        )
-        details = json.dumps([self.parameters, self.measurement], sort_keys=True)
-        return (*identity, self.vector_hash, details, self.metric)
+        return (*self.cell, self.multiplier, self.vector_hash, self.metric)
+
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """What was asked for, whatever vector and dose came of it."""
+        parameters = {name: value for name, value in self.parameters.items() if name not in OUTCOMES}
+        details = json.dumps([parameters, self.measurement], sort_keys=True)
+        return (*self._identity, self.set_multiplier, details)
+
+    @property
+    def set_multiplier(self) -> float | None:
+        """The multiplier, where it was asked for; None where it follows from a budget or norm in the parameters."""
+        follows = NEUTRAL_BUDGET in self.parameters or SCALED_MULTIPLIER in self.parameters
+        return None if follows else self.multiplier
 
     @property
     def lacks_vector(self) -> bool:
@@ -132,9 +140,12 @@ class Row:
     @property
     def place(self) -> tuple[Any, ...]:
         """What two measurements share even where only one of them had a vector."""
-        identity = (self.model_hash, self.dtype, self.device, self.data_hash, self.method, self.layer, self.seed)
         details = json.dumps([self.parameters.get(NEUTRAL_BUDGET), self.measurement], sort_keys=True)
-        return (*identity, details, self.metric)
+        return (*self._identity, details, self.metric)
+
+    @property
+    def _identity(self) -> tuple[Any, ...]:
+        return (self.model_hash, self.dtype, self.device, self.data_hash, self.method, self.layer, self.seed)
 
 
 @dataclass(frozen=True)
@@ -164,8 +175,8 @@ class Journal:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(directory / f".{FILE_NAME}.lock")
-            with self._lock, self.path.open("ab"):
-                _drop_partial_line(self.path)
+            with self._lock, self.path.open("ab+", buffering=0) as file:
+                _drop_partial_line(file)
         except OSError as error:
             raise ResultsError(
                 f"results cannot be written to {directory}: {error.strerror or error}. Choose another directory."
@@ -179,8 +190,8 @@ class Journal:
         """
         block = "".join(row.to_json() + "\n" for row in rows).encode()
         try:
-            with self._lock, self.path.open("ab", buffering=0) as file:
-                before = file.tell()
+            with self._lock, self.path.open("ab+", buffering=0) as file:
+                before = _drop_partial_line(file)
                 try:
                     if file.write(block) != len(block):
                         raise OSError(0, "the disk took only a part of the data")
@@ -217,9 +228,10 @@ def new_run_name() -> str:
 
 
 def load_rows(path: Path) -> list[Row]:
-    """Read a journal; where a value was measured more than once, the last measurement counts, at its place.
+    """Read a journal; of a cell that was measured more than once, the last measurement counts, at its place.
 
-    A cell whose vector could not be constructed, and later could, counts as measured.
+    That is so, too, where another vector or dose came of the same settings: all of the earlier measurement is passed
+    over. A cell whose vector could not be constructed, and later could, counts as measured.
 
     Args:
         path: A results directory or file. A last line that a killed run left unfinished is passed over.
@@ -241,7 +253,12 @@ def load_rows(path: Path) -> list[Row]:
         last.pop(row.key, None)  # in the order of the measurements that count
         last[row.key] = row
     latest = {row.place: row for row in rows}
-    return [row for row in last.values() if not row.lacks_vector or latest[row.place] is row]
+    made = {row.cell: (row.vector_hash, row.multiplier) for row in last.values()}
+    return [
+        row
+        for row in last.values()
+        if made[row.cell] == (row.vector_hash, row.multiplier) and (not row.lacks_vector or latest[row.place] is row)
+    ]
 
 
 def parse_row(line: bytes | str) -> Row:
@@ -266,8 +283,17 @@ def _row(file: Path, number: int, line: bytes) -> Row:
         raise ResultsError(f"{file}:{number}: {error}") from None
 
 
-def _drop_partial_line(path: Path) -> None:
-    """Cut off what a killed run left of a line, so that the next row starts on a line of its own."""
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+def _drop_partial_line(file: FileIO) -> int:
+    """Cut off what a killed process left of a line, so that the next row has a line of its own; the size then."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0 or _ends_line(file, size):
+        return size
+    file.seek(0)
+    size = file.readall().rfind(b"\n") + 1
+    file.truncate(size)
+    return size
+
+
+def _ends_line(file: FileIO, size: int) -> bool:
+    file.seek(size - 1)
+    return file.read(1) == b"\n"

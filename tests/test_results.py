@@ -127,9 +127,7 @@ def test_the_last_measurement_of_a_value_counts_and_the_others_stay(tmp_path):
     assert all(row in found for row in (unsteered_row(), again, other))
 
 
-@pytest.mark.parametrize(
-    "field", ["model_hash", "dtype", "data_hash", "method", "vector_hash", "metric", *OTHER_SETTINGS]
-)
+@pytest.mark.parametrize("field", ["model_hash", "dtype", "data_hash", "method", "metric", *OTHER_SETTINGS])
 def test_measurements_that_cannot_be_compared_are_kept_apart(tmp_path, field):
     rows = [small_row(), small_row(**{field: OTHER_SETTINGS.get(field, "other")})]
     Journal(tmp_path).append(rows)
@@ -153,6 +151,15 @@ def test_a_line_cut_off_by_a_kill_is_passed_over_and_then_removed(tmp_path, kept
     assert path.read_bytes() == before
     journal.append([last])
     assert load_rows(tmp_path) == [unsteered_row(), small_row(), last]
+
+
+def test_a_line_that_another_process_was_killed_in_does_not_swallow_the_next(tmp_path):
+    mine, other = Journal(tmp_path), Journal(tmp_path)
+    other.append([unsteered_row()])
+    with (tmp_path / FILE_NAME).open("ab") as file:
+        file.write(small_row(metric="loss_positive").to_json().encode()[:50])
+    mine.append([small_row()])
+    assert load_rows(tmp_path) == [unsteered_row(), small_row()]
 
 
 def test_a_line_cut_off_within_a_letter_is_passed_over(tmp_path):

@@ -1,4 +1,4 @@
-"""Rows of a vector that could not be constructed, beside later rows of the same cell."""
+"""What was measured again: another vector of the same settings, and one that could not be constructed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,42 @@ def test_failed_sae_stays_beside_another_of_its_layer(tmp_path):
 
 def test_what_was_measured_again_comes_after_what_was_measured_before_that(tmp_path):
     good, broken, repaired = (
-        small_row(vector_hash=name, value=value) for name, value in (("a", 0.5), ("b", 0.1), ("a", 0.5))
+        small_row(multiplier=multiplier, value=value) for multiplier, value in ((1.0, 0.5), (2.0, 0.1), (1.0, 0.5))
     )
     Journal(tmp_path).append([good, broken, repaired])
-    assert [row.vector_hash for row in load_rows(tmp_path)] == ["b", "a"]
+    assert [row.multiplier for row in load_rows(tmp_path)] == [2.0, 1.0]
+
+
+BUDGET, SCALED = {"neutral_budget": 0.05}, {"norm_of": "mean_difference", "scaled_multiplier": 12.0}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"vector_hash": "d" * 64}),
+        ({"parameters": BUDGET, "multiplier": 12.0}, {"parameters": BUDGET, "multiplier": 8.0}),
+        ({"parameters": SCALED, "multiplier": 40.0}, {"parameters": SCALED, "multiplier": 40.1}),
+    ],
+    ids=["vector", "dose", "norm"],
+)
+def test_other_outcome_of_the_same_settings_takes_the_place_of_all_that_was_measured_before(tmp_path, before, after):
+    later = small_row(run="run-2", **after)
+    Journal(tmp_path).append([small_row(**before), small_row(metric="loss_neutral", **before), later])
+    assert load_rows(tmp_path) == [later]
+
+
+def test_returning_to_an_earlier_vector_counts_as_measured_last(tmp_path):
+    rows = [small_row(run=f"run-{number}", vector_hash=letter * 64) for number, letter in enumerate("cdc")]
+    Journal(tmp_path).append(rows)
+    assert load_rows(tmp_path) == [rows[2]]
+
+
+def test_doses_of_one_method_that_were_asked_for_stay_beside_each_other(tmp_path):
+    rows = [small_row(multiplier=1.0), small_row(multiplier=2.0, vector_hash="d" * 64)]
+    Journal(tmp_path).append(rows)
+    assert load_rows(tmp_path) == rows
+
+
+def test_what_a_dose_cost_is_no_setting():
+    rounded, other = (small_row(parameters=BUDGET | {"development_loss_change": change}) for change in (0.04, 0.040001))
+    assert rounded.key == other.key

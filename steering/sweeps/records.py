@@ -8,7 +8,7 @@ from steering.activations import ContrastActivations
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.profiles import Setting
-from steering.results import NEUTRAL_BUDGET, UNSTEERED, Row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, SCALED_MULTIPLIER, UNSTEERED, Row
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sweeps.cells import Cell
 from steering.sweeps.doses import Dose
@@ -68,13 +68,15 @@ def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
 
 
 def dose_fields(setting: Setting, cell: Cell, dose: Dose | None) -> dict[str, Any]:
-    """The parameters of a row that say for which budget its multiplier was looked for, and how that was found.
+    """The parameters of a row that say what its multiplier follows from, where that is not the plan's.
 
-    There are none without a budget, nor where nothing is to be added.
+    That is a budget, for which it was looked for, or the norm of another plan's vector.
     """
-    budget = setting.profile.neutral_budget
-    if budget is None or cell.multiplier == 0:
+    budget, scaled_to = setting.profile.neutral_budget, setting.profile.plan(cell.method).norm_of
+    if cell.multiplier == 0:
         return {}
+    if budget is None:
+        return {NORM_OF: scaled_to, SCALED_MULTIPLIER: cell.multiplier} if scaled_to else {}
     if dose is None:
         return {NEUTRAL_BUDGET: budget}
     return {

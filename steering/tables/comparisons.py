@@ -10,7 +10,7 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import Profile
-from steering.results import NEUTRAL_BUDGET, Row
+from steering.results import NEUTRAL_BUDGET, OUTCOMES, Row
 from steering.tables import wording
 from steering.tables.configurations import (
     DEVELOPMENT,
@@ -28,7 +28,7 @@ from steering.tables.configurations import (
 from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
-_VARYING = ("seed", "development_loss_change", "sae", "sae_hash", "hook_name")
+_VARYING = OUTCOMES | {"seed", "sae", "sae_hash", "hook_name"}
 
 
 def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
@@ -95,8 +95,12 @@ def _same_null(row: Row, control: Row) -> bool:
     here, there = (
         {key: value for key, value in each.parameters.items() if key not in _VARYING} for each in (row, control)
     )
-    same_dose = NEUTRAL_BUDGET in here or math.isclose(row.multiplier, control.multiplier, rel_tol=1e-3)
-    return "construction" in here and here == there and same_dose
+    return "construction" in here and here == there and _same_dose(row.set_multiplier, control.set_multiplier)
+
+
+def _same_dose(multiplier: float | None, other: float | None) -> bool:
+    """Whether two multipliers that were asked for are the same; where a parameter was instead, there are none."""
+    return multiplier is None or other is None or math.isclose(multiplier, other, rel_tol=1e-3)
 
 
 def _against(row: Row, null: Sequence[Row]) -> list[str]:
@@ -136,7 +140,7 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
 def selection_summary(
     rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = Profile.neutral_bound
 ) -> list[list[str]]:
-    """One line for each method: the layer that development data choose, and what it reaches on test data.
+    """One line for each method: the layer and dose that development data choose, and what they reach on test data.
 
     Chosen is the highest P(success) among the cells for which the upper end of the interval of the neutral loss change
     is below a bound, both on the development split; of equals, the lowest layer. "optimism" is the development value
@@ -162,7 +166,7 @@ def selection_summary(
                 found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(metrics)
     compared = {key: splits for key, splits in found.items() if splits[DEVELOPMENT]}
     runs = Runs.of([any_row(metrics) for splits in compared.values() for metrics in splits[DEVELOPMENT]])
-    header = ["method", "layer", "P development", "P test [95 % CI]", "optimism", "best on test"]
+    header = ["method", "layer", "×", "P development", "P test [95 % CI]", "optimism", "best on test"]
     lines = [[*runs.heading, *header]]
     for (_, method), splits in compared.items():
         run = runs.cell(any_row(splits[DEVELOPMENT][0]))
@@ -177,14 +181,15 @@ def _study(row: Row) -> str:
 
 def _selected(development: Sequence[dict[str, Row]], test: Sequence[dict[str, Row]], neutral_bound: float) -> list[str]:
     chosen, naive = _best(development, neutral_bound), _best(test, neutral_bound)
-    best = ABSENT if naive is None else f"{wording.number(naive)} (layer {naive.layer})"
+    best = ABSENT if naive is None else f"{wording.number(naive)} (layer {naive.layer}, ×{wording.multiplier(naive)})"
     if chosen is None:
-        return [ABSENT] * 4 + [best]
+        return [ABSENT] * 5 + [best]
     reported = next((_success(cell) for cell in test if _cell(any_row(cell)) == _cell(chosen)), None)
     known = reported is not None and reported.value is not None and chosen.value is not None
     optimism = chosen.value - reported.value if known else None  # type: ignore[union-attr, operator]
     return [
         str(chosen.layer),
+        wording.multiplier(chosen),
         wording.number(chosen),
         wording.proportion(reported),
         wording.signed(optimism),
@@ -192,8 +197,8 @@ def _selected(development: Sequence[dict[str, Row]], test: Sequence[dict[str, Ro
     ]
 
 
-def _cell(row: Row) -> tuple[int | None, float]:
-    return row.layer, row.multiplier
+def _cell(row: Row) -> tuple[int | None, float, str]:
+    return row.layer, row.multiplier, row.vector_hash
 
 
 def _success(metrics: dict[str, Row]) -> Row | None:

@@ -135,4 +135,4 @@ def _times(names: Sequence[str], cells: Sequence[Row], place: Callable[[Row], Ha
 
 
 def _digest(row: Row) -> str:
-    return hashlib.sha256(json.dumps(row.key[:-1]).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(row.cell).encode()).hexdigest()[:8]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from steering.results import Row
-from steering.verdicts.baselines import ROLLOUTS, Baseline
+from steering.results import NEUTRAL_BUDGET, OUTCOMES, SCALED_MULTIPLIER, Row
+from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineCell, GatedMetric
 
-#: What parameters hold of a measurement's outcome: no setting, and another by rounding on another machine.
-OUTCOMES = frozenset({"development_loss_change"})
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
 _SHARED = ("dtype", "model_hash", "toward", "data_hash", "seed")
+_MULTIPLIER_TOLERANCE = 1e-6
 
 
 def circumstances(source: Row | Baseline) -> dict[str, Any]:
@@ -48,13 +48,55 @@ def obstacles(baseline: Baseline, row: Row) -> list[str]:
         baseline: What the run is to be held against.
         row: Any row of the run; of its fields, those of the run are looked at.
     """
-    before, now = circumstances(baseline), circumstances(row)
-    before.pop("rollouts", None)
-    rollouts = now.pop("rollouts", None)
-    found = differences(before, now)
+    found = differences(_but_rollouts(baseline), _but_rollouts(row))
+    rollouts = row.measurement.get("rollouts")
     if row.dtype != baseline.dtype:
         found.append(f"run it with --dtype {baseline.dtype}, or hold it against a baseline in {row.dtype}")
     gated = any(ROLLOUTS in cell.scores for cell in baseline.cells)
     if gated and rollouts is not None and rollouts < baseline.required_rollouts:
         found.append(f"rollouts is {rollouts}, and at least {baseline.required_rollouts} are required")
     return found
+
+
+def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Mapping[str, Row]) -> list[str]:
+    """In what a cell as it was measured cannot be compared with the baseline's, each with both values.
+
+    Args:
+        baseline: What it is to be held against.
+        cell: Of the baseline.
+        measured: Metric -> row, of one measurement.
+    """
+    row = next(iter(measured.values()))
+    before, now = _but_rollouts(baseline), _but_rollouts(row)
+    if row.lacks_vector:  # it has the profile's parameters, and a multiplier that no vector had
+        before |= _as_parameters({NEUTRAL_BUDGET: cell.parameters.get(NEUTRAL_BUDGET)})
+        now |= _as_parameters({NEUTRAL_BUDGET: row.parameters.get(NEUTRAL_BUDGET)})
+    else:
+        before |= _as_parameters(cell.parameters)
+        now |= _as_parameters(row.parameters)
+        given = SCALED_MULTIPLIER not in row.parameters  # what follows from norms is the vector's own affair
+        if given and not math.isclose(cell.multiplier, row.multiplier, rel_tol=_MULTIPLIER_TOLERANCE):
+            before["multiplier"], now["multiplier"] = cell.multiplier, row.multiplier
+    sizes = (_size_difference(baseline, cell, metric, measured) for metric in GATED)
+    return differences(before, now) + [text for text in sizes if text]
+
+
+def _but_rollouts(source: Row | Baseline) -> dict[str, Any]:
+    """Circumstances without the number of rollouts, which may be lower than the baseline's."""
+    return {key: value for key, value in circumstances(source).items() if key != "rollouts"}
+
+
+def _as_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {f"parameter {key}": value for key, value in settings(parameters).items()}
+
+
+def _size_difference(baseline: Baseline, cell: BaselineCell, metric: GatedMetric, measured: Mapping[str, Row]) -> str:
+    """What is wrong with the number of a metric's items, or an empty string."""
+    row, score = measured.get(metric.name), cell.scores.get(metric.name)
+    if row is None or score is None or row.status != "ok":
+        return ""
+    if metric.paired and len(row.items) != score.n:
+        return f"{metric.name} has {len(row.items)} items and had {score.n}"
+    if not metric.paired and len(row.items) < baseline.required_rollouts:
+        return f"{metric.name} has {len(row.items)} items, and at least {baseline.required_rollouts} are required"
+    return ""

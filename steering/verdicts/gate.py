@@ -12,25 +12,23 @@ changed; the difference then varies less than the test believes, which makes the
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from steering import stats
-from steering.results import NEUTRAL_BUDGET, Row
+from steering.results import OUTCOMES, Row
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
-from steering.verdicts.comparability import OUTCOMES, circumstances, differences, settings
+from steering.verdicts.comparability import cell_differences
 from steering.verdicts.promotion import Measured, any_row, cell_id, measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
 
 #: Exit status where a cell cannot be compared; those up to 5 are pytest's own, 3 its internal error.
 NOT_COMPARABLE_STATUS = 6
-_MULTIPLIER_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ class CellVerdict:
         state: "regressed" if any metric did, else "improved" if any did.
         reason: Why, with the numbers.
         comparisons: One for each metric that was compared.
+        passed_over: In what a later measurement differs, which could not be compared, and does not count.
     """
 
     method: str
@@ -101,6 +100,7 @@ class CellVerdict:
     state: State
     reason: str
     comparisons: tuple[Comparison, ...] = ()
+    passed_over: str = ""
 
     @property
     def id(self) -> str:
@@ -149,65 +149,31 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
     found = measured_cells(rows)
     settled: list[CellVerdict] = []
     comparable: list[tuple[BaselineCell, Measured]] = []
+    passed_over: dict[tuple[str, int], str] = {}
     for cell in baseline.cells:
         entries = found.pop(cell.key, [])
-        fitting = [entry for entry in entries if not _differences(baseline, cell, entry)]
+        fitting = [entry for entry in entries if not cell_differences(baseline, cell, entry)]
+        differing = "; ".join(cell_differences(baseline, cell, entries[-1])) if entries else ""
         if not entries:
             if required is None or cell.key in required:
                 settled.append(CellVerdict(*cell.key, "missing", "it is in the baseline and was not measured"))
         elif not fitting:
-            settled.append(
-                CellVerdict(*cell.key, "not comparable", "; ".join(_differences(baseline, cell, entries[-1])))
-            )
+            settled.append(CellVerdict(*cell.key, "not comparable", differing))
         elif gaps := _gaps(cell, fitting[-1]):
             settled.append(CellVerdict(*cell.key, "missing", "; ".join(gaps)))
         else:
             comparable.append((cell, fitting[-1]))
+            passed_over[cell.key] = differing
     comparisons: dict[tuple[str, int], list[Comparison]] = {cell.key: [] for cell, _ in comparable}
     for metric in GATED:
         pairs = [(cell, entry) for cell, entry in comparable if metric.name in cell.scores]
         for (cell, _), comparison in zip(pairs, _compared(baseline, metric, pairs), strict=True):
             comparisons[cell.key].append(comparison)
-    settled += [_judged(cell, entry, comparisons[cell.key]) for cell, entry in comparable]
+    settled += [_judged(cell, entry, comparisons[cell.key], passed_over[cell.key]) for cell, entry in comparable]
     settled += [
         CellVerdict(*key, "new", "it is not in the baseline") for key, entries in found.items() if _is_new(entries[-1])
     ]
     return GateReport(tuple(sorted(settled, key=lambda verdict: (verdict.method, verdict.layer))))
-
-
-def _differences(baseline: Baseline, cell: BaselineCell, measured: Measured) -> list[str]:
-    """In what a cell as it was measured cannot be compared with the baseline, each with both values."""
-    row = any_row(measured)
-    before, now = circumstances(baseline), circumstances(row)
-    before.pop("rollouts", None)
-    now.pop("rollouts", None)
-    if row.lacks_vector:  # it has the profile's parameters, and a multiplier that no vector had
-        before |= _as_parameters({NEUTRAL_BUDGET: cell.parameters.get(NEUTRAL_BUDGET)})
-        now |= _as_parameters({NEUTRAL_BUDGET: row.parameters.get(NEUTRAL_BUDGET)})
-    else:
-        before |= _as_parameters(cell.parameters)
-        now |= _as_parameters(row.parameters)
-        if not math.isclose(cell.multiplier, row.multiplier, rel_tol=_MULTIPLIER_TOLERANCE):
-            before["multiplier"], now["multiplier"] = cell.multiplier, row.multiplier
-    return differences(before, now) + [
-        text for metric in GATED if (text := _size_difference(baseline, cell, metric, measured))
-    ]
-
-
-def _as_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {f"parameter {key}": value for key, value in settings(parameters).items()}
-
-
-def _size_difference(baseline: Baseline, cell: BaselineCell, metric: GatedMetric, measured: Measured) -> str:
-    """What is wrong with the number of a metric's items, or an empty string."""
-    row, score = measured.get(metric.name), cell.scores.get(metric.name)
-    if row is None or score is None or row.status != "ok":
-        return ""
-    if metric.paired and len(row.items) != score.n:
-        return f"{metric.name} has {len(row.items)} items and had {score.n}"
-    if not metric.paired and len(row.items) < baseline.required_rollouts:
-        return f"{metric.name} has {len(row.items)} items, and at least {baseline.required_rollouts} are required"
-    return ""
 
 
 def _gaps(cell: BaselineCell, measured: Measured) -> list[str]:
@@ -266,12 +232,13 @@ def p_of_worse(metric: GatedMetric, old: np.ndarray, new: np.ndarray, margin: fl
     return stats.p_mean_rise(old - new if metric.higher_is_better else new - old, margin)
 
 
-def _judged(cell: BaselineCell, measured: Measured, comparisons: Sequence[Comparison]) -> CellVerdict:
+def _judged(cell: BaselineCell, measured: Measured, comparisons: Sequence[Comparison], passed_over: str) -> CellVerdict:
     states = {comparison.state for comparison in comparisons}
     state: State = next((name for name in ("regressed", "improved") if name in states), "ok")
     shown = [comparison for comparison in comparisons if comparison.state != "ok"] or comparisons
     told = [comparison.message for comparison in shown]
-    return CellVerdict(*cell.key, state, "; ".join([*told, *_remarks(cell, any_row(measured))]), tuple(comparisons))
+    reason = "; ".join([*told, *_remarks(cell, any_row(measured))])
+    return CellVerdict(*cell.key, state, reason, tuple(comparisons), passed_over)
 
 
 def _remarks(cell: BaselineCell, row: Row) -> list[str]:

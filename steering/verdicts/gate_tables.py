@@ -9,7 +9,7 @@ import numpy as np
 
 from steering import stats
 from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineScore
-from steering.verdicts.gate import Comparison, GateReport, State
+from steering.verdicts.gate import Comparison, GateReport
 
 #: Of gated metrics, as in the summary.
 _HEADINGS = {
@@ -42,12 +42,14 @@ def verdict_table(report: GateReport) -> list[list[str]]:
 
 def remarks(report: GateReport) -> list[str]:
     """What has to be said of cells that are not ok, cells with the same message together, and how many are what."""
-    said: dict[tuple[State, str], list[str]] = {}
+    said: dict[str, list[str]] = {}
     for verdict in report.verdicts:
         if verdict.state not in ("ok", "new"):
-            said.setdefault((verdict.state, verdict.reason), []).append(verdict.id)
+            said.setdefault(f"{verdict.state}: {verdict.reason}", []).append(verdict.id)
+        if verdict.passed_over:
+            said.setdefault(f"a later measurement does not count, since {verdict.passed_over}", []).append(verdict.id)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(report.counts.items()))
-    told = [f"{', '.join(cells)}: {state}: {reason}" for (state, reason), cells in said.items()]
+    told = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
     return [*told, f"{len(report.verdicts)} cells: {counted or 'nothing to compare'}"]
 
 

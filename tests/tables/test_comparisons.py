@@ -13,7 +13,7 @@ from tests.small_rows import small_row, unsteered_row
 
 CONTROLS = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
 DOSES = ["method", "layer", "×", "norm", "budget", "Δ loss development", "Δ loss test", "optimism"]
-SELECTION = ["method", "layer", "P development", "P test [95 % CI]", "optimism", "best on test"]
+SELECTION = ["method", "layer", "×", "P development", "P test [95 % CI]", "optimism", "best on test"]
 SHARES = st.integers(0, 20).map(lambda count: count / 20)
 
 
@@ -46,6 +46,16 @@ def test_null_cells_of_sums_of_features_come_from_saes_of_several_layers():
     cells = [small_row(method="feature_delta", layer=layer, value=0.4, control="random features") for layer in (8, 12)]
     lines = control_summary([*cells, features(8, 0.1), features(12, 0.2), features(16, 0.3)])
     assert [line[4:7] for line in lines[1:]] == [["3", "0.300", "0.2500"]] * 2
+
+
+def test_null_cells_that_are_scaled_to_a_norm_share_the_dose_that_was_asked_for():
+    def scaled(layer: int, value: float, asked: float) -> Row:
+        parameters = {"norm_of": "mean_difference", "scaled_multiplier": asked}
+        return noise(layer, value, multiplier=asked * (3 + layer), parameters=parameters)
+
+    rows = [small_row(layer=8, value=0.4, control="random"), scaled(8, 0.1, 12.0)]
+    rows += [scaled(9, 0.2, 12.0), scaled(10, 0.3, 6.0)]
+    assert control_summary(rows)[1][3:6] == ["0.100", "2", "0.200"]
 
 
 def test_null_cells_of_one_cell_are_no_other_controls_of_its_neighbour():
@@ -150,10 +160,10 @@ def test_layer_is_chosen_in_development_and_reported_on_test():
     rows += cell("development", 11, 0.99, 0.01, method="noise", is_control=True)
     assert selection_summary(rows) == [
         SELECTION,
-        ["mean_difference", "9", "0.600", "0.450 [0.250, 0.750]", "+0.150", "0.550 (layer 8)"],
+        ["mean_difference", "9", "1", "0.600", "0.450 [0.250, 0.750]", "+0.150", "0.550 (layer 8, ×1)"],
     ]
-    assert selection_summary(rows, neutral_bound=0.3)[1][1:3] == ["10", "0.900"]
-    assert selection_summary(rows, neutral_bound=0.01)[1] == ["mean_difference", *["-"] * 5]
+    assert selection_summary(rows, neutral_bound=0.3)[1][1:4] == ["10", "1", "0.900"]
+    assert selection_summary(rows, neutral_bound=0.01)[1] == ["mean_difference", *["-"] * 6]
     assert selection_summary(rows[6:]) == [SELECTION], "without a development split nothing was chosen"
 
 
@@ -166,12 +176,12 @@ def test_choice_equals_the_best_of_all_that_is_allowed(found):
     line = selection_summary(rows)[1]
     eligible = [layer for layer, (*_, allowed) in enumerate(found) if allowed]
     if not eligible:
-        assert line[1:] == ["-"] * 5
+        assert line[1:] == ["-"] * 6
         return
     chosen = eligible[int(np.argmax([found[layer][0] for layer in eligible]))]
-    assert line[1:3] == [str(chosen), f"{found[chosen][0]:.3f}"]
-    assert line[4] == f"{found[chosen][0] - found[chosen][1]:+.3f}"
-    assert line[5].startswith(f"{max(found[layer][1] for layer in eligible):.3f} ")
+    assert line[1:4] == [str(chosen), "1", f"{found[chosen][0]:.3f}"]
+    assert line[5] == f"{found[chosen][0] - found[chosen][1]:+.3f}"
+    assert line[6].startswith(f"{max(found[layer][1] for layer in eligible):.3f} ")
 
 
 def test_choice_does_not_depend_on_which_cells_are_shown():
@@ -186,7 +196,7 @@ def test_models_choose_their_own_layers():
     header, *lines = selection_summary(rows)
     assert header == ["run", *SELECTION]
     assert [(line[0], line[2]) for line in lines] == [("model other", "9"), ("model small", "8")]
-    assert lines[0][4:] == ["-", "-", "-"]
+    assert lines[0][5:] == ["-", "-", "-"]
 
 
 def test_choice_of_one_seed_is_held_against_the_test_of_the_same_seed():
@@ -194,7 +204,7 @@ def test_choice_of_one_seed_is_held_against_the_test_of_the_same_seed():
     rows += [*cell("test", 8, 0.4, 0.05), *cell("test", 8, 0.3, 0.05, seed=1), *cell("test", 8, 0.2, 0.05, seed=2)]
     header, *lines = selection_summary(rows)
     assert header == ["run", *SELECTION]
-    assert [(line[0], *line[3:5]) for line in lines] == [
+    assert [(line[0], *line[4:6]) for line in lines] == [
         ("seed 0", "0.500", "0.400 [0.250, 0.750]"),
         ("seed 1", "0.600", "0.300 [0.250, 0.750]"),
     ]
@@ -204,10 +214,23 @@ def test_of_texts_that_changed_under_their_name_the_last_measured_count():
     old = [*cell("development", 9, 0.9, 0.05, data_hash="old"), *cell("test", 9, 0.95, 0.05, data_hash="old too")]
     new = [*cell("development", 8, 0.3, 0.05), *cell("test", 8, 0.2, 0.05)]
     assert selection_summary(old + new) == selection_summary(new)
-    assert selection_summary(new + old)[1][1:3] == ["9", "0.900"]
+    assert selection_summary(new + old)[1][1:4] == ["9", "1", "0.900"]
+
+
+def test_choice_of_one_vector_is_not_held_against_the_test_of_another():
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("test", 8, 0.9, 0.05, vector_hash="d" * 64)]
+    assert selection_summary(rows)[1][4:] == ["-", "-", "0.900 (layer 8, ×1)"]
+
+
+def test_choice_among_doses_names_the_dose():
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("development", 8, 0.7, 0.05, multiplier=2.0)]
+    rows += [*cell("test", 8, 0.4, 0.05), *cell("test", 8, 0.3, 0.05, multiplier=2.0)]
+    assert selection_summary(rows)[1] == [
+        *("mean_difference", "8", "2", "0.700", "0.300 [0.250, 0.750]", "+0.400", "0.400 (layer 8, ×1)")
+    ]
 
 
 def test_choice_among_more_rollouts_is_another():
     many = small_row().measurement | {"rollouts": 2000}
     rows = [*cell("development", 8, 0.5, 0.05), *cell("test", 8, 0.4, 0.05, measurement=many)]
-    assert selection_summary(rows)[1][3:] == ["-", "-", "-"]
+    assert selection_summary(rows)[1][4:] == ["-", "-", "-"]

@@ -236,17 +236,6 @@ def test_losses_of_another_number_of_texts_are_not_comparable():
     assert (found.state, found.reason) == ("not comparable", "loss_change_neutral has 49 items and had 50")
 
 
-def test_of_several_measurements_the_last_that_can_be_compared_counts():
-    baseline = baseline_of(cell())
-    good, bad = cell(vector_hash="d"), cell(items=items_of(20), vector_hash="e")
-    other = cell(items=items_of(0), multiplier=3.0)
-    assert verdict(baseline, [*good, *bad, *other]).state == "regressed"
-    assert verdict(baseline, [*bad, *good, *other]).state == "ok"
-    assert verdict(baseline, [*bad, *good, *bad]).state == "regressed", "the first was measured again"
-    last = cell(items=items_of(0), seed=5)
-    assert verdict(baseline, [*other, *last]).reason == "seed is 5 and was 0"
-
-
 def test_cells_that_cannot_be_compared_take_no_part_in_the_adjustment():
     baseline = baseline_of(cell(8), cell(20))
     found = compare(baseline, [*cell(8, seed=3), *cell(20, items_of(70))]).verdicts[1].comparisons[0]

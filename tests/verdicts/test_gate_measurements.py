@@ -1,0 +1,46 @@
+"""Which of several measurements of a cell the gate holds against its baseline."""
+
+from __future__ import annotations
+
+from steering.results import Journal, load_rows
+from steering.verdicts.gate import compare
+from steering.verdicts.gate_tables import remarks
+from tests.gate_rows import baseline_of, cell, items_of
+from tests.verdicts.test_gate import verdict
+
+
+def test_of_several_measurements_the_last_that_can_be_compared_counts():
+    baseline = baseline_of(cell())
+    good, bad = cell(vector_hash="d"), cell(items=items_of(20), vector_hash="e")
+    other = cell(items=items_of(0), multiplier=3.0)
+    assert verdict(baseline, [*good, *bad, *other]).state == "regressed"
+    assert verdict(baseline, [*bad, *good, *other]).state == "ok"
+    assert verdict(baseline, [*bad, *good, *bad]).state == "regressed", "the first was measured again"
+    last = cell(items=items_of(0), seed=5)
+    assert verdict(baseline, [*other, *last]).reason == "seed is 5 and was 0"
+
+
+def test_later_measurement_that_cannot_be_compared_is_told_though_the_verdict_is_another_s():
+    report = compare(baseline_of(cell()), [*cell(), *cell(multiplier=3.0)])
+    [found] = report.verdicts
+    assert (found.state, report.exit_code) == ("ok", 0)
+    assert found.passed_over == "multiplier is 3.0 and was 12.0"
+    told = "a later measurement does not count, since multiplier is 3.0 and was 12.0"
+    assert remarks(report)[0] == f"mean_difference-layer20: {told}"
+    assert verdict(baseline_of(cell()), [*cell(multiplier=3.0), *cell()]).passed_over == ""
+
+
+def test_dose_that_came_out_otherwise_leaves_nothing_of_the_earlier_one_to_compare(tmp_path):
+    budget = {"parameters": {"neutral_budget": 0.05}}
+    before = cell(**budget)
+    Journal(tmp_path).append([*before, *cell(items=items_of(20), **budget | {"multiplier": 8.0})])
+    [found] = compare(baseline_of(before), load_rows(tmp_path)).verdicts
+    assert (found.state, found.reason) == ("not comparable", "multiplier is 8.0 and was 12.0")
+
+
+def test_of_a_vector_that_is_scaled_to_another_s_norm_the_multiplier_that_was_asked_for_is_compared():
+    scaled = {"norm_of": "mean_difference", "scaled_multiplier": 12.0}
+    baseline = baseline_of(cell(parameters=scaled, multiplier=40.0))
+    assert verdict(baseline, cell(items=items_of(20), parameters=scaled, multiplier=41.0)).state == "regressed"
+    found = verdict(baseline, cell(parameters=scaled | {"scaled_multiplier": 11.0}, multiplier=40.0))
+    assert found.reason == "parameter scaled_multiplier is 11.0 and was 12.0"
