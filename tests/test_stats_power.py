@@ -1,4 +1,4 @@
-"""Intervals over clusters, and what a number of rollouts can show, against simulation through the tests themselves."""
+"""What a number of rollouts can show, against simulation through the tests themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from steering import stats
-from steering.errors import NonFiniteError, SteeringError
 from tests.test_stats import ones
 
 REPETITIONS = 1500
@@ -17,50 +16,6 @@ REPETITIONS = 1500
 def monte_carlo(share: float) -> float:
     """Three standard errors of a share of the repetitions."""
     return 3 * math.sqrt(share * (1 - share) / REPETITIONS)
-
-
-def test_clustered_interval_is_that_of_resampled_clusters():
-    generator = np.random.default_rng(1)
-    sizes = generator.integers(1, 9, 30)
-    clusters = np.repeat(np.arange(30), sizes)
-    values = generator.normal(size=len(clusters)) + generator.normal(size=30)[clusters]
-    sums = np.array([values[clusters == cluster].sum() for cluster in range(30)])
-    drawn = generator.integers(0, 30, (40_000, 30))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    found = stats.clustered_interval(values, [f"prompt {cluster}" for cluster in clusters])
-    assert found == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.15 * means.std())
-
-
-def test_clustered_interval_covers_where_that_over_items_does_not():
-    generator = np.random.default_rng(2)
-    clusters = np.repeat(np.arange(40), 10)
-    samples = generator.normal(size=(300, 40))[:, clusters] + generator.normal(size=(300, 400))
-    over_clusters = np.array([stats.clustered_interval(values, clusters) for values in samples])
-    over_items = np.array([stats.mean_interval(values) for values in samples])
-
-    def covered(intervals: np.ndarray) -> float:
-        return float(((intervals[:, 0] <= 0) & (intervals[:, 1] >= 0)).mean())
-
-    # 300 repetitions: three standard errors are 0.038, and the percentile method falls a little short at 40 clusters.
-    assert 0.9 <= covered(over_clusters) <= 0.985
-    assert covered(over_items) < 0.7
-
-
-def test_clusters_of_one_item_each_are_the_items():
-    values = np.random.default_rng(3).exponential(size=60)
-    found = stats.clustered_interval(values, range(60))
-    assert found == pytest.approx(stats.mean_interval(values), abs=0.1 * values.std() / math.sqrt(60))
-
-
-def test_clusters_that_say_nothing_are_refused():
-    with pytest.raises(SteeringError, match="at least two"):
-        stats.clustered_interval(np.array([1.0, 2.0]), ["a", "a"])
-    with pytest.raises(SteeringError, match="3 items have 2 cluster labels"):
-        stats.clustered_interval(np.ones(3), ["a", "b"])
-    with pytest.raises(SteeringError, match="no items"):
-        stats.clustered_interval(np.array([]), [])
-    with pytest.raises(NonFiniteError):
-        stats.clustered_interval(np.array([1.0, math.nan]), ["a", "b"])
 
 
 @pytest.mark.parametrize(("share", "cells"), [(0.035, 1), (0.035, 40), (0.3, 1), (0.5, 10)])

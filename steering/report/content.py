@@ -17,6 +17,7 @@ from steering.report.studies import Study, studies_of
 from steering.report.verdict import Verdict, verdict_of
 from steering.results import Row
 from steering.tables.cells import feature_summary
+from steering.tables.configurations import TEST, on_split
 from steering.tables.export import result_tables
 from steering.tables.pareto import pareto_statement
 from steering.tables.wording import ABSENT
@@ -116,8 +117,8 @@ _CAPTIONS = {
     "and unadjusted. norm: length of what is added. Δ loss: steered minus unsteered, nats per token.",
     "Doses": "Each method at the largest of some multipliers whose loss on neutral development documents stays within "
     "one budget. optimism: how much more it costs on the test documents than it did there.",
-    "Selection": "The layer that the development split chooses, and what it reaches on the test split. Only the middle "
-    "column is a result: “best on test” was chosen on the data that it is reported on.",
+    "Selection": "The layer and dose that the development split chooses, and what they reach on the test split. Only "
+    "“P test” is a result: “best on test” was chosen on the data that it is reported on.",
     _PARETO: "Each cell against the dose of mean_difference at its layer that it comes nearest to improving on: how "
     "much higher its P(success) and its neutral loss are. improves: the first is higher and the second lower, both by "
     "paired tests; p, the larger of the two, is adjusted by Holm's method over all such comparisons. dominated: the "
@@ -151,7 +152,7 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
     level, bound = source.alpha, source.neutral_bound
     studies = studies_of(rows, level, _concepts(rows, profile))
     tables = result_tables(rows, neutral_bound=bound) | {
-        "Features": feature_summary([row for row in rows if not row.is_control])
+        "Features": feature_summary([row for row in on_split(rows, TEST) if not row.is_control])
     }
     captions = _CAPTIONS | {_PARETO: f"{_CAPTIONS[_PARETO]} {pareto_statement(rows)}"}
     chosen = any(ABSENT not in line for line in tables.get("Selection", [])[1:])

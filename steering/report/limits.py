@@ -23,6 +23,7 @@ _BEST_LAYER = (
     "The highest of many values is, on average, higher than it would be if it were measured again: it was found among "
     "the rollouts that it is reported on. Layers and doses are better chosen on the development split."
 )
+_CHOSEN = " The table “Selection” shows what was chosen there, and what that reaches."
 
 
 def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool) -> list[tuple[str, str]]:
@@ -38,9 +39,9 @@ def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool
         ("Number of rollouts", _rollouts(study)),
         ("Prompts", _prompts(study, samples)),
         ("Keywords", _KEYWORDS),
-        ("One word", _one_word(study)),
+        ("One word", _one_word(study, samples)),
         ("Many cells", _many_cells(study)),
-        ("The best layer", "" if chosen_on_development else _BEST_LAYER),
+        ("The best layer", _BEST_LAYER + (_CHOSEN if chosen_on_development else "")),
         ("Doses", _doses(study)),
         ("Controls", _controls(study)),
         ("Neutral text", _neutral(study)),
@@ -88,17 +89,20 @@ def _prompts(study: Study, samples: Samples | None) -> str:
     )
 
 
-def _one_word(study: Study) -> str:
-    """Cells that steer, and whose completions hold the same keyword nearly always."""
-    if study.concept is None:
+def _one_word(study: Study, samples: Samples | None) -> str:
+    """Cells that steer, and whose successes hold the same keyword nearly always, as far as keywords explain them."""
+    if study.concept is None or samples is None or not samples.highlighted:
         return ""
     pattern = keyword_pattern(study.concept.keywords.positive)
     found: dict[tuple[str, str], list[int]] = {}
     for cell in filter(study.steers, study.cells):
-        texts = cell.success.texts if cell.success is not None else ()
-        words = Counter(match.group().casefold() for text in texts if (match := pattern.search(text)))
+        if cell.success is None:
+            continue
+        counted = zip(cell.success.texts, cell.success.items, strict=True)
+        successes = [text for text, succeeded in counted if succeeded]
+        words = Counter(match.group().casefold() for text in successes if (match := pattern.search(text)))
         for word, count in words.most_common(1):
-            if count >= _ONE_WORD * words.total():
+            if count >= _ONE_WORD * len(successes):
                 found.setdefault((cell.label, word), []).append(cell.layer)
     if not found:
         return ""

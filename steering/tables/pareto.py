@@ -55,12 +55,14 @@ class Comparison:
     @property
     def success(self) -> tuple[float, float, float]:
         """How much higher P(success) is: difference, and ends of its 95 % interval."""
-        return _difference(self.cell.success, self.against.success)
+        here, there = (np.array(point.success.items) for point in (self.cell, self.against))
+        return (float(here.mean() - there.mean()), *stats.paired_difference_interval(here, there))
 
     @property
     def cost(self) -> tuple[float, float, float]:
         """How much more neutral loss it costs, in the same way, nats per token."""
-        return _difference(self.cell.cost, self.against.cost)
+        changes = np.array(self.cell.cost.items) - np.array(self.against.cost.items)
+        return (float(changes.mean()), *stats.mean_interval(changes))
 
     @property
     def verdict(self) -> str:
@@ -111,11 +113,6 @@ def _p_better(point: _Point, other: _Point) -> float:
     return max(p_success, stats.p_mean_rise(np.array(other.cost.items) - np.array(point.cost.items)))
 
 
-def _difference(row: Row, other: Row) -> tuple[float, float, float]:
-    changes = np.array(row.items) - np.array(other.items)
-    return (float(changes.mean()), *stats.mean_interval(changes))
-
-
 def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
     """One line for each cell, against the dose of the mean difference that it comes nearest to improving on.
 
@@ -160,10 +157,19 @@ def _interval(difference: tuple[float, float, float]) -> str:
 
 
 def pareto_statement(rows: Sequence[Row]) -> str:
-    """In words, whether anything is a Pareto improvement over the mean difference; empty where nothing was compared."""
-    found = comparisons(rows)
-    if not found:
-        return ""
+    """In words, whether anything is a Pareto improvement over the mean difference; empty where nothing was compared.
+
+    Each study, within which p values are adjusted, has a sentence of its own.
+    """
+    studies: dict[str, list[Comparison]] = {}
+    for comparison in comparisons(rows):
+        studies.setdefault(shared(comparison.row), []).append(comparison)
+    runs = Runs.of([found[0].row for found in studies.values()])
+    told = [": ".join([*runs.cell(found[0].row), _statement(found)]) for found in studies.values()]
+    return " ".join(told)
+
+
+def _statement(found: Sequence[Comparison]) -> str:
     cells = _nearest(found)
     improving = [comparison for comparison in cells if comparison.verdict == "improves"]
     family = (

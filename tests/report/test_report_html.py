@@ -236,7 +236,9 @@ def test_doses_and_selection_are_shown_where_there_are_any():
     headings = [[text_of(cell) for cell in table.findall("thead//th")] for table in root.findall(".//table")]
     assert any("budget" in heading for heading in headings)
     assert any("best on test" in heading for heading in headings)
-    assert "The best layer" not in [text_of(term) for term in root.findall(".//section[@id='limits']//dt")]
+    limits = [text_of(term) for term in root.findall(".//section[@id='limits']//*")]
+    assert "The best layer" in limits, "the verdict still names the highest of the test split"
+    assert any("The table “Selection” shows what was chosen there" in text for text in limits)
 
 
 def test_only_development_rows_give_no_verdict():

@@ -6,8 +6,9 @@ import pytest
 
 from steering.concepts import Concept, load_concept
 from steering.report.limits import limits_of
+from steering.report.samples import samples_of
 from steering.report.studies import studies_of
-from tests.report_rows import SUCCESSES, run, success_row, texts
+from tests.report_rows import SUCCESSES, items, run, success_row, texts
 
 pytestmark = pytest.mark.usefixtures("without_collection")
 
@@ -20,14 +21,17 @@ def concept(concept_directory) -> Concept:
 
 def limits(rows, concept):
     [study] = studies_of(rows, 0.01, [concept] if concept else [])
-    return dict(limits_of(study, None, chosen_on_development=False))
+    return dict(limits_of(study, samples_of(study), chosen_on_development=False))
 
 
 def with_texts(concept, layer, successes):
     """The run, in which the mean difference has other completions at one layer."""
     changes = {"concept": concept.name, "toward": concept.toward}
     count = SUCCESSES["mean_difference"][(4, 8, 20).index(layer)]
-    other = success_row("mean_difference", layer, count, **changes, texts=successes + texts(0)[len(successes) :])
+    assert len(successes) == count
+    words = iter(successes)
+    completions = tuple(next(words) if item else text for item, text in zip(items(count), texts(0), strict=True))
+    other = success_row("mean_difference", layer, count, **changes, texts=completions)
     return [other if row.key == other.key else row for row in run(**changes)]
 
 

@@ -92,6 +92,23 @@ def test_nothing_found_is_said_with_its_limits():
     assert statement.startswith("Nothing is shown to be a Pareto improvement")
 
 
+def test_each_study_has_a_statement_of_its_own():
+    one = [*cell("mean_difference", 0.3, 0.05), *cell("a", 0.5, 0.02, seed=1)]
+    other = [dataclasses.replace(row, seed=7) for row in [*one[:2], *cell("a", 0.3, 0.05)]]
+    statement = pareto_statement([*one, *other])
+    assert statement == f"seed 0: {pareto_statement(one)} seed 7: {pareto_statement(other)}"
+    assert "1 of 1 cells" in pareto_statement(one)
+    assert pareto_statement(other).startswith("Nothing is shown")
+
+
+def test_shares_that_are_equal_in_every_rollout_have_an_interval_all_the_same():
+    [found] = comparisons([*cell("mean_difference", 1.0, 0.05), *cell("a", 1.0, 0.02, seed=1)])
+    value, low, high = found.success
+    assert value == 0
+    assert low == pytest.approx(-high)
+    assert 0.01 < high < 0.03
+
+
 def test_cells_that_are_no_better_are_seldom_called_improvements():
     rng = np.random.default_rng(0)
     alarms = 0
