@@ -211,7 +211,7 @@ def load_concept(reference: str, toward: Side = "positive") -> Concept:
     """
     if toward not in get_args(Side):
         raise UnknownNameError("side of a concept", toward, get_args(Side))
-    concept = _read_directory(concept_directory(reference))
+    concept = read_concept(concept_directory(reference))
     return concept if toward == "positive" else concept.reversed()
 
 
@@ -237,7 +237,8 @@ def _builtin_root() -> Path:
     return Path(str(resources.files("steering"))) / "data" / "concepts"
 
 
-def _read_directory(directory: Path) -> Concept:
+def read_concept(directory: Path) -> Concept:
+    """Read the concept of a directory; DataError where a file is missing or malformed."""
     path = directory / "concept.toml"
     table = read_toml(path)
     if missing := [key for key in REQUIRED_KEYS if key not in table]:
@@ -246,11 +247,10 @@ def _read_directory(directory: Path) -> Concept:
     if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
         raise DataError(f"{path}: [keywords] must be a table with the lists 'positive' and 'negative'")
     generation, test = (_read_pairs(directory / f"{split}.jsonl") for split in ("generation", "test"))
-    name, description, licence, source = (require_string(path, table, key) for key in REQUIRED_KEYS[:4])
+    texts = [require_string(path, table, key) for key in REQUIRED_KEYS[:4]]
     rollout_prompts, one_word_prompts = (require_strings(path, table, key) for key in REQUIRED_KEYS[4:6])
     sides = (require_strings(path, keywords, "positive"), require_strings(path, keywords, "negative"))
     features, development = (require_strings(path, table, key) if key in table else () for key in OPTIONAL_KEYS)
-    texts = (name, description, licence, source)
     try:
         prompts = (rollout_prompts, one_word_prompts)
         return Concept(

@@ -164,7 +164,7 @@ class ChatClient:
         """What a status other than success means."""
         url, status = self._endpoint.url, response.status_code
         if response.has_redirect_location:
-            target = self._shown(urlsplit(response.headers["location"]).netloc) or "the same host"
+            target = self._shown(_host(response.headers["location"])) or "the same host"
             return EndpointError(
                 f"{url}: HTTP {status}, a redirect to {target}, which is not followed; "
                 "if that is where to ask, give its address with --endpoint"
@@ -221,3 +221,11 @@ class ChatClient:
         """The beginning of another's text, on one line, without the key or what a terminal would obey."""
         line = one_line(Exception(self._endpoint.redacted(text)))
         return "".join(character if character.isprintable() else "\ufffd" for character in line)[:_SHOWN]
+
+
+def _host(location: str) -> str:
+    """Where a redirect leads; empty where that is the same host."""
+    try:
+        return urlsplit(location).netloc
+    except ValueError:
+        return "what is no address"

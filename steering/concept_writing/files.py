@@ -16,7 +16,7 @@ from steering.concepts import (
     Concept,
     ContrastPair,
     Keywords,
-    load_concept,
+    read_concept,
     require_string,
     require_strings,
 )
@@ -95,7 +95,7 @@ def read_concept_files(directory: Path) -> ConceptFiles:
         _read_pairs(files, directory / f"{split}.jsonl", pairs)
     _find_overlap(files)
     if not any(finding.is_fault for finding in files.findings):
-        files.concept = files.attempt(str(directory), lambda: load_concept(str(directory)))
+        files.concept = files.attempt(str(directory), read_concept, directory)
     return files
 
 

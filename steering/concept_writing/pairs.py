@@ -25,6 +25,7 @@ NEAR_DUPLICATE = 0.6
 PARTIAL_NAME = ".partial.jsonl"
 
 _FIELDS = ("id", "prompt", "positive", "negative", "model")
+_FILES = ("concept.toml", "generation.jsonl", "test.jsonl")
 # What a pair depends on; keywords and prompts may still be chosen when the pairs have been written.
 _WRITTEN_BY = ("name", "description", "positive", "negative", "example")
 
@@ -123,8 +124,8 @@ def _open(path: Path, brief: Mapping[str, Any]) -> PartialFile:
     _drop_unfinished_line(path)
     if not path.exists() or path.read_bytes().count(b"\n") < 2:  # not even a pair after the brief
         path.unlink(missing_ok=True)
-        if (path.parent / "concept.toml").exists():
-            raise DataError(f"{path.parent}: there is a concept already; choose another --output")
+        if there := [name for name in _FILES if (path.parent / name).exists()]:
+            raise DataError(f"{path.parent}: there is a concept already ({there[0]}); choose another --output")
         _append(path, {"brief": json.dumps(brief)})
         return PartialFile(path, [])
     pairs = []

@@ -85,9 +85,12 @@ def generate(order: Order, client: Asked, progress: Reporter) -> tuple[Concept, 
         KeyboardInterrupt: The user stopped it; with a message of the same kind.
     """
     with open_partial(order.directory, order.brief) as partial:
+        if len(partial.pairs) > order.pairs:
+            kept = f"{len(partial.pairs)} pairs are written already, of which {order.pairs} would be used"
+            raise DataError(f"{order.directory}: {kept}; ask for as many by --pairs, or choose another --output")
         try:
             tally = _fill(order, client, partial, progress)
-            concept = assemble(order.brief, partial.pairs[: order.pairs])
+            concept = assemble(order.brief, partial.pairs)
         except (EndpointError, DataError, ResultsError) as error:
             raise type(error)(f"{error}. {_kept(order, partial)}") from None
         except KeyboardInterrupt:
@@ -109,7 +112,7 @@ def _fill(order: Order, client: Asked, partial: PartialFile, progress: Reporter)
     tally, known = Tally(), KnownTexts([entry.pair for entry in partial.pairs])
     useless = 0
     with progress.work("pairs", order.pairs) as advance:
-        advance(min(len(partial.pairs), order.pairs))
+        advance(len(partial.pairs))
         while len(partial.pairs) < order.pairs:
             tally.replies += 1
             stories, reason = _stories(client.ask(order.brief.prompt(order.stories, _some_hooks(partial, tally))))

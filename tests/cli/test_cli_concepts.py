@@ -174,6 +174,16 @@ def test_check_of_a_layer_or_a_concept_that_is_not_there(call, concept_directory
     assert call("concept", "check", "gendre")[2].startswith("error: unknown concept 'gendre'. Did you mean 'gender'?")
 
 
+@pytest.mark.parametrize("written", ["./gender", "gender/", "./gender/"])
+def test_directory_that_has_a_built_in_concept_s_name_is_the_one_that_is_checked(
+    call, concept_directory, tmp_path, monkeypatch, written
+):
+    monkeypatch.chdir(tmp_path)
+    concept_directory.rename(tmp_path / "gender")
+    by_path = call("concept", "check", tmp_path / "gender")[1]
+    assert call("concept", "check", written)[1] == by_path.replace(f"{tmp_path}/", "")
+
+
 def test_list_and_show(call):
     assert call("concept", "list")[1].startswith("gender: The gender of a story's protagonist")
     status, out, _ = call("concept", "show", "gender", "--pairs", "1")

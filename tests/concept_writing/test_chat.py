@@ -259,6 +259,11 @@ def test_redirect_is_not_followed(status):
         assert len(asked.server.requests) == 1
 
 
+def test_redirect_to_what_is_no_address_is_one_message():
+    with asking(Answer(b"", 302, {"Location": "http://["})) as asked:
+        assert "a redirect to what is no address, which is not followed" in asked.refusal()
+
+
 def test_key_is_not_logged(caplog):
     caplog.set_level(logging.DEBUG)
     with asking(error(500, KEY), Answer(completion(KEY)), error(401, KEY)) as asked:

@@ -104,10 +104,17 @@ def test_start_that_was_killed_before_the_first_pair_binds_nobody(tmp_path, brie
         assert partial.pairs == [written(1)]
 
 
+def test_pairs_without_a_description_are_not_touched(concept_directory, brief):
+    (concept_directory / "concept.toml").unlink()
+    refused = pytest.raises(DataError, match=r"there is a concept already \(generation.jsonl\)")
+    with refused, open_partial(concept_directory, brief):
+        raise AssertionError
+
+
 def test_concept_that_is_there_is_not_touched(concept_directory, brief):
     before = {path.name: path.read_bytes() for path in concept_directory.iterdir()}
     with (
-        pytest.raises(DataError, match="there is a concept already; choose another --output"),
+        pytest.raises(DataError, match=r"there is a concept already \(concept.toml\); choose another --output"),
         open_partial(concept_directory, brief),
     ):
         pass

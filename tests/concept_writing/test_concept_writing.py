@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -172,6 +173,17 @@ def test_stop_keeps_what_is_there_and_says_so(order):
     with chat_server() as server:
         concept, _ = write(order, server)
     assert len(concept.generation + concept.test) == PAIRS
+
+
+def test_fewer_pairs_than_are_written_already_are_refused_and_none_is_lost(order):
+    with chat_server([tells(1, 2, 3), *[Answer(b"", 503)] * 6]) as server:
+        refusal(order, server)
+    kept = (order.directory / ".partial.jsonl").read_bytes()
+    told = "3 pairs are written already, of which 2 would be used; ask for as many by --pairs"
+    with chat_server() as server, pytest.raises(DataError, match=told):
+        write(dataclasses.replace(order, pairs=2), server)
+    assert server.requests == []
+    assert (order.directory / ".partial.jsonl").read_bytes() == kept
 
 
 def test_more_stories_than_are_wanted_are_not_kept(tmp_path):
