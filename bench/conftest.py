@@ -12,7 +12,7 @@ from bench import processes, reporting
 from bench.run import Run, resolve
 from steering import progress
 from steering.activation_cache import ActivationCache
-from steering.errors import SteeringError
+from steering.errors import SchemaError, SteeringError
 from steering.models.language_model import LanguageModel
 from steering.results import SAE, Journal
 from steering.sweeps.cells import Cell, Outcome
@@ -36,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
     try:
         config.stash[_RUN] = resolve(config)
+    except SchemaError as error:
+        pytest.exit(f"not comparable: {error}", returncode=NOT_COMPARABLE_STATUS)
     except SteeringError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -109,7 +111,7 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
     config = request.config
     reference = config.stash[_RUN].setting.profile.model
     with _ending_cleanly(config), _uncaptured(config):
-        progress.for_terminal().note(f"loading model {reference} …")
+        progress.for_log().note(f"loading model {reference} …")
         return LanguageModel.load(reference, config.getoption("dtype"), config.getoption("device"))
 
 
@@ -130,12 +132,13 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
             run.cells,
             run=run.name,
             saes=run.saes,
-            progress=progress.for_terminal(),
+            progress=progress.for_log(),
             cache=ActivationCache(fresh=config.getoption("fresh")),
             earlier=run.earlier(),
             most_together=1 if processes.is_worker(config) else None,  # what it is given next is not known
         )
         run.outcomes = sweep.outcomes
+        run.check_vectors(model)
         _ = sweep.unsteered, sweep.activations
     return sweep
 
@@ -147,7 +150,7 @@ def sae_quality(request: pytest.FixtureRequest, model: LanguageModel) -> SaeQual
     run = config.stash[_RUN]
     with _ending_cleanly(config):
         journal, earlier = Journal(run.results), run.earlier()
-    options = {"run": run.name, "progress": progress.for_terminal(), "earlier": earlier}
+    options = {"run": run.name, "progress": progress.for_log(), "earlier": earlier}
     return SaeQuality(run.setting, model, run.saes, journal, **options)
 
 

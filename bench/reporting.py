@@ -14,8 +14,9 @@ from steering.results import FILE_NAME, SAE, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary, to_text
 from steering.tables.comparisons import control_summary, dose_summary
 from steering.tables.configurations import SUCCESS
-from steering.tables.export import markdown_table
+from steering.tables.export import markdown_list, markdown_table
 from steering.tables.step_summary import append_step_summary
+from steering.tables.wording import visible
 from steering.verdicts import gate
 from steering.verdicts.gate import GateReport
 from steering.verdicts.gate_tables import remarks as gate_remarks
@@ -40,7 +41,7 @@ def compare(run: Run) -> GateReport | None:
 def refusal(obstacles: Sequence[str]) -> str:
     """Say that nothing of a run can be compared with its baseline, in the summary of a step, too."""
     message = f"not comparable with the baseline, and nothing was measured: {'; '.join(obstacles)}"
-    trouble = append_step_summary(f"## steering-bench\n\n{message}\n", os.environ)
+    trouble = append_step_summary(f"## steering-bench\n\n{markdown_list([message])}", os.environ)
     return f"{message}\n{trouble}" if trouble else message
 
 
@@ -53,17 +54,17 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
     for table in tables:
         reporter.write(to_text(table, width))
     for line in remarks:
-        reporter.write_line(line)
+        reporter.write_line(visible(line))
     if report is not None:
         table, told = verdict_table(report), gate_remarks(report)
         reporter.section("gate")
         reporter.write(to_text(table, width))
         for line in told:
-            reporter.write_line(line)
+            reporter.write_line(visible(line))
         tables.append(table)
         remarks += told
     reporter.write_line(f"Results: {run.results / FILE_NAME}")
-    markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), *remarks, ""])
+    markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), markdown_list(remarks)])
     if trouble := append_step_summary(markdown, os.environ):
         reporter.write_line(trouble)
 
@@ -104,8 +105,7 @@ def _remarks(run: Run) -> Iterator[str]:
         )
     if detectable := _detectable(run, rows):
         yield detectable
-    if run.note:
-        yield run.note
+    yield from run.notes
     if run.waiver:
         yield f"No claim was tested: {run.waiver}."
     elif "no claim" in run.verdicts.values():

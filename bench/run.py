@@ -22,9 +22,11 @@ from steering.results import FILE_NAME, Row, load_rows, new_run_name
 from steering.sae.library import SaeLibrary, open_library
 from steering.sweeps.cells import Cell, Outcome, reads_sae
 from steering.sweeps.earlier import Earlier
-from steering.sweeps.plans import at_equal_norm, at_multiplier, with_vectors, without_foreign_saes
+from steering.sweeps.plans import at_equal_norm, at_multiplier, without_foreign_saes
 from steering.sweeps.records import run_fields
 from steering.sweeps.sae_quality import SaeOutcome
+from steering.sweeps.stored_vectors import aside, difference, require_width, with_vectors
+from steering.vectors import load_vector
 from steering.verdicts.baselines import Baseline, read_baseline
 from steering.verdicts.claims import check_claims, waiver, without_claims
 from steering.verdicts.comparability import obstacles
@@ -59,8 +61,9 @@ class Run:
         saes: Where SAEs are read.
         results: Directory of the journal.
         waiver: Why claims are not tested, or an empty string.
-        note: What was left out, or an empty string.
+        notes: What was left out, and what has to be known of vectors from files.
         name: Identifies the run in its rows; processes of one run share it.
+        vectors: Files of vectors that were given.
         baseline: What the gate compares with.
         resumes: Whether what the journal holds is not measured again.
         shard: Which part is run; None for all.
@@ -78,8 +81,9 @@ class Run:
     saes: SaeLibrary | None
     results: Path
     waiver: str
-    note: str
+    notes: list[str]
     name: str
+    vectors: tuple[Path, ...] = ()
     baseline: Baseline | None = None
     resumes: bool = False
     shard: Shard | None = None
@@ -126,6 +130,13 @@ class Run:
             return []
         return obstacles(self.baseline, Row(**run_fields(self.setting, model, self.name), metric=""))
 
+    def check_vectors(self, model: LanguageModel) -> None:
+        """Refuse vectors from files that do not fit a model, and note those that were made on another."""
+        for file in self.vectors:
+            require_width(file, model)
+            if differing := difference(load_vector(file), model):
+                self.notes.append(f"{file.name} was {differing}.")
+
     def earlier(self) -> Earlier:
         """What the journal holds already, where the run goes on from there."""
         return Earlier(load_rows(self.results) if self.resumes and (self.results / FILE_NAME).exists() else ())
@@ -138,6 +149,7 @@ def resolve(config: pytest.Config) -> Run:
         SteeringError: An option, or a file that it names, cannot be used.
     """
     option = config.getoption
+    _refuse_empty(config)
     declared = load_profile(option("profile"))
     vectors = [Path(file) for file in option("vector") or ()]
     dosed = declared.neutral_budget or option("budget") or option("multiplier") is not None or option("equal_norm")
@@ -158,13 +170,22 @@ def resolve(config: pytest.Config) -> Run:
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
     if library is not None:
         check_claims(setting.profile, library)
-    run = Run(setting, layers, library, Path(option("results")), reason, note, _name(config))
+    notes = [told for told in (note, *(aside(file, setting.concept) for file in vectors)) if told]
+    run = Run(setting, layers, library, Path(option("results")), reason, notes, _name(config), tuple(vectors))
     run.baseline = read_baseline(Path(option("gate"))) if option("gate") else None
     if run.baseline is not None and option("layers"):
         run.deselected = {cell.key for cell in run.baseline.cells if cell.layer not in layers}
     run.resumes, run.shard = option("resume"), _shard(option("shard"))
     run.earlier()  # a damaged journal is found now
     return run
+
+
+def _refuse_empty(config: pytest.Config) -> None:
+    """Refuse what a shell makes of a variable that is not set: a gate that compares nothing would pass."""
+    for name in ("gate", "layers", "profile", "results", "concept", "model", "vector"):
+        given = config.getoption(name)
+        if given == "" or (isinstance(given, list) and "" in given):
+            raise pytest.UsageError(f"--{name}: the value is empty; give one, or leave the option out")
 
 
 def _layers(setting: Setting, declared: Profile) -> tuple[int, ...]:
@@ -206,5 +227,9 @@ def _overridden(profile: Profile, config: pytest.Config) -> Profile:
             raise pytest.UsageError(f"--layers {layers!r}: give block numbers with commas, for instance 8,20") from None
     changed = dataclasses.replace(profile, **given)
     if (multiplier := config.getoption("multiplier")) is not None:
+        if changed.neutral_budget is not None:
+            raise pytest.UsageError(
+                f"--multiplier {multiplier:g}: doses are looked for by a budget; leave one of them out"
+            )
         changed = at_multiplier(changed, multiplier)
     return at_equal_norm(changed) if config.getoption("equal_norm") else changed

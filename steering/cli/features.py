@@ -70,7 +70,7 @@ def show(
     descriptions: DescriptionsFile = "",
     text: Annotated[str, typer.Option(help="Neutral set or JSON Lines file to look for activations in.")] = "embedded",
     documents: Annotated[int, typer.Option(help="How many of its documents to read.")] = 256,
-    contexts: Annotated[int, typer.Option(help="How many contexts to show.")] = 8,
+    contexts: Annotated[int, typer.Option(min=1, help="How many contexts to show.")] = 8,
     as_json: AsJson = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -78,6 +78,7 @@ def show(
     """Show one feature: its description, the tokens that it promotes and demotes, and where it fires most in a text."""
     from steering.sae.feature_activity import read_activity
     from steering.sae.features import logit_lens
+    from steering.tables.wording import visible
 
     read = load_neutral(text, documents).documents
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device, features=[feature])
@@ -103,7 +104,7 @@ def show(
         typer.echo(json.dumps(entry, ensure_ascii=False, indent=1))
         return
     for key in ("feature", "layer", "hook_name", "description"):
-        typer.echo(f"{key + ':':<13}{entry[key]}")
+        typer.echo(f"{key + ':':<13}{visible(str(entry[key]))}")
     for key in ("promotes", "demotes"):
         typer.echo(f"{key + ':':<13}{' '.join(map(repr, entry[key]))}")  # type: ignore[call-overload]
     typer.echo(f"{'fires on:':<13}{entry['frequency']:.3%} of {activity.tokens} tokens of {text}")

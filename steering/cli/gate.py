@@ -77,7 +77,7 @@ def compare(
         typer.echo(gate_tables.to_json(report), nl=False)
     else:
         _print(gate_tables.verdict_table(report), Layout(form))
-        typer.echo("\n".join(gate_tables.remarks(report)))
+        _print_remarks(gate_tables.remarks(report), Layout(form))
     raise typer.Exit(report.exit_code)
 
 
@@ -164,6 +164,14 @@ def _print(table: Sequence[Sequence[str]], form: Layout) -> None:
         typer.echo(markdown_table(table), nl=False)
     else:
         print_table(table)
+
+
+def _print_remarks(remarks: Sequence[str], form: Layout) -> None:
+    from steering.tables.export import markdown_list
+    from steering.tables.wording import visible
+
+    listed = markdown_list(remarks) if form is Layout.markdown else "".join(f"{visible(line)}\n" for line in remarks)
+    typer.echo(listed, nl=False)
 
 
 def _shown(value: object) -> str:

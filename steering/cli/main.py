@@ -45,7 +45,7 @@ def steering(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Measure whether steering vectors work. The benchmark itself is run by `pytest bench`."""
+    """Measure whether steering vectors work. The benchmark itself is run by `pytest bench`, in a checkout."""
 
 
 @app.command()
@@ -87,9 +87,10 @@ def main() -> None:
 
         typer.echo("\n".join(map(visible, f"error: {error}".splitlines())), err=True)
         sys.exit(2)
-    except OSError as error:  # files are named by errors of our own: this is standard output, which may be a full disk
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else "standard output cannot be written: "
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at its end
-        typer.echo(f"error: standard output cannot be written: {error.strerror or error}", err=True)
+        typer.echo(f"error: {where}{error.strerror or error}", err=True)
         sys.exit(2)
 
 

@@ -13,6 +13,7 @@ from steering import progress
 from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
 from steering.cli.printing import print_table
 from steering.errors import SaeError
+from steering.files import make_directory
 from steering.sae.recipe import Recipe
 
 app = typer.Typer(help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True)
@@ -24,6 +25,8 @@ Corpus = Annotated[
     list[str],
     typer.Option(help="Files (.txt, .txt.xz, .txt.gz, .jsonl), directories of them, or a hub data set; repeatable."),
 ]
+# The first token of a row, an attention sink, is left out.
+ContextTokens = Annotated[int, typer.Option(min=2, help="Length of the rows that the model reads.")]
 Saes = Annotated[str, typer.Argument(help="'embedded', a directory in SAELens's format, or a SAELens release.")]
 
 
@@ -34,8 +37,8 @@ def train(
     out: Annotated[Path, typer.Option(help="Where the SAEs go: one directory a layer, in SAELens's format.")],
     work: Annotated[Path, typer.Option(help="Where activations and checkpoints are kept; a killed run goes on there.")],
     model: Model = "embedded",
-    tokens: Annotated[int, typer.Option(help="Training tokens.")] = _RECIPE.tokens,
-    context_tokens: Annotated[int, typer.Option(help="Length of the rows that the model reads.")] = 128,
+    tokens: Annotated[int, typer.Option(min=1, help="Training tokens.")] = _RECIPE.tokens,
+    context_tokens: ContextTokens = 128,
     expansion: Annotated[int, typer.Option(help="d_sae / d_model.")] = _RECIPE.expansion,
     k: Annotated[int, typer.Option(help="Active features on a token.")] = _RECIPE.k,
     epochs: Annotated[int, typer.Option(help="How often each token is seen.")] = _RECIPE.epochs,
@@ -53,22 +56,28 @@ def train(
     Activations take 2 × d_model bytes a token and layer in the work directory (in 16 bits). The last tenth of each
     source is left for `steering sae evaluate`.
     """
+    from steering.models.checks import check_layers
+    from steering.models.loading import choose_device, choose_dtype, layer_count
     from steering.sae.corpus import read_corpus, token_rows
-    from steering.sae.training import TrainingRun
+    from steering.sae.training import TrainingRun, only_training
 
     recipe = Recipe(tokens, context_tokens, expansion, k, epochs, batch_size, learning_rate, dead_after_tokens, seed)
     chosen = parse_layers(layers)
+    choose_dtype(dtype, choose_device(device))
+    check_layers(chosen, layer_count(model), model)
     reporter = progress.for_log()
-    language_model = load_model(model, dtype, device)
     reporter.note("reading the corpus …")
     sources = read_corpus(corpus)
-    rows = token_rows(language_model.tokenizer, sources, context_tokens)
-    run = TrainingRun(language_model, sources, rows, chosen, recipe, work, reporter)
-    store = run.capture()
-    for layer in chosen:
-        target = out / f"layer{layer}"
-        run.train(store, layer, target)
-        typer.echo(target)
+    make_directory(out)
+    with only_training(work):
+        language_model = load_model(model, dtype, device)
+        rows = token_rows(language_model.tokenizer, sources, context_tokens)
+        run = TrainingRun(language_model, sources, rows, chosen, recipe, work, reporter)
+        store = run.capture()
+        for layer in chosen:
+            target = out / f"layer{layer}"
+            run.train(store, layer, target)
+            typer.echo(target)
 
 
 @app.command()
@@ -76,9 +85,9 @@ def evaluate(
     saes: Saes,
     corpus: Corpus,
     model: Model = "embedded",
-    tokens: Annotated[int, typer.Option(help="Held-out tokens to reconstruct.")] = 200_000,
-    loss_tokens: Annotated[int, typer.Option(help="Held-out tokens to measure losses on.")] = 25_000,
-    context_tokens: Annotated[int, typer.Option(help="Length of the rows that the model reads.")] = 128,
+    tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to reconstruct.")] = 200_000,
+    loss_tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure losses on.")] = 25_000,
+    context_tokens: ContextTokens = 128,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -113,8 +122,8 @@ def describe(
     saes: Annotated[str, typer.Argument(help="A directory in SAELens's format, or one that holds such directories.")],
     corpus: Corpus,
     model: Model = "embedded",
-    tokens: Annotated[int, typer.Option(help="Held-out tokens to look for activations in.")] = 500_000,
-    context_tokens: Annotated[int, typer.Option(help="Length of the rows that the model reads.")] = 128,
+    tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to look for activations in.")] = 500_000,
+    context_tokens: ContextTokens = 128,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:

@@ -65,7 +65,8 @@ def import_vector(
     vector = SteeringVector(direction, layer, name, concept, model, recommended_multiplier=multiplier)
     vector.save(output)
     typer.echo(f"{output}: {visible(name)} at layer {layer}, norm {vector.norm:.2f}, × {multiplier:g}")
-    typer.echo(f"Measure it with: pytest bench --vector {shlex.quote(str(output))} -k {shlex.quote(output.stem)}")
+    chosen = shlex.quote(f"method(name='{output.stem}')")
+    typer.echo(f"Measure it with, in a checkout: pytest bench --vector {shlex.quote(str(output))} -m {chosen}")
 
 
 def export(

@@ -34,7 +34,6 @@ from steering.profiles import Profile
 from steering.tables.wording import visible
 
 if TYPE_CHECKING:
-    from steering.models.language_model import LanguageModel
     from steering.vectors import SteeringVector
 
 app = typer.Typer(help="Construct steering vectors to keep, try them, and use them elsewhere.", no_args_is_help=True)
@@ -131,11 +130,12 @@ def apply(
     from steering.models.checks import check_interventions
     from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
     from steering.models.tokens import tokenize_prompt
+    from steering.sweeps.stored_vectors import difference
 
     steered = intervention_of(vector, multiplier)
     loaded = load_model(model, dtype, device)
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
-    if other := difference(steered.vector, loaded):
+    if other := visible(difference(steered.vector, loaded)):
         typer.echo(f"note: {vector}: {other}", err=True)
     ids = tokenize_prompt(loaded.tokenizer, prompt)
     rows = 1 if greedy else samples
@@ -155,20 +155,6 @@ def apply(
         typer.echo(json.dumps(entry, ensure_ascii=False, indent=1))
         return
     _print_pairs(prompt, f"{steered.vector.method}, layer {steered.vector.layer}, × {steered.multiplier:g}", pairs)
-
-
-def difference(vector: SteeringVector, model: LanguageModel) -> str:
-    """What is other about a model than about the one that a vector was constructed on, whose sizes it has; or ""."""
-    origin, dtype = vector.origin, str(model.dtype).removeprefix("torch.")
-    if origin.model_hash == model.hash:
-        return ""
-    if vector.model and vector.model != model.name:
-        return f"constructed on model {visible(vector.model)}, applied to {model.name}: it may mean nothing there"
-    if origin.dtype and origin.dtype != dtype:
-        return f"constructed in {visible(origin.dtype)}, applied in {dtype}"
-    if origin.model_hash:
-        return f"constructed on other weights than those of the model {model.name} that is loaded"
-    return ""
 
 
 def _targets(output: Path, layers: Sequence[int]) -> list[Path]:

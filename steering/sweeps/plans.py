@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from steering.errors import DataError
 from steering.methods import methods, needs_sae
-from steering.profiles import MethodPlan, Profile
-from steering.vectors import load_vector
+from steering.profiles import Profile
 
 _REFERENCE = "mean_difference"
 _EMBEDDED = "embedded"
@@ -38,35 +35,6 @@ def at_equal_norm(profile: Profile) -> Profile:
 def at_multiplier(profile: Profile, multiplier: float) -> Profile:
     """The same profile with another dose of every method; a vector that it turns round is still turned round."""
     plans = (replace(plan, multiplier=math.copysign(1, plan.multiplier) * multiplier) for plan in profile.methods)
-    return replace(profile, methods=tuple(plans))
-
-
-def with_vectors(profile: Profile, files: Sequence[Path], multiplier: float | None) -> Profile:
-    """The same profile with stored vectors, each at its layer beside a random direction of its norm.
-
-    A vector is called as its file is, its control the same with `_control` behind it.
-
-    Args:
-        profile: What the vectors are added to.
-        files: Files of `SteeringVector.save`.
-        multiplier: Dose of the vectors whose file recommends none; None where they have to.
-
-    Raises:
-        VectorError: A file holds no vector.
-        DataError: A vector has no dose, or its name is taken.
-    """
-    plans = list(profile.methods)
-    for file in files:
-        vector, name = load_vector(file), file.stem
-        dose = vector.recommended_multiplier if vector.recommended_multiplier is not None else multiplier
-        if dose is None:
-            raise DataError(f"--vector {file}: it recommends no multiplier; give --multiplier")
-        if {name, f"{name}_control"} & {plan.name for plan in plans}:
-            raise DataError(f"--vector {file}: profile {profile.name!r} has a method {name!r} already; rename the file")
-        own = (vector.layer,)
-        control = MethodPlan(f"{name}_control", dose, "random_direction", norm_of=name, layers=own, is_control=True)
-        plans.append(MethodPlan(name, dose, "stored", {"path": str(file)}, control=control.name, layers=own))
-        plans.append(control)
     return replace(profile, methods=tuple(plans))
 
 

@@ -110,6 +110,11 @@ def markdown_table(table: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+def markdown_list(lines: Sequence[str]) -> str:
+    """Lines as a list, an item each, shown as they are."""
+    return "".join(f"- {_markdown(line)}\n" for line in lines)
+
+
 def _markdown(cell: str) -> str:
     return _MARKDOWN.sub(lambda found: "\\" + found[0], visible(cell))
 

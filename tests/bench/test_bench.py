@@ -164,6 +164,16 @@ def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
         (["--neutral", "nothing.jsonl"], "unknown neutral set 'nothing.jsonl'. Known: embedded, openwebtext."),
         (["--rollouts", "0"], "rollouts is 0; it must be at least 1"),
         (["--model", "/nowhere"], "model '/nowhere' cannot be loaded"),
+        (["--profile", ""], "--profile: the value is empty; give one, or leave the option out"),
+        (["--layers", ""], "--layers: the value is empty"),
+        (["--gate", ""], "--gate: the value is empty"),
+        (["--results", ""], "--results: the value is empty"),
+        (["--vector", ""], "--vector: the value is empty"),
+        (
+            ["--multiplier", "3", "--budget", "5"],
+            "--multiplier 3: doses are looked for by a budget; leave one of them out",
+        ),
+        (["--seed", str(2**63)], "seed is 9223372036854775808; it must be 0 or more, and less than 2^63"),
         (["--saes", "./nowhere"], "unknown SAEs './nowhere'. Known: embedded. Or give a directory with cfg.json"),
     ],
 )

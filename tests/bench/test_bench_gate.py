@@ -134,6 +134,25 @@ def test_damaged_baseline_is_one_message_before_anything_runs(bench, arguments, 
     assert not (tmp_path / "results").exists()
 
 
+def test_baseline_of_another_schema_is_not_comparable_before_anything_runs(bench, arguments, baseline, tmp_path):
+    changed(baseline, lambda record: record.update(schema_version=99))
+    result = again(bench, arguments, baseline, tmp_path)
+    assert result.ret == 6
+    assert "not comparable: " in result.stderr.str()
+    assert not (tmp_path / "again").exists()
+
+
+def test_names_of_a_baseline_move_no_cursor_and_are_no_markup(bench, arguments, baseline, tmp_path, monkeypatch):
+    path = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    changed(baseline, lambda record: record["cells"][0].update(method="\x1b[2J<img src=x>*a*"))
+    result = again(bench, arguments, baseline, tmp_path)
+    assert result.ret == 1
+    assert "<img src=x>*a*-layer0: missing" in result.stdout.str()
+    assert "\x1b[2J" not in result.stdout.str()
+    assert "- \ufffd[2J\\<img src=x>\\*a\\*-layer0: missing" in path.read_text(encoding="utf-8")
+
+
 def test_summary_of_a_step_holds_the_tables(bench, arguments, baseline, tmp_path, monkeypatch):
     path = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))

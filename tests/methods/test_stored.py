@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from steering.metrics import metrics
 from steering.profile_files import load_profile
 from steering.profiles import MethodPlan
 from steering.results import load_rows
-from steering.sweeps.plans import with_vectors
+from steering.sweeps.stored_vectors import with_vectors
 from steering.vector_export import to_gguf
 from steering.vector_import import read_direction
 from steering.vectors import Intervention, SteeringVector, load_vector
@@ -144,12 +145,14 @@ def test_import_writes_a_vector_that_the_benchmark_measures(call, bench, argumen
         *("--output", output, "--name", "probe"),
     )
     assert status == 0
-    assert f"Measure it with: pytest bench --vector {output} -k queens" in out
+    chosen = "method(name='queens')"
+    assert f"Measure it with, in a checkout: pytest bench --vector {output} -m {shlex.quote(chosen)}" in out
     vector = load_vector(output)
     assert (vector.method, vector.layer, vector.recommended_multiplier) == ("probe", 1, 3.0)
     assert torch.equal(vector.direction, direction)
-    result = bench(*arguments, "--vector", str(output), "-k", "queens")
-    result.assert_outcomes(passed=2, deselected=4)
+    result = bench(*arguments, "--vector", str(output), "-m", chosen)
+    result.assert_outcomes(passed=1, deselected=5)
+    assert "is about" not in result.stdout.str()
     rows = {row.method: row for row in load_rows(tmp_path / "results") if row.metric == "rollout_probability"}
     assert set(rows) == {"unsteered", "queens", "queens_control"}
     own, control = rows["queens"], rows["queens_control"]
@@ -200,6 +203,22 @@ def test_vector_that_the_run_would_leave_out_is_refused_and_other_methods_are_wh
     assert [line.split("[")[1] for line in shown if "::" in line] == [
         f"{name}-layer1]" for name in ("mean_difference", "random_direction", "undosed", "undosed_control")
     ]
+
+
+def test_vector_of_another_model_and_concept_is_measured_with_a_remark(bench, arguments, undosed):
+    result = bench(*arguments, "--vector", str(undosed), "--multiplier", "2", "-k", "undosed")
+    result.assert_outcomes(passed=2, deselected=4)
+    told = result.stdout.str()
+    assert "undosed.safetensors is about c, and was measured by the words and texts of royalty." in told
+    assert "undosed.safetensors was constructed on model model, applied to " in told
+
+
+def test_vector_of_another_width_ends_the_run_before_anything_is_measured(bench, arguments, tmp_path):
+    path = stored(tmp_path / "narrow.safetensors", torch.ones(7), layer=1)
+    result = bench(*arguments, "--vector", path, "-k", "narrow")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "narrow.safetensors: the vector has 7 numbers, and the residual stream of" in result.stdout.str()
+    assert load_rows(tmp_path / "results") == []
 
 
 def test_gate_knows_a_stored_vector_wherever_it_lay(bench, arguments, undosed, call, tmp_path):

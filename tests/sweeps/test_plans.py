@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
 from steering.errors import DataError, UnknownNameError
 from steering.profiles import MethodPlan, Profile, SaeBounds
-from steering.sweeps.plans import at_equal_norm, at_multiplier, with_vectors, without_foreign_saes
-from steering.vectors import SteeringVector
+from steering.sweeps.plans import at_equal_norm, at_multiplier, without_foreign_saes
 
 DIFFERENCE = MethodPlan("mean_difference", 12.0, claimed_layers=(3,))
 RANDOM = MethodPlan("random_direction", 5.0, parameters={"seed": 3})
@@ -36,36 +34,6 @@ def test_vectors_that_are_turned_round_stay_so_at_equal_norm_and_at_another_dose
     profile = replace(PROFILE, methods=(DIFFERENCE, turned))
     assert at_equal_norm(profile).plan("sign_flipped").multiplier == -12.0
     assert [plan.multiplier for plan in at_multiplier(profile, 5.0).methods] == [5.0, -5.0]
-
-
-@pytest.fixture
-def vector(tmp_path):
-    path = tmp_path / "mine.safetensors"
-    SteeringVector(torch.ones(4), 3, "m", "c", "model", recommended_multiplier=2.5).save(path)
-    return path
-
-
-def test_stored_vector_stands_at_its_layer_beside_a_random_direction_of_its_norm(vector):
-    profile = with_vectors(PROFILE, [vector], None)
-    own, control = profile.methods[len(PROFILE.methods) :]
-    assert (own.name, own.method, own.parameters) == ("mine", "stored", {"path": str(vector)})
-    assert (control.name, control.method, control.norm_of) == ("mine_control", "random_direction", "mine")
-    assert {(plan.multiplier, plan.layers) for plan in (own, control)} == {(2.5, (3,))}
-    assert own.control == control.name
-    assert profile.controls - PROFILE.controls == {control.name}
-    assert replace(profile, methods=profile.methods[: len(PROFILE.methods)]) == PROFILE
-
-
-def test_stored_vector_without_a_dose_takes_the_one_that_is_asked_for(vector):
-    SteeringVector(torch.ones(4), 3, "m", "c", "model").save(vector)
-    with pytest.raises(DataError, match="it recommends no multiplier; give --multiplier"):
-        with_vectors(PROFILE, [vector], None)
-    assert with_vectors(PROFILE, [vector], 7.0).plan("mine").multiplier == 7.0
-
-
-def test_stored_vector_by_the_name_of_a_method_is_refused(vector):
-    with pytest.raises(DataError, match="has a method 'mine' already; rename the file"):
-        with_vectors(PROFILE, [vector, vector], None)
 
 
 def test_equal_norm_changes_nothing_else():
