@@ -128,7 +128,7 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
         DataError: It holds something else.
     """
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_each_key_once)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{number}: not valid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
@@ -138,6 +138,14 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{path}:{number}: a JSON object is required, found {type(record).__name__}")
     return record
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in names if names.count(key) > 1)!r} occurs more than once")
+    return found
 
 
 def require_text(path: Path, number: int, record: dict[str, Any], key: str) -> None:

@@ -161,7 +161,7 @@ class Profile:
         self._require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._require("alpha", 0 < self.alpha < 1, "between 0 and 1")
         self._require("neutral_bound", 0 < self.neutral_bound < math.inf, "finite and above 0")
-        self._require("seed", self.seed >= 0, "0 or more")
+        self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2^63")
         self._require("split", self.split in get_args(Split), "'test' or 'development'")
         budget = self.neutral_budget
         self._require("neutral_budget", budget is None or 0 < budget < math.inf, "finite and above 0")

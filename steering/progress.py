@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, nothing elsewhere."""
+"""Progress of long work: a bar on a terminal; elsewhere lines, or nothing."""
 
 from __future__ import annotations
 

@@ -21,11 +21,19 @@ from steering.profiles import MethodPlan, Profile, SaeBounds, Setting
 from steering.results import Row
 from steering.sweeps.sae_quality import METRICS
 from tests.documents import DOCUMENTS, ROOT, code_blocks, unknown_benchmark_options, unknown_steering_options
-from tests.planted import planted_activations, planted_direction
+from tests.methods import test_methods as conformance
 from tests.test_architecture import LAYERS
 
 README = ROOT / "README.md"
 ADD_A_METHOD = ROOT / "docs" / "add-a-method.md"
+# What is asked of every method, as the page says.
+CONFORMANCE = (
+    conformance.test_method_finds_planted_direction,
+    conformance.test_method_swapping_sides_flips_sign,
+    conformance.test_method_does_not_depend_on_pair_order,
+    conformance.test_method_looks_at_its_own_layer,
+    conformance.test_method_is_deterministic_and_leaves_its_input_alone,
+)
 
 
 def commands() -> list[str]:
@@ -54,8 +62,8 @@ def test_methods_of_the_guide_work(monkeypatch):
     try:
         assert added == {"median_difference", "strongest_feature"}
         for name in added:
-            found = create_method(name, {}).fit(planted_activations(planted_direction()), 5)
-            assert float(found @ planted_direction()) > 0
+            for keeps in CONFORMANCE:
+                keeps(create_method(name, {}))
         [profile] = code_blocks(ADD_A_METHOD, "toml")
         table = tomllib.loads(profile)["methods"]["median_difference"]
         create_method("median_difference", table["parameters"])

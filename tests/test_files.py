@@ -77,7 +77,9 @@ def test_records_before_a_fault_are_given(path):
         next(records)
 
 
-@pytest.mark.parametrize("line", ["nonsense", '{"text": "a"', '{"text": "a"} {}', "{'text': 'a'}"])
+@pytest.mark.parametrize(
+    "line", ["nonsense", '{"text": "a"', '{"text": "a"} {}', "{'text': 'a'}", '{"text": "a", "text": "b"}']
+)
 def test_malformed_json_is_refused_with_file_and_line(path, line):
     assert refusal(path, f"{GOOD}\n{line}\n").startswith("file.jsonl:2: not valid JSON: ")
 

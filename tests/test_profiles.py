@@ -194,7 +194,7 @@ def test_profile_without_methods_is_refused(path):
         *(("temperature", value, "finite and above 0") for value in (0.0, -1.0, float("nan"), float("inf"))),
         *(("top_p", value, "above 0 and at most 1") for value in (0.0, 1.01, float("nan"))),
         *(("alpha", value, "between 0 and 1") for value in (0.0, 1.0, float("nan"))),
-        ("seed", -1, "0 or more"),
+        *(("seed", value, "0 or more, and less than 2^63") for value in (-1, 2**63)),
         ("toward", "sideways", "'positive' or 'negative'"),
     ],
 )

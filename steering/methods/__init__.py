@@ -87,7 +87,11 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
         if parameter not in known:
             raise UnknownNameError(f"parameter of method {name}", parameter, known)
     try:
-        return TypeAdapter(plugin).validate_json(json.dumps(dict(parameters)), strict=True)
+        written = json.dumps(dict(parameters), allow_nan=False)
+    except (TypeError, ValueError) as error:  # a date of TOML's, or NaN
+        raise DataError(f"method {name!r}: its parameters are no JSON: {error}") from None
+    try:
+        return TypeAdapter(plugin).validate_json(written, strict=True)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "parameters"

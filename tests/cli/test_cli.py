@@ -236,6 +236,14 @@ def test_full_disk_on_standard_output_is_one_message():
     assert ended.stderr.startswith("error: standard output cannot be written: ")
 
 
+def test_file_that_no_message_of_our_own_names_is_named(tmp_path):
+    command = [sys.executable, "-m", "steering", "vector", "show", str(tmp_path / ("a" * 300))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert f"{tmp_path}/aaa" in ended.stderr
+    assert "standard output" not in ended.stderr
+
+
 def test_control_characters_of_a_message_do_not_reach_the_terminal(call, tmp_path):
     status, _, err = call("vector", "show", tmp_path / "a\x1b]0;b\x07")
     assert status == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,8 @@ def test_unknown_methods_parameters_and_layers_are_refused():
         *((name, {"top": 0}, "at least 1 feature must be kept") for name in ("feature_delta", "hand_crafted")),
         ("hand_crafted", {"ids": {"first": [1]}}, "first"),
         ("hand_crafted", {"keywords": "king"}, "keywords is 'king'"),
+        ("random_direction", {"seed": date(1979, 5, 27)}, "its parameters are no JSON"),
+        ("feature_delta", {"top": float("nan")}, "its parameters are no JSON"),
     ],
 )
 def test_parameter_that_a_method_cannot_take_is_refused(name, parameters, message):
