@@ -247,21 +247,12 @@ def read_concept(directory: Path) -> Concept:
     if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
         raise DataError(f"{path}: [keywords] must be a table with the lists 'positive' and 'negative'")
     generation, test = (_read_pairs(directory / f"{split}.jsonl") for split in ("generation", "test"))
-    texts = [require_string(path, table, key) for key in REQUIRED_KEYS[:4]]
-    rollout_prompts, one_word_prompts = (require_strings(path, table, key) for key in REQUIRED_KEYS[4:6])
+    values: dict[str, Any] = {key: require_string(path, table, key) for key in REQUIRED_KEYS[:4]}
+    values |= {key: require_strings(path, table, key) for key in REQUIRED_KEYS[4:6]}
     sides = (require_strings(path, keywords, "positive"), require_strings(path, keywords, "negative"))
-    features, development = (require_strings(path, table, key) if key in table else () for key in OPTIONAL_KEYS)
+    values |= {key: require_strings(path, table, key) for key in OPTIONAL_KEYS if key in table}
     try:
-        prompts = (rollout_prompts, one_word_prompts)
-        return Concept(
-            *texts,
-            *prompts,
-            Keywords(*sides),
-            generation,
-            test,
-            feature_keywords=features,
-            development_prompts=development,
-        )
+        return Concept(**values, keywords=Keywords(*sides), generation=generation, test=test)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

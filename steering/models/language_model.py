@@ -24,7 +24,7 @@ from steering.models.decoding import Ended, Limits, Prefix, decode, filled_up
 from steering.models.edits import additions
 from steering.models.families import family
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
-from steering.models.machine import free_memory, prepare_process
+from steering.models.machine import free_memory, prepare_process, whole_memory
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
 from steering.models.weights import weights_hash
@@ -116,8 +116,7 @@ class LanguageModel:
     def token_budget(self) -> int:
         """Tokens of a batch with which the device computes at its full speed; a GPU has to hold their logits, too."""
         budget = _TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET)
-        if self.device.type == "cuda":
-            memory = torch.cuda.get_device_properties(self.device).total_memory
+        if (memory := whole_memory(self.device)) is not None:
             budget = min(budget, max(1, int(memory * _LOGITS_SHARE) // (4 * self.module.config.vocab_size)))
         return budget
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from steering.errors import ModelError, first_line
+from steering.errors import DataError, ModelError, first_line
 from steering.models import embedded
 from steering.models.families import family
 from steering.models.pretrained import read_gguf, read_layer_count, read_pretrained
@@ -38,8 +39,14 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
-    """Return the named dtype, or bfloat16 where the device computes in it, float32 elsewhere."""
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the named dtype, or of "auto" bfloat16 where the device computes in it, float32 elsewhere.
+
+    Raises:
+        DataError: There is no such dtype.
+    """
+    if name not in get_args(DtypeName):
+        raise DataError(f"--dtype {name!r}: choose one of {', '.join(get_args(DtypeName))}")
     if name != "auto":
         return _DTYPES[name]
     return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
@@ -97,5 +104,5 @@ def layer_count(reference: str) -> int:
 
 
 def _name(reference: str) -> str:
-    path = Path(reference)
-    return path.resolve().name if path.exists() else reference
+    exists = os.path.exists(reference)  # noqa: PTH110 - False, not an error, for what cannot be a path
+    return Path(reference).resolve().name if exists else reference

@@ -67,6 +67,13 @@ def free_memory(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0]) + kept
 
 
+def whole_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU's memory, or None of another device; an Apple GPU's is what it may use of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return torch.mps.recommended_max_memory() if device.type == "mps" else None
+
+
 def finish_computing() -> None:
     """Wait until an accelerator has done what it was given: its work goes on after a call has returned."""
     if torch.accelerator.is_available():

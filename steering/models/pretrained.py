@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +25,8 @@ def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, P
     Raises:
         ModelError: It does not exist, cannot be read, or holds no safetensors weights.
     """
-    directory = Path(source)
-    if directory.is_dir() and not any(directory.glob("*.safetensors")):
+    is_directory = os.path.isdir(source)  # noqa: PTH112 - False, not an error, for what cannot be a path
+    if is_directory and not any(Path(source).glob("*.safetensors")):
         raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
     with quiet(), _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -39,7 +40,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
     Raises:
         ModelError: The file is missing or cannot be read.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - False, not an error, for what cannot be a path
         raise ModelError(f"model {str(path)!r}: no such file")
     with quiet(), _explained(str(path)):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from steering.errors import DataError
+from steering.errors import DataError, one_line
 from steering.files import write_file
 from steering.models.language_model import LanguageModel
 from steering.progress import Reporter, Silent
@@ -69,7 +69,7 @@ class ActivationStore:
                 paths = {layer: self._path(layer, number) for layer in layers}
                 if not all(path.is_file() for path in paths.values()):
                     self._check_room(len(layers), sum(map(len, shard)), model.d_model)
-                    for layer, residuals in _captured(model, shard, layers).items():
+                    for layer, residuals in _captured(model, shard, layers):
                         _write(paths[layer], residuals)
                 advance(len(shard))
 
@@ -83,7 +83,8 @@ class ActivationStore:
                     "another directory, or remove this one"
                 )
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
         write_file(path, wanted.encode())
 
     def _check_room(self, layer_count: int, tokens: int, d_model: int) -> None:
@@ -143,13 +144,17 @@ def _shards(rows: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         yield shard
 
 
-def _captured(model: LanguageModel, rows: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+def _captured(
+    model: LanguageModel, rows: Sequence[Sequence[int]], layers: Sequence[int]
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield (layer, `[row, d_model]`), and keep no layer's parts once they are joined: a shard takes gigabytes."""
     parts: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     for batch in model.capture(rows, layers):
         for layer in layers:
             residual = batch.residuals[layer]
             parts[layer] += [residual[row, 1:length].cpu() for row, length in enumerate(batch.lengths)]
-    return {layer: without_outliers(torch.cat(kept)) for layer, kept in parts.items()}
+    for layer in layers:
+        yield layer, without_outliers(torch.cat(parts.pop(layer)))
 
 
 def is_no_outlier(residuals: torch.Tensor) -> torch.Tensor:
@@ -164,15 +169,29 @@ def without_outliers(residuals: torch.Tensor) -> torch.Tensor:
 
 
 def _write(path: Path, residuals: torch.Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file({_TENSOR: residuals.contiguous()}, scratch)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name what could not be written: safetensors and torch tell of a full disk by errors of their own.
+
+    Raises:
+        DataError: Writing failed.
+    """
     try:
-        save_file({_TENSOR: residuals.contiguous()}, scratch)
-        scratch.replace(path)
+        yield
     except OSError as error:
         raise DataError(f"{path}: writing failed: {error.strerror or error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise DataError(f"{path}: writing failed: {one_line(error)}; is the disk full?") from error
 
 
 def _length(path: Path) -> int:

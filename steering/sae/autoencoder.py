@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +24,6 @@ from steering.sae.hooks import layer_of_hook
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
-# Conversions of SAELens that read safetensors or plain arrays; the others unpickle.
-_SAFE_CONVERSIONS = (None, "sae_lens", "gemma_2", "gemma_3", "llama_scope", "sparsify")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,17 +165,17 @@ def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoe
     """Load an SAE by SAELens release and id from the model hub.
 
     Raises:
-        SaeError: There is no such release or id, its weights would be unpickled, or the hub cannot be reached.
+        SaeError: There is no such id, the format is another than SAELens's own, or the hub cannot be reached.
     """
     with _quiet():
         from sae_lens import SAE
         from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     entry = get_pretrained_saes_directory()[release]
-    if entry.conversion_func not in _SAFE_CONVERSIONS:
+    if entry.conversion_func is not None:  # many of the other formats are pickles, which can run code
         raise SaeError(
-            f"SAE release {release!r}: its weights are pickles, which are not loaded. Save the SAE with SAELens "
-            "(`sae.save_model`) and give the directory"
+            f"SAE release {release!r}: its weights are not in SAELens's own format. Load the SAE with SAELens, save it "
+            "(`sae.save_model`), and give the directory"
         )
     try:
         with _quiet():
@@ -224,7 +223,7 @@ def new_trainer(settings: Mapping[str, Any], steps: int, checkpoint: Path, devic
         total_training_samples=steps * settings["batch_size"],
         train_batch_size_samples=settings["batch_size"],
         lr=settings["learning_rate"],
-        lr_end=settings["learning_rate"] / 10,
+        lr_end=settings["learning_rate"],  # a constant rate does not use it, but the trainer insists on one
         lr_warm_up_steps=min(100, steps // 10),
         lr_decay_steps=steps // 3,
         dead_feature_window=settings["dead_after_steps"],
@@ -247,21 +246,26 @@ def _checked(lens: Any, name: str, hook_name: str, centred: bool) -> SparseAutoe
     for key, tensor in lens.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise SaeError(f"SAE {name}: {key} holds NaN or infinity")
+    if (scaling := lens.cfg.normalize_activations) in ("expected_average_only_in", "covariance_whitening"):
+        raise SaeError(
+            f"SAE {name}: its scaling is not folded into its weights, as in a checkpoint, and SAELens leaves it out; "
+            f"normalize_activations is {scaling!r}, and 'none' where it is folded"
+        )
     return SparseAutoencoder(name, layer_of_hook(hook_name), hook_name, centred, lens.eval())
 
 
 def _asks_for_centring(config: dict[str, Any]) -> bool:
     """Whether a configuration says that the SAE was trained on centred residual streams.
 
-    Configurations of before SAELens 6 may not say how the model was loaded. TransformerLens centred GPT-2 by default
-    then, and those SAEs were trained on that.
+    SAEs that were trained before SAELens 6 may not say how the model was loaded. TransformerLens centred GPT-2 by
+    default then. SAELens 6 writes its own version where it saves one again, and keeps that of the training, or null.
     """
-    nested = config.get("metadata")
-    metadata = nested if isinstance(nested, dict) else config
+    metadata = config["metadata"] if isinstance(config.get("metadata"), dict) else config
     loading = metadata.get("model_from_pretrained_kwargs") or config.get("model_from_pretrained_kwargs")
     if isinstance(loading, dict) and "center_writing_weights" in loading:
         return bool(loading["center_writing_weights"])
-    old = "hook_point" in config or (metadata is nested and "sae_lens_version" not in metadata)
+    version = metadata.get("sae_lens_training_version", metadata.get("sae_lens_version"))
+    old = version is None or bool(re.match(r"[0-5]\.", str(version)))
     return old and str(metadata.get("model_name", "")).startswith("gpt2")
 
 

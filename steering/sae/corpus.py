@@ -56,7 +56,7 @@ class TokenRows:
 
     Attributes:
         training: Rows to train on, in the order in which sources and documents came.
-        held_out: Rows of the last tenth of each source.
+        held_out: Rows of the last tenth of each source, or of all those together that have fewer than five.
     """
 
     training: tuple[np.ndarray, ...]
@@ -91,22 +91,31 @@ def read_corpus(references: Sequence[str]) -> list[Source]:
 def token_rows(tokenizer: PreTrainedTokenizerBase, sources: Iterable[Source], length: int) -> TokenRows:
     """Cut each document into rows of `length` tokens; a rest of fewer than 16 is dropped.
 
-    The last tenth of each source's rows is held out. Documents stand together, so that at most one document of a source
-    is on both sides.
+    The last tenth of each source's rows is held out; sources that are too small for that count together. Documents
+    stand together, so that at most one document of a source is on both sides.
 
     Raises:
         DataError: No row is left.
     """
     training: list[np.ndarray] = []
     held_out: list[np.ndarray] = []
+    in_small_sources = 0
     for source in sources:
         rows = list(_rows(tokenizer, source.documents, length))
-        border = len(rows) - int(len(rows) * _HELD_OUT_SHARE + 0.5)
+        share = _tenth(len(rows))
+        if share == 0:
+            share = _tenth(in_small_sources + len(rows)) - _tenth(in_small_sources)
+            in_small_sources += len(rows)
+        border = len(rows) - share
         training += rows[:border]
         held_out += rows[border:]
     if not training or not held_out:
         raise DataError(f"the corpus has {len(training) + len(held_out)} rows of tokens; at least 5 are needed")
     return TokenRows(tuple(training), tuple(held_out))
+
+
+def _tenth(rows: int) -> int:
+    return int(rows * _HELD_OUT_SHARE + 0.5)
 
 
 def _rows(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], length: int) -> Iterator[np.ndarray]:

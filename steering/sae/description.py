@@ -26,8 +26,8 @@ def describe_features(
         rows: Token ids of the texts that were read.
 
     Yields:
-        feature; its description, made of the tokens of its strongest activations, strongest first, and of those that it
-        promotes by the logit lens; the share of tokens on which it fires; its largest activation.
+        feature; layer; its description, made of the tokens of its strongest activations, strongest first, and of those
+        that it promotes by the logit lens; the share of tokens on which it fires; its largest activation.
     """
     for feature, effect in enumerate(logit_lens(model, sae.decoder, _PROMOTED)):
         places = activity.places(feature)
@@ -35,6 +35,7 @@ def describe_features(
         fires_on = list(dict.fromkeys(tokens))[:_FIRES_ON]
         yield {
             "feature": feature,
+            "layer": sae.layer,
             "description": compose(fires_on, effect.promoted if fires_on else ()),
             "frequency": float(f"{float(activity.fired[feature]) / activity.tokens:.3g}"),
             "largest_activation": float(f"{places[0][2] if places else 0.0:.3g}"),

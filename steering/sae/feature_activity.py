@@ -66,7 +66,12 @@ def read_activity(
 
     Returns:
         Layer -> activity.
+
+    Raises:
+        SaeError: One of the SAEs does not fit the model.
     """
+    for sae in saes:
+        sae.check_fits(model.name, model.d_model, model.layer_count)
     counts = {sae.layer: _Count.empty(sae, ranks) for sae in saes}
     for batch in model.capture(rows, [sae.layer for sae in saes], progress):
         where = _places(batch)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from steering.concepts import keyword_pattern
-from steering.errors import DataError, SaeError, VectorError
+from steering.errors import DataError, ModelError, SaeError, VectorError
 from steering.files import read_records, write_file
 from steering.models.families import family
 from steering.models.language_model import LanguageModel
@@ -66,12 +66,17 @@ def check_features(features: Iterable[int], sae: SparseAutoencoder) -> None:
             raise SaeError(f"feature {feature}: SAE {sae.name} has the features 0 to {sae.d_sae - 1}")
 
 
-def load_descriptions(path: Path, sae: SparseAutoencoder) -> Descriptions:
+def load_descriptions(path: Path, sae: SparseAutoencoder, *, of_several_layers: bool = False) -> Descriptions:
     """Read descriptions of an SAE's features from a JSON Lines file.
 
-    A line is an object with `feature` (a number) and `description`, as `steering sae describe` writes it; or a line of
-    Neuronpedia's export with `layer` (for instance "8-res-jb"), `index` and `description`, of which those of the SAE's
-    own layer are taken. Several descriptions of one feature are joined.
+    A line is an object with `feature` (a number), `description` and `layer` (the block, a number), as `steering sae
+    describe` writes it; or a line of Neuronpedia's export with `modelId`, `layer` (for instance "8-res-jb"), `index`
+    and `description`. Those of the SAE's own layer are taken. Several descriptions of one feature are joined.
+
+    Args:
+        path: The file.
+        sae: The SAE.
+        of_several_layers: Whether the file may be about other layers' SAEs, too, so that each line must name its layer.
 
     Raises:
         DataError: The file is malformed; the message names file and line.
@@ -79,7 +84,12 @@ def load_descriptions(path: Path, sae: SparseAutoencoder) -> Descriptions:
     """
     texts: dict[int, str] = {}
     for number, record in read_records(path, ("description",)):
-        if "layer" in record and not _is_of(record["layer"], sae):
+        if of_several_layers and "layer" not in record:
+            raise DataError(
+                f"{path}:{number}: 'layer' is missing; there are SAEs of several layers, and each line must say of "
+                f'which it is, for instance "layer": {sae.layer}'
+            )
+        if "layer" in record and not _is_of(record, sae):
             continue
         feature = _feature_number(path, number, record)
         if not 0 <= feature < sae.d_sae:
@@ -100,14 +110,17 @@ def _feature_number(path: Path, number: int, record: Mapping[str, Any]) -> int:
     raise DataError(f"{path}:{number}: 'feature' (or 'index') is {value!r}; it must be a whole number")
 
 
-def _is_of(neuronpedia_layer: object, sae: SparseAutoencoder) -> bool:
-    """Whether Neuronpedia's name of a layer is the SAE's.
+def _is_of(record: Mapping[str, Any], sae: SparseAutoencoder) -> bool:
+    """Whether the layer that a description names is the SAE's.
 
-    Neuronpedia counts hooks as SAELens names them; in "res-jb" also the output of the last block counts as a
-    `hook_resid_pre`.
+    A number is a block. Neuronpedia counts hooks as SAELens names them; in GPT-2 small's "res-jb" also the output of
+    the last block counts as a `hook_resid_pre`.
     """
-    digits, _, series = str(neuronpedia_layer).partition("-")
-    before_a_block = sae.hook_name.endswith("hook_resid_pre") or series == "res-jb"
+    if isinstance(record["layer"], int):
+        return bool(record["layer"] == sae.layer)
+    digits, _, series = str(record["layer"]).partition("-")
+    of_the_paper = (record.get("modelId"), series) == ("gpt2-small", "res-jb")
+    before_a_block = sae.hook_name.endswith("hook_resid_pre") or of_the_paper
     return digits == str(sae.layer + 1 if before_a_block else sae.layer)
 
 
@@ -130,14 +143,28 @@ def logit_lens(model: LanguageModel, directions: torch.Tensor, count: int) -> It
 
     Yields:
         For each row the `count` tokens at either end.
+
+    Raises:
+        ModelError: The model has no final norm.
     """
-    final_norm = model.module.get_submodule(family(model.module.config.model_type).final_norm)
+    final_norm = _final_norm(model)
     unembed: Any = model.module.get_output_embeddings()
     for chunk in torch.split(directions, 256):
         logits = unembed(final_norm(chunk.to(model.device, model.dtype))).float()
         top, bottom = logits.topk(count).indices.tolist(), (-logits).topk(count).indices.tolist()
         for promoted, demoted in zip(top, bottom, strict=True):
             yield TokenEffect(_tokens(model, promoted), _tokens(model, demoted))
+
+
+def _final_norm(model: LanguageModel) -> torch.nn.Module:
+    path = family(model.module.config.model_type).final_norm
+    try:
+        return model.module.get_submodule(path)
+    except AttributeError:  # OPT-350m normalises after each block, and projects to another width instead
+        raise ModelError(
+            f"model {model.name}: it has no final norm ({path}), through which the logit lens reads a direction; "
+            "features can be described for models that have one"
+        ) from None
 
 
 def _tokens(model: LanguageModel, ids: Sequence[int]) -> tuple[str, ...]:
@@ -186,7 +213,10 @@ def compose(fires_on: Sequence[str], promoted: Sequence[str]) -> str:
 
 
 def _distinct(tokens: Sequence[str]) -> list[str]:
-    """Tokens without the space in front, each once; what cannot be seen is shown as Python shows it."""
+    """Tokens without white space around them, each once; white space alone is ␣.
+
+    What else cannot be seen is shown as Python shows it.
+    """
     shown = (token.strip() if token.strip().isprintable() else repr(token) for token in tokens)
     return list(dict.fromkeys(word or "␣" for word in shown))
 

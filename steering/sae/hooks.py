@@ -6,7 +6,7 @@ import re
 
 from steering.errors import SaeError
 
-_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)|(?:[\w.]+\.)?(?:h|layers)\.(\d+)")
+_HOOK = re.compile(r"blocks\.(\d{1,4})\.hook_resid_(pre|post)|(?:[\w.]+\.)?(?:h|layers)\.(\d{1,4})")
 
 
 def layer_of_hook(hook_name: str) -> int:

@@ -70,14 +70,14 @@ class SaeLibrary:
         """Descriptions of an SAE's features; none where no file holds any.
 
         Raises:
-            DataError: The file is malformed.
+            DataError: The file is malformed, or was given for several layers and does not say which a line is about.
             SaeError: It is about other features.
         """
         beside = None if self.release else self.directories[sae.layer] / DESCRIPTIONS_FILE
         path = self.descriptions or beside
         if path is None or (path == beside and not path.is_file()):
             return Descriptions(f"SAE {sae.name}, which has no {DESCRIPTIONS_FILE}")
-        return load_descriptions(path, sae)
+        return load_descriptions(path, sae, of_several_layers=path != beside and len(self.layers) > 1)
 
     def require(self, layer: int) -> None:
         """Refuse a layer that has no SAE, without loading anything.

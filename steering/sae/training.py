@@ -6,21 +6,23 @@ work directory.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 
 from steering.errors import DataError
 from steering.models.language_model import LanguageModel
 from steering.progress import Reporter, Silent
-from steering.sae.activation_store import ActivationStore
+from steering.sae.activation_store import ActivationStore, writing
 from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE, new_trainer
 from steering.sae.corpus import Source, TokenRows
 from steering.sae.recipe import Recipe
@@ -28,6 +30,7 @@ from steering.sae.recipe import Recipe
 _SCALE_BATCHES = 16
 _CHECKPOINT_STEPS = 250
 _RECIPE_FILE = "recipe.json"
+_LOCK = "training.lock"
 _NEW = ".new"
 
 
@@ -41,7 +44,7 @@ class TrainingRun:
         rows: Its tokens.
         layers: Blocks whose outputs to train on.
         recipe: How.
-        work: Directory of activations and checkpoints.
+        work: Directory of activations and checkpoints; `only_training` keeps other runs out of it.
         progress: Where to report.
     """
 
@@ -60,7 +63,7 @@ class TrainingRun:
             "model": self.model.name,
             "model_hash": self.model.hash,
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "corpus": {source.name: source.hash for source in self.sources},
+            "corpus": [[source.name, source.hash] for source in self.sources],
             "context_tokens": self.recipe.context_tokens,
             "tokens": self.recipe.tokens,
             "seed": self.recipe.seed,
@@ -156,6 +159,26 @@ class TrainingRun:
         }
 
 
+@contextlib.contextmanager
+def only_training(work: Path) -> Iterator[None]:
+    """Make a work directory and keep it for one process at a time: two would replace each other's checkpoints.
+
+    Raises:
+        DataError: Another process trains there, or it cannot be made.
+    """
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(work / _LOCK).acquire(timeout=0)
+        except Timeout:
+            raise DataError(
+                f"{work}: another process is training in this directory; wait until it has ended, or give another "
+                "work directory"
+            ) from None
+    with held:
+        yield
+
+
 @torch.no_grad()
 def _start(trainer: Any, store: ActivationStore, layer: int, recipe: Recipe) -> None:
     """Scale activations to a mean norm of √d_model, and start the decoder's bias at their mean."""
@@ -169,25 +192,27 @@ def _start(trainer: Any, store: ActivationStore, layer: int, recipe: Recipe) -> 
 def _checkpoint(trainer: Any, directory: Path, recipe: str) -> None:
     """Replace the last checkpoint; a kill at any moment leaves a complete one."""
     new, old = directory.with_suffix(_NEW), directory.with_suffix(".old")
-    shutil.rmtree(new, ignore_errors=True)
-    trainer.save_checkpoint(new.name, base_path=str(new.parent))
-    (new / _RECIPE_FILE).write_text(recipe, encoding="utf-8")  # last: where it is, the checkpoint is complete
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.is_dir():
-        directory.rename(old)
-    new.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    with writing(directory):
+        shutil.rmtree(new, ignore_errors=True)
+        trainer.save_checkpoint(new.name, base_path=str(new.parent))
+        (new / _RECIPE_FILE).write_text(recipe, encoding="utf-8")  # last: where it is, the checkpoint is complete
+        shutil.rmtree(old, ignore_errors=True)
+        if directory.is_dir():
+            directory.rename(old)
+        new.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _save(trainer: Any, target: Path) -> None:
     """Save for inference: decoder rows of norm 1, the scaling of activations folded in, bfloat16."""
     scratch = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    trainer.sae.save_inference_model(scratch)
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(scratch / WEIGHTS_FILE).items()}
-    save_file(weights, scratch / WEIGHTS_FILE)
-    config = json.loads((scratch / CONFIG_FILE).read_text(encoding="utf-8"))
-    config |= {"dtype": "bfloat16", "device": "cpu"}
-    (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    scratch.rename(target)
+    with writing(target):
+        shutil.rmtree(scratch, ignore_errors=True)
+        trainer.sae.save_inference_model(scratch)
+        weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(scratch / WEIGHTS_FILE).items()}
+        save_file(weights, scratch / WEIGHTS_FILE)
+        config = json.loads((scratch / CONFIG_FILE).read_text(encoding="utf-8"))
+        config |= {"dtype": "bfloat16", "device": "cpu"}
+        (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        scratch.rename(target)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from steering.errors import ModelError
+from steering.errors import DataError, ModelError
 from steering.models.families import FAMILIES
 from steering.models.language_model import LanguageModel
 from steering.models.loading import choose_device, choose_dtype, layer_count, load_model
@@ -92,6 +92,18 @@ def test_hub_id_without_a_hub_says_what_can_be_given(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="'nobody/nothing' cannot be loaded.*'embedded', a directory"):
         load_model("nobody/nothing", CPU, torch.float32)
+
+
+@pytest.mark.parametrize("ending", ["", "/m", ".gguf"])
+def test_name_that_is_too_long_for_a_path_is_one_message(monkeypatch, ending):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=f"model 'm{{5000}}{ending}'(?:: no such file| cannot be loaded)"):
+        load_model("m" * 5000 + ending, CPU, torch.float32)
+
+
+def test_dtype_that_does_not_exist_names_those_that_do():
+    with pytest.raises(DataError, match="--dtype 'float8': choose one of auto, float32, bfloat16, float16"):
+        choose_dtype("float8", CPU)
 
 
 def test_missing_gguf_file_is_reported():

@@ -45,6 +45,14 @@ def test_logits_of_a_batch_fit_into_the_memory_of_a_gpu(llama, monkeypatch):
         assert llama.token_budget == budget
 
 
+def test_logits_of_a_batch_fit_into_what_an_apple_gpu_may_use(llama, monkeypatch):
+    monkeypatch.setattr(llama, "device", torch.device("mps"))
+    logits = 4 * llama.module.config.vocab_size
+    for memory, budget in ((80 << 30, 16384), (16 * 100 * logits, 100), (1, 1)):
+        monkeypatch.setattr("torch.mps.recommended_max_memory", lambda memory=memory: memory)
+        assert llama.token_budget == budget
+
+
 def test_layer_k_is_the_output_of_block_k(any_model):
     ids = any_model.tokenizer("the king saw the queen")["input_ids"]
     with torch.no_grad():

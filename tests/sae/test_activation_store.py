@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from steering.errors import DataError
@@ -168,13 +169,36 @@ def test_a_full_disk_is_told_before_anything_is_captured(model, rows, tmp_path, 
         filled(tmp_path, model, rows)
 
 
-def test_a_failed_write_names_the_file(model, rows, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device")]
+)
+def test_a_failed_write_names_the_file(model, rows, tmp_path, monkeypatch, error):
     def full(*_args):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(activation_store, "save_file", full)
-    with pytest.raises(DataError, match=r"layer0/00000\.safetensors: writing failed: No space left on device"):
+    with pytest.raises(DataError, match=r"layer0/00000\.safetensors: writing failed: .*No space left on device"):
         filled(tmp_path, model, rows)
+
+
+def test_a_store_below_a_file_is_one_message(model, rows, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"file/store: writing failed: Not a directory"):
+        filled(tmp_path / "file" / "store", model, rows)
+
+
+def test_a_layer_is_joined_only_when_the_one_before_is_written(model, rows, tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(activation_store, "without_outliers", lambda given: events.append("joined") or given)
+    monkeypatch.setattr(activation_store, "_write", lambda path, _: events.append(path.parent.name))
+    filled(tmp_path, model, rows)
+    assert events == ["joined", "layer0", "joined", "layer1"]
+
+
+def test_the_parts_of_a_layer_are_let_go_once_they_are_joined(model, rows):
+    captured = activation_store._captured(model, rows, (0, 1))
+    assert next(captured)[0] == 0
+    assert list(captured.gi_frame.f_locals["parts"]) == [1]
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -208,6 +208,27 @@ def test_the_last_tenth_of_each_source_is_held_out():
     assert [set(row.tolist()) for row in found.held_out] == [{a}] * 2 + [{b}] * 4
 
 
+@given(st.lists(st.integers(1, 24), min_size=1, max_size=30))
+def test_small_sources_are_held_out_of_together_and_large_ones_each(counts):
+    sources = [Source(str(number), ("x" * 16,) * count) for number, count in enumerate(counts)]
+    small, large = ([count for count in counts if (count < 5) == wanted] for wanted in (True, False))
+    expected = int(sum(small) / 10 + 0.5) + sum(int(count / 10 + 0.5) for count in large)
+    if sum(counts) < 5:
+        with pytest.raises(DataError, match=f"the corpus has {sum(counts)} rows of tokens; at least 5 are needed"):
+            token_rows(small_tokenizer(), sources, 16)
+        return
+    assert expected
+    found = token_rows(small_tokenizer(), sources, 16)
+    assert (len(found.held_out), len(found.training)) == (expected, sum(counts) - expected)
+
+
+def test_a_corpus_of_many_small_files_is_divided():
+    letters = [chr(65 + number) for number in range(50)]
+    found = token_rows(small_tokenizer(), [Source(letter, (letter * 16,) * 2) for letter in letters], 16)
+    assert (len(found.training), len(found.held_out)) == (90, 10)
+    assert len({int(row[0]) for row in found.held_out}) == 10, "not all of them from the same few sources"
+
+
 def test_a_corpus_of_too_few_rows_is_refused():
     with pytest.raises(DataError, match="the corpus has 4 rows of tokens; at least"):
         token_rows(small_tokenizer(), [Source("a", ("x" * 16,) * 4)], 16)

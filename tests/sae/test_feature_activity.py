@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steering.errors import SaeError
 from steering.models.language_model import _TOKEN_BUDGETS
 from steering.progress import Silent
 from steering.sae.feature_activity import FeatureActivity, _Count, read_activity
@@ -131,6 +132,12 @@ def test_any_split_into_batches_finds_the_largest(saes, seed, sizes, ranks):
         expected = [(token // 5, token % 5 + 1, values[token, feature]) for token in order if values[token, feature]]
         assert found.places(feature) == [(int(text), int(position), float(value)) for text, position, value in expected]
     assert found.fired.tolist() == (values != 0).sum(axis=0).tolist()
+
+
+def test_an_sae_that_does_not_fit_is_refused_before_the_model_is_run(model, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(model), "capture", lambda *_: pytest.fail("the model was run"))
+    with pytest.raises(SaeError, match=rf"sae reads a width of 16, but model {model.name} has d_model 32"):
+        read_activity(model, [small_sae(tmp_path / "sae", d_model=16)], rows, 4)
 
 
 def test_dead_share_counts_the_features_that_never_fired():

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.errors import DataError, SaeError, VectorError
+from steering.errors import DataError, ModelError, SaeError, VectorError
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.features import Descriptions, compose, load_descriptions, logit_lens, similarity, write_descriptions
 from steering.vectors import SteeringVector
-from tests.small_models import small_model
+from tests.small_models import CONFIGS, small_model
 from tests.small_saes import D_MODEL, D_SAE, numpy_weights, small_sae
 
 WORDS = Descriptions(
@@ -66,27 +66,36 @@ def test_what_is_written_is_read_back(sae, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("hook_name", "layer_name"),
+    ("model", "hook_name", "layer_name"),
     [
-        ("blocks.8.hook_resid_pre", "8-res-jb"),  # the output of block 7
-        ("blocks.11.hook_resid_post", "12-res-jb"),
-        ("blocks.8.hook_resid_pre", "8-res_fs768-jb"),
-        ("blocks.20.hook_resid_post", "20-gemmascope-res-16k"),
-        ("model.layers.3", "3-llamascope-res-32k"),
+        ("gpt2-small", "blocks.8.hook_resid_pre", "8-res-jb"),  # the output of block 7
+        ("gpt2-small", "blocks.11.hook_resid_post", "12-res-jb"),
+        ("gpt2-small", "blocks.8.hook_resid_pre", "8-res_fs768-jb"),
+        ("gemma-2b", "blocks.6.hook_resid_post", "6-res-jb"),
+        ("gemma-2-2b", "blocks.20.hook_resid_post", "20-gemmascope-res-16k"),
+        ("llama3.1-8b", "model.layers.3", "3-llamascope-res-32k"),
     ],
 )
-def test_neuronpedias_layer_names_are_those_of_the_hook(tmp_path, hook_name, layer_name):
+def test_neuronpedias_layer_names_are_those_of_the_hook(tmp_path, model, hook_name, layer_name):
     sae = at(tmp_path / "sae", hook_name)
     number, _, series = layer_name.partition("-")
     lines = [
-        {"modelId": "small", "layer": layer_name, "index": "5", "description": "own"},
+        {"layer": layer_name, "index": "5", "description": "own"},
         {"layer": f"{int(number) - 1}-{series}", "index": "6", "description": "of the layer before"},
         {"layer": f"{int(number) + 1}-{series}", "index": "7", "description": "of the layer after"},
         {"layer": f"1{number}-{series}", "index": "8", "description": "of a layer with a longer number"},
     ]
+    lines = [{"modelId": model} | line for line in lines]
     assert dict(load_descriptions(described_by(tmp_path / "d.jsonl", *lines), sae).texts) == {5: "own"}
     with pytest.raises(SaeError, match=rf"d\.jsonl: describes no feature of SAE .*\({hook_name}\)"):
         load_descriptions(described_by(tmp_path / "d.jsonl", *lines[1:]), sae)
+
+
+@pytest.mark.parametrize("hook_name", ["blocks.8.hook_resid_pre", "blocks.7.hook_resid_post"])
+def test_a_layer_that_is_a_number_is_the_block(tmp_path, hook_name):
+    lines = [{"feature": layer, "layer": layer, "description": str(layer)} for layer in (6, 7, 8)]
+    found = load_descriptions(described_by(tmp_path / "d.jsonl", *lines), at(tmp_path / "sae", hook_name))
+    assert dict(found.texts) == {7: "7"}
 
 
 def test_a_feature_of_another_layer_may_have_any_number(tmp_path):
@@ -186,6 +195,15 @@ def test_the_logit_lens_is_final_norm_and_unembedding(architecture):
         assert effect.demoted == tuple(model.tokenizer.decode([token]) for token in row[:4])
 
 
+def test_a_model_without_a_final_norm_has_no_logit_lens(monkeypatch):
+    """As OPT-350m, which normalises after each block and projects what it unembeds."""
+    config, settings = CONFIGS["opt"]
+    settings = {**settings, "do_layer_norm_before": False, "word_embed_proj_dim": 16}
+    monkeypatch.setitem(CONFIGS, "opt", (config, settings))
+    with pytest.raises(ModelError, match=r"model small-opt: it has no final norm \(model\.decoder\.final_layer_norm\)"):
+        next(logit_lens(small_model("opt"), torch.ones(1, D_MODEL), 1))
+
+
 def test_the_direction_of_a_token_promotes_it(any_model):
     [token] = any_model.tokenizer.encode(" king")
     row = any_model.module.get_output_embeddings().weight[token].detach()
@@ -229,7 +247,7 @@ def test_a_vector_of_another_layer_or_width_is_refused(sae, layer, width):
         ([" king"], [], "fires on king"),
         ([], ["a", " a", "b"], "promotes a, b"),
         ([], [], "never fires"),
-        ([" ", "\n", "\ud7ff"], [], "fires on ␣, '\\ud7ff'"),
+        ([" ", "\n", "\t\t", "\ud7ff"], [], "fires on ␣, '\\ud7ff'"),
         ([" \x07", "x"], [], "fires on ' \\x07', x"),
     ],
 )

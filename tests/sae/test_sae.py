@@ -259,6 +259,13 @@ def test_a_configuration_that_disagrees_with_the_weights_says_how(tmp_path, chan
         load_small(directory)
 
 
+@pytest.mark.parametrize("scaling", ["expected_average_only_in", "covariance_whitening"])
+def test_a_scaling_that_is_not_folded_into_the_weights_is_refused(tmp_path, scaling):
+    directory = write_sae(tmp_path / "sae", settings={"normalize_activations": scaling})
+    with pytest.raises(SaeError, match=rf"/sae: its scaling is not folded into its weights.*'{scaling}', and 'none'"):
+        load_small(directory)
+
+
 def test_an_unknown_architecture_is_named(tmp_path):
     directory = write_sae(tmp_path / "sae")
     change_config(directory, architecture="crosscoder")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from steering.errors import SaeError
 from steering.sae.description import describe_features
 from steering.sae.feature_activity import FeatureActivity, read_activity
 from steering.sae.features import compose, load_descriptions, logit_lens, write_descriptions
@@ -77,7 +78,13 @@ def test_a_planted_feature_is_described_by_its_token(model, rows, records):
 
 
 def test_a_feature_that_never_fires_says_so_alone(records):
-    assert records[DEAD] == {"feature": DEAD, "description": "never fires", "frequency": 0.0, "largest_activation": 0.0}
+    assert records[DEAD] == {
+        "feature": DEAD,
+        "layer": 1,
+        "description": "never fires",
+        "frequency": 0.0,
+        "largest_activation": 0.0,
+    }
 
 
 def test_every_feature_has_one_record_in_order(records, sae):
@@ -107,6 +114,10 @@ def test_the_records_of_one_run_are_read_as_descriptions(sae, records, tmp_path)
     found = load_descriptions(path, sae)
     assert found.texts == {record["feature"]: record["description"] for record in records}
     assert KING in found.search(["kings", "king"])
+    assert load_descriptions(path, sae, of_several_layers=True) == found
+    elsewhere = small_sae(tmp_path / "elsewhere", hook_name="blocks.0.hook_resid_post")
+    with pytest.raises(SaeError, match=r"descriptions\.jsonl: describes no feature of SAE .*elsewhere"):
+        load_descriptions(path, elsewhere)
 
 
 def test_tokens_are_looked_up_in_the_texts_that_were_read(model, sae):

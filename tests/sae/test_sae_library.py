@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from steering.errors import DataError, SaeError, UnknownNameError
-from steering.sae.autoencoder import _SAFE_CONVERSIONS, CONFIG_FILE, load_release, release_ids
+from steering.sae.autoencoder import CONFIG_FILE, release_ids
 from steering.sae.features import DESCRIPTIONS_FILE
 from steering.sae.library import SaeLibrary, open_library
-from tests.small_saes import D_SAE, change_config, numpy_weights, write_old_sae, write_sae
+from tests.small_saes import D_SAE, change_config, numpy_weights, write_sae
 
 CPU = torch.device("cpu")
-CENTRING = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
 
 
 @pytest.fixture
@@ -31,33 +30,8 @@ def two_layers(tmp_path):
     return root
 
 
-@pytest.fixture
-def release(monkeypatch, tmp_path):
-    """Enter a release into SAELens's list; its ids are hook names, its files those under `tmp_path / "hub"`."""
-    from huggingface_hub.errors import EntryNotFoundError
-    from sae_lens.loading import pretrained_sae_loaders
-    from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup, get_pretrained_saes_directory
-
-    def download(repo_id: str, filename: str, force_download: bool) -> str:
-        path = tmp_path / "hub" / filename
-        if not path.is_file():
-            raise EntryNotFoundError(f"{repo_id} has no {filename}")
-        return str(path)
-
-    def enter(*ids: str, conversion: str | None = None, overrides: dict | None = None) -> str:
-        paths = {sae_id: sae_id for sae_id in ids}
-        lookup = PretrainedSAELookup(
-            "small-release", "some/where", "small", conversion, paths, {}, {}, dict.fromkeys(ids, ""), {}, overrides
-        )
-        monkeypatch.setitem(get_pretrained_saes_directory(), "small-release", lookup)
-        return "small-release"
-
-    monkeypatch.setattr(pretrained_sae_loaders, "hf_hub_download", download)
-    return enter
-
-
-def write_descriptions(path: Path, feature: int = 3) -> Path:
-    path.write_text(json.dumps({"feature": feature, "description": "about kings"}) + "\n", encoding="utf-8")
+def write_descriptions(path: Path, feature: int = 3, **more: object) -> Path:
+    path.write_text(json.dumps({"feature": feature, "description": "about kings", **more}) + "\n", encoding="utf-8")
     return path
 
 
@@ -141,8 +115,17 @@ def test_descriptions_come_from_beside_the_sae_or_from_the_given_file(two_layers
     assert DESCRIPTIONS_FILE in library.describe(sae).source
     write_descriptions(two_layers / "second" / DESCRIPTIONS_FILE, 3)
     assert dict(library.describe(sae).texts) == {3: "about kings"}
-    given = write_descriptions(tmp_path / "given.jsonl", 5)
+    given = write_descriptions(tmp_path / "given.jsonl", 5, layer=1)
     assert dict(open_library(str(two_layers), str(given)).describe(sae).texts) == {5: "about kings"}
+
+
+def test_a_given_file_for_several_layers_must_say_which_a_line_is_about(two_layers, tmp_path):
+    given = str(write_descriptions(tmp_path / "given.jsonl"))
+    library = open_library(str(two_layers), given)
+    with pytest.raises(DataError, match=r"given\.jsonl:1: 'layer' is missing; .* for instance \"layer\": 1$"):
+        library.describe(library.load(1, CPU))
+    alone = open_library(str(two_layers / "second"), given)
+    assert dict(alone.describe(alone.load(1, CPU)).texts) == {3: "about kings"}
 
 
 def test_a_given_file_that_is_malformed_or_gone_is_named(two_layers, tmp_path):
@@ -187,26 +170,8 @@ def test_an_sae_of_a_release_is_loaded_and_named(release, tmp_path):
     assert (sae.d_sae, sae.decoder.tolist()) == (D_SAE, numpy_weights(directory)["W_dec"].tolist())
 
 
-@pytest.mark.parametrize("old", [True, False])
-def test_a_releases_overrides_ask_for_centring(release, tmp_path, old):
-    sae_id = "blocks.1.hook_resid_pre"
-    if old:
-        write_old_sae(tmp_path / "hub" / sae_id, sae_id, model_name="pythia-70m")
-    else:
-        write_sae(tmp_path / "hub" / sae_id, hook_name=sae_id)
-    assert load_release(release(sae_id), sae_id, CPU).centred is False
-    assert load_release(release(sae_id, overrides=CENTRING), sae_id, CPU).centred is True
-
-
-def test_an_old_sae_of_gpt2_is_centred_from_a_release_as_from_a_directory(release, tmp_path):
-    sae_id = "blocks.1.hook_resid_pre"
-    directory = write_old_sae(tmp_path / "hub" / sae_id, sae_id)
-    assert open_library(str(directory)).load(0, CPU).centred is True
-    assert load_release(release(sae_id), sae_id, CPU).centred is True
-
-
-@pytest.mark.parametrize("conversion", ["connor_rob_hook_z", "goodfire", "deepseek_r1", "dictionary_learning_1"])
-def test_a_release_of_pickles_is_refused_before_anything_is_fetched(release, monkeypatch, conversion):
+@pytest.mark.parametrize("conversion", ["goodfire", "deepseek_r1", "dictionary_learning_1", "temporal", "gemma_2"])
+def test_a_release_of_another_format_is_refused_before_anything_is_fetched(release, monkeypatch, conversion):
     from sae_lens import SAE
 
     def fetch(*_args, **_options):
@@ -215,18 +180,24 @@ def test_a_release_of_pickles_is_refused_before_anything_is_fetched(release, mon
     monkeypatch.setattr(SAE, "from_pretrained_with_cfg_and_sparsity", fetch)
     sae_id = "blocks.1.hook_resid_pre"
     library = open_library(release(sae_id, conversion=conversion))
-    with pytest.raises(SaeError, match="'small-release': its weights are pickles, which are not loaded.*directory"):
+    with pytest.raises(SaeError, match="'small-release': its weights are not in SAELens's own format.*directory"):
         library.load(0, CPU)
 
 
-def test_every_conversion_that_is_allowed_reads_no_pickle():
-    from sae_lens.loading.pretrained_sae_loaders import NAMED_PRETRAINED_SAE_LOADERS
+def test_saelens_own_format_is_read_without_pickles():
+    from sae_lens.loading import pretrained_sae_loaders
 
-    for name in filter(None, _SAFE_CONVERSIONS):
-        tree = ast.parse(inspect.getsource(NAMED_PRETRAINED_SAE_LOADERS[name]))
+    for reader in ("sae_lens_huggingface_loader", "read_sae_components_from_disk"):
+        tree = ast.parse(inspect.getsource(getattr(pretrained_sae_loaders, reader)))
         called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         options = {keyword.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords}
         assert called & {"torch.load", "pickle.load"} | options & {"allow_pickle"} == set()
+
+
+@pytest.mark.parametrize("name", ["gemma-scope-2b-pt-res-canonical", "llama_scope_lxr_8x"])
+def test_gemma_scope_and_llama_scope_are_not_loaded_by_name(name):
+    with pytest.raises(SaeError, match=f"'{name}': its ids name no residual stream hook"):
+        open_library(name)
 
 
 def test_a_release_that_cannot_be_fetched_says_what_to_do(release):

@@ -162,7 +162,7 @@ def test_the_metadata_say_what_the_sae_was_trained_on(model, sources, trained):
     assert metadata["hook_name"] == "blocks.1.hook_resid_post"
     own = metadata["steering_bench"]
     assert own["model_hash"] == model.hash
-    assert own["corpus"] == {"stories": sources[0].hash}
+    assert own["corpus"] == [["stories", sources[0].hash]]
     assert own["recipe"] == dataclasses.asdict(RECIPE)
     assert own["activations"] == store.token_count(1)
     assert own["layers"] == [0, 1]
