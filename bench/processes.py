@@ -28,6 +28,7 @@ def report(run: Run, config: pytest.Config) -> None:
     told = {
         "rows": [row.to_json() for row in run.all_rows],
         "verdicts": [[*key, state] for key, state in run.verdicts.items()],
+        "notes": run.notes,
         "cells": [[cell.method, cell.layer, cell.multiplier] for cell in run.cells],
         "sae_layers": run.sae_layers,
         "deselected": sorted(run.deselected),
@@ -42,4 +43,5 @@ def collect(run: Run, node: Any) -> None:
         return
     run.rows += map(parse_row, told["rows"])
     run.verdicts |= {(method, layer): state for method, layer, state in told["verdicts"]}
+    run.notes += [note for note in told["notes"] if note not in run.notes]
     run.take_selection(told["cells"], told["sae_layers"], told["deselected"])

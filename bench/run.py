@@ -12,6 +12,7 @@ import pytest
 
 from steering.errors import DataError
 from steering.methods import create_method, needs_sae
+from steering.methods.stored import load_fitting
 from steering.metrics import metrics
 from steering.models.checks import check_layers
 from steering.models.language_model import LanguageModel
@@ -20,13 +21,12 @@ from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import FILE_NAME, Row, load_rows, new_run_name
 from steering.sae.library import SaeLibrary, open_library
-from steering.sweeps.cells import Cell, Outcome, reads_sae
+from steering.sweeps.cells import Cell, Outcome, reads_sae, with_controls
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import at_equal_norm, at_multiplier, without_foreign_saes
 from steering.sweeps.records import run_fields
 from steering.sweeps.sae_quality import SaeOutcome
-from steering.sweeps.stored_vectors import aside, difference, require_width, with_vectors
-from steering.vectors import load_vector
+from steering.sweeps.stored_vectors import concept_difference, model_difference, with_vectors
 from steering.verdicts.baselines import Baseline, read_baseline
 from steering.verdicts.claims import check_claims, waiver, without_claims
 from steering.verdicts.comparability import obstacles
@@ -132,10 +132,12 @@ class Run:
 
     def check_vectors(self, model: LanguageModel) -> None:
         """Refuse vectors from files that do not fit a model, and note those that were made on another."""
+        selected = {cell.method for cell in with_controls(self.setting.profile, self.cells)}
         for file in self.vectors:
-            require_width(file, model)
-            if differing := difference(load_vector(file), model):
-                self.notes.append(f"{file.name} was {differing}.")
+            if file.stem in selected:
+                vector = load_fitting(file, model.d_model, model.name)
+                if differing := model_difference(vector, model):
+                    self.notes.append(f"{file.name} was {differing}.")
 
     def earlier(self) -> Earlier:
         """What the journal holds already, where the run goes on from there."""
@@ -170,7 +172,7 @@ def resolve(config: pytest.Config) -> Run:
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
     if library is not None:
         check_claims(setting.profile, library)
-    notes = [told for told in (note, *(aside(file, setting.concept) for file in vectors)) if told]
+    notes = [told for told in (note, *(concept_difference(file, setting.concept) for file in vectors)) if told]
     run = Run(setting, layers, library, Path(option("results")), reason, notes, _name(config), tuple(vectors))
     run.baseline = read_baseline(Path(option("gate"))) if option("gate") else None
     if run.baseline is not None and option("layers"):
@@ -227,9 +229,7 @@ def _overridden(profile: Profile, config: pytest.Config) -> Profile:
             raise pytest.UsageError(f"--layers {layers!r}: give block numbers with commas, for instance 8,20") from None
     changed = dataclasses.replace(profile, **given)
     if (multiplier := config.getoption("multiplier")) is not None:
-        if changed.neutral_budget is not None:
-            raise pytest.UsageError(
-                f"--multiplier {multiplier:g}: doses are looked for by a budget; leave one of them out"
-            )
-        changed = at_multiplier(changed, multiplier)
+        if budget is not None:
+            raise pytest.UsageError(f"--multiplier {multiplier:g} and --budget {budget:g}: give one of them")
+        changed = at_multiplier(dataclasses.replace(changed, neutral_budget=None), multiplier)
     return at_equal_norm(changed) if config.getoption("equal_norm") else changed

@@ -26,7 +26,7 @@ def merge(sources: Sequence[Path]) -> list[Row]:
     joined: dict[tuple[Any, ...], tuple[Row, Path]] = {}
     for source in sources:
         for row in load_rows(source):
-            known = joined.setdefault(row.key, (row, source))
+            known = joined.setdefault((*row.cell, row.metric), (row, source))
             if _measured(known[0]) != _measured(row):
                 raise ResultsError(_contradiction(*known, row, source))
     return [row for row, _ in joined.values()]
@@ -53,14 +53,31 @@ def _measured(row: Row) -> tuple[Any, ...]:
 
 def _seen(row: Row) -> tuple[Any, ...]:
     """The same, whatever it is held against."""
-    return (row.status, row.reason, row.n, row.value, row.low, row.high, row.p_value, row.items, row.texts)
+    return (
+        *_added(row),
+        row.status,
+        row.reason,
+        row.n,
+        row.value,
+        row.low,
+        row.high,
+        row.p_value,
+        row.items,
+        row.texts,
+    )
+
+
+def _added(row: Row) -> tuple[str, float]:
+    return row.vector_hash, row.multiplier
 
 
 def _contradiction(first: Row, where: Path, second: Row, there: Path) -> str:
     cell = first.method if first.layer is None else f"{first.method}-layer{first.layer}"
     found = [f"{row.value} (n = {row.n})" if row.status == "ok" else row.status for row in (first, second)]
     differing = f"{found[0]} in {where}, {found[1]} in {there}"
-    if _seen(first) == _seen(second):
+    if _added(first) != _added(second):
+        differing = f"what was added in {where} is not what was added in {there}"
+    elif _seen(first) == _seen(second):
         differing = f"held against control {first.control!r} in {where}, and {second.control!r} in {there}"
     elif found[0] == found[1]:
         differing = f"other items in {where} than in {there}, though {found[0]} in both"

@@ -78,7 +78,10 @@ class Bars:
 
 
 class Lines:
-    """A line on standard error now and then: for long work whose output goes to a log."""
+    """A line on standard error now and then: for long work whose output goes to a log.
+
+    What takes less than a second is not told.
+    """
 
     def __init__(self, seconds: float = 30.0) -> None:
         self._seconds = seconds
@@ -97,7 +100,8 @@ class Lines:
                 self.note(f"{description}: {done} of {total}, {spoken - started:.0f} s")
 
         yield advance
-        self.note(f"{description}: done, {time.monotonic() - started:.0f} s")
+        if (taken := time.monotonic() - started) >= 1:
+            self.note(f"{description}: done, {taken:.0f} s")
 
     def note(self, message: str) -> None:
         """Print one line."""

@@ -26,8 +26,8 @@ SAE = "sae"
 
 #: Parameter of cells whose dose was looked for: what neutral text was to bear, nats per token.
 NEUTRAL_BUDGET = "neutral_budget"
-#: Parameters of cells whose vector is scaled to the norm of another plan's: that plan's name, and the multiplier that
-#: was asked for, from which the row's own follows.
+#: Parameters of cells whose vector is scaled to the norm of another plan's: that plan's method and parameters, and the
+#: multiplier that was asked for, from which the row's own follows.
 NORM_OF, SCALED_MULTIPLIER = "norm_of", "scaled_multiplier"
 #: Parameters that are no settings but what a measurement came to; another machine rounds them otherwise.
 OUTCOMES = frozenset({"development_loss_change"})

@@ -46,6 +46,7 @@ def test_order_of_the_parts_changes_no_measurement(tmp_path):
         ({"items": (0.0, 1.0)}, "other items in {a} than in {b}, though 0.5 (n = 2) in both"),
         ({"texts": ("x", "y")}, "other items in {a} than in {b}"),
         ({"status": "failed", "value": None, "reason": "NaN"}, "0.5 (n = 2) in {a}, failed in {b}"),
+        ({"vector_hash": "d" * 64}, "what was added in {a} is not what was added in {b}"),
         ({"control": "noise", "p_control": 0.5}, "held against control '' in {a}, and 'noise' in {b}"),
     ],
 )

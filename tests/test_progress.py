@@ -104,11 +104,13 @@ def test_lines_are_printed_at_most_once_in_a_while_and_at_the_end(capsys, monkey
     ]
 
 
-def test_lines_of_short_work_are_one(capsys, monkeypatch):
-    Clock(monkeypatch)
+@pytest.mark.parametrize(("seconds", "told"), [(0.9, ""), (1, "reading: done, 1 s\n")])
+def test_short_work_is_told_in_one_line_or_not_at_all(capsys, monkeypatch, seconds, told):
+    clock = Clock(monkeypatch)
     with Lines().work("reading", 3) as advance:
+        clock.now += seconds
         advance(3)
-    assert capsys.readouterr().err == "reading: done, 0 s\n"
+    assert capsys.readouterr().err == told
 
 
 def test_lines_say_nothing_of_being_done_where_the_work_failed(capsys, monkeypatch):

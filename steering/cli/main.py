@@ -12,6 +12,7 @@ import typer
 
 from steering.cli import concepts, export, features, gate, report, reproduce, results, sae, vectors
 from steering.errors import SteeringError
+from steering.tables.wording import visible
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,14 +84,12 @@ def main() -> None:
     try:
         app()
     except SteeringError as error:
-        from steering.tables.wording import visible
-
         typer.echo("\n".join(map(visible, f"error: {error}".splitlines())), err=True)
         sys.exit(2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else "standard output cannot be written: "
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at its end
-        typer.echo(f"error: {where}{error.strerror or error}", err=True)
+        typer.echo(visible(f"error: {where}{error.strerror or error}"), err=True)
         sys.exit(2)
 
 

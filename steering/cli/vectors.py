@@ -130,12 +130,12 @@ def apply(
     from steering.models.checks import check_interventions
     from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
     from steering.models.tokens import tokenize_prompt
-    from steering.sweeps.stored_vectors import difference
+    from steering.sweeps.stored_vectors import model_difference
 
     steered = intervention_of(vector, multiplier)
     loaded = load_model(model, dtype, device)
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
-    if other := visible(difference(steered.vector, loaded)):
+    if other := visible(model_difference(steered.vector, loaded)):
         typer.echo(f"note: {vector}: {other}", err=True)
     ids = tokenize_prompt(loaded.tokenizer, prompt)
     rows = 1 if greedy else samples

@@ -12,7 +12,7 @@ import torch
 from steering.activations import ContrastActivations
 from steering.errors import VectorError
 from steering.methods import register
-from steering.vectors import load_vector
+from steering.vectors import SteeringVector, load_vector
 
 
 @register("stored")
@@ -46,10 +46,18 @@ class Stored:
             VectorError: The file cannot be read any more, or its vector has another width than the model.
         """
         positive, _ = activations.at(layer)
-        direction = load_vector(Path(self.path)).direction
-        if len(direction) != positive.shape[-1]:
-            raise VectorError(
-                f"{self.path}: the vector has {len(direction)} numbers, and the residual stream of {activations.model} "
-                f"has {positive.shape[-1]}"
-            )
-        return direction.to(positive)
+        return load_fitting(Path(self.path), positive.shape[-1], activations.model).direction.to(positive)
+
+
+def load_fitting(path: Path, d_model: int, model: str) -> SteeringVector:
+    """Load a file's vector for a model of some width.
+
+    Raises:
+        VectorError: The file cannot be read, or its vector has another width.
+    """
+    vector = load_vector(path)
+    if len(vector.direction) != d_model:
+        raise VectorError(
+            f"{path}: the vector has {len(vector.direction)} numbers, and the residual stream of {model} has {d_model}"
+        )
+    return vector

@@ -96,7 +96,7 @@ def _one_word(study: Study, samples: Samples | None) -> str:
     pattern = keyword_pattern(study.concept.keywords.positive)
     found: dict[tuple[str, str], list[int]] = {}
     for cell in filter(study.steers, study.cells):
-        if cell.success is None:
+        if cell.success is None or len(cell.success.texts) != len(cell.success.items):
             continue
         counted = zip(cell.success.texts, cell.success.items, strict=True)
         successes = [text for text, succeeded in counted if succeeded]

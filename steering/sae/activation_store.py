@@ -190,6 +190,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{path}: writing failed: {error.strerror or error}") from error
+    except torch.OutOfMemoryError:
+        raise
     except (SafetensorError, RuntimeError) as error:
         raise DataError(f"{path}: writing failed: {one_line(error)}; is the disk full?") from error
 

@@ -30,10 +30,12 @@ class Descriptions:
     Attributes:
         source: The file that they come from.
         texts: Feature -> description.
+        hash: SHA-256 of the texts, where they were given in place of the SAE's own; empty otherwise.
     """
 
     source: str = "no descriptions"
     texts: Mapping[int, str] = field(default_factory=dict)
+    hash: str = ""
 
     def __getitem__(self, feature: int) -> str:
         """Return a feature's description, or an empty string."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -77,7 +79,11 @@ class SaeLibrary:
         path = self.descriptions or beside
         if path is None or (path == beside and not path.is_file()):
             return Descriptions(f"SAE {sae.name}, which has no {DESCRIPTIONS_FILE}")
-        return load_descriptions(path, sae, of_several_layers=path != beside and len(self.layers) > 1)
+        if path == beside:
+            return load_descriptions(path, sae)
+        given = load_descriptions(path, sae, of_several_layers=len(self.layers) > 1)
+        written = json.dumps(sorted(given.texts.items())).encode()
+        return replace(given, hash=hashlib.sha256(written).hexdigest())
 
     def require(self, layer: int) -> None:
         """Refuse a layer that has no SAE, without loading anything.

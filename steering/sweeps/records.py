@@ -10,7 +10,7 @@ from steering.models.language_model import LanguageModel
 from steering.profiles import Setting
 from steering.results import NEUTRAL_BUDGET, NORM_OF, SCALED_MULTIPLIER, UNSTEERED, Row
 from steering.sae.autoencoder import SparseAutoencoder
-from steering.sweeps.cells import Cell
+from steering.sweeps.cells import Cell, plans_of
 from steering.sweeps.doses import Dose
 from steering.vectors import Intervention
 
@@ -44,7 +44,10 @@ def vector_fields(intervention: Intervention, activations: ContrastActivations) 
     vector = intervention.vector
     provenance: dict[str, Any] = {"construction": vector.method}
     if vector.features:
-        provenance |= sae_fields(activations.features_at(vector.layer).sae)
+        read = activations.features_at(vector.layer)
+        provenance |= sae_fields(read.sae)
+        if read.descriptions.hash:
+            provenance["descriptions_hash"] = read.descriptions.hash
     return {
         "multiplier": intervention.multiplier,
         "parameters": dict(vector.parameters) | provenance,
@@ -72,14 +75,15 @@ def dose_fields(setting: Setting, cell: Cell, dose: Dose | None) -> dict[str, An
 
     That is a budget, for which it was looked for, or the norm of another plan's vector.
     """
-    budget, scaled_to = setting.profile.neutral_budget, setting.profile.plan(cell.method).norm_of
+    budget, others = setting.profile.neutral_budget, plans_of(setting.profile, cell)[1:]
     if cell.multiplier == 0:
         return {}
+    scaled = {NORM_OF: {"construction": others[-1].method} | dict(others[-1].parameters)} if others else {}
     if budget is None:
-        return {NORM_OF: scaled_to, SCALED_MULTIPLIER: cell.multiplier} if scaled_to else {}
+        return scaled | {SCALED_MULTIPLIER: cell.multiplier} if scaled else {}
     if dose is None:
-        return {NEUTRAL_BUDGET: budget}
-    return {
+        return scaled | {NEUTRAL_BUDGET: budget}
+    return scaled | {
         NEUTRAL_BUDGET: budget,
         "development_loss_change": dose.change,
         "development_hash": setting.development.hash if setting.development else "",

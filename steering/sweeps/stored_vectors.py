@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from steering.concepts import Concept
-from steering.errors import DataError, VectorError
+from steering.errors import DataError
 from steering.models.language_model import LanguageModel
 from steering.profiles import MethodPlan, Profile
 from steering.vectors import SteeringVector, load_vector
@@ -48,20 +48,7 @@ def with_vectors(profile: Profile, files: Sequence[Path], multiplier: float | No
     return replace(profile, methods=tuple(plans))
 
 
-def require_width(file: Path, model: LanguageModel) -> None:
-    """Refuse a file's vector that cannot be added to a model's residual stream.
-
-    Raises:
-        VectorError: It has another width.
-    """
-    width = len(load_vector(file).direction)
-    if width != model.d_model:
-        raise VectorError(
-            f"{file}: the vector has {width} numbers, and the residual stream of {model.name} has {model.d_model}"
-        )
-
-
-def aside(file: Path, concept: Concept) -> str:
+def concept_difference(file: Path, concept: Concept) -> str:
     """What is other about a concept than about the one that a file's vector was made for, or an empty string."""
     vector = load_vector(file)
     if vector.concept and vector.concept != concept.name:
@@ -71,7 +58,7 @@ def aside(file: Path, concept: Concept) -> str:
     return ""
 
 
-def difference(vector: SteeringVector, model: LanguageModel) -> str:
+def model_difference(vector: SteeringVector, model: LanguageModel) -> str:
     """What is other about a model than about the one that a vector was constructed on, whose sizes it has; or ""."""
     origin, dtype = vector.origin, str(model.dtype).removeprefix("torch.")
     if origin.model_hash == model.hash:

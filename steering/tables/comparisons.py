@@ -36,10 +36,10 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
 
     "control" is the paired control's P(success) at the same layer. The null cells are all cells of the same
     circumstances that are controls of the same construction with the same parameters, whatever their seed and layer, at
-    the same dose: the same multiplier, or the same budget of neutral loss. "p empirical" is (1 + number of null cells
-    that reach the cell's P(success) or more) / (1 + number of null cells), which is never 0 (Phipson and Smyth 2010,
-    Statistical Applications in Genetics and Molecular Biology 9: 39); it cannot be below 1 / (1 + number). "other
-    controls" are those at the same layer that are null cells of no cell shown.
+    the same dose: the same multiplier that was asked for, or the same budget of neutral loss. "p empirical" is (1 +
+    number of null cells that reach the cell's P(success) or more) / (1 + number of null cells), which is never 0
+    (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9: 39); it cannot be below 1 /
+    (1 + number). "other controls" are those at the same layer that are null cells of no cell shown.
 
     Args:
         rows: Of one or several runs.
@@ -99,7 +99,7 @@ def _same_null(row: Row, control: Row) -> bool:
 
 
 def _same_dose(multiplier: float | None, other: float | None) -> bool:
-    """Whether two multipliers that were asked for are the same; where a parameter was instead, there are none."""
+    """Whether two multipliers are the same, as far as they were asked for; parameters, which agree, say the rest."""
     return multiplier is None or other is None or math.isclose(multiplier, other, rel_tol=1e-3)
 
 
@@ -145,9 +145,9 @@ def selection_summary(
     Chosen is the highest P(success) among the cells for which the upper end of the interval of the neutral loss change
     is below a bound, both on the development split; of equals, the lowest layer. "optimism" is the development value
     minus the test value of the chosen cell. "best on test" is what the same rule chooses where it looks at the test
-    split itself: a value that nobody should report. The two splits belong together where model, device, seed and all
-    settings of the measurement are the same; their texts differ, and are not compared. Of texts that changed under
-    their name, those that were measured last count.
+    split itself: a value that nobody should report. The two splits belong together where model, vector, device, seed
+    and all settings of the measurement are the same; their texts differ, and are not compared. Of texts that changed
+    under their name, those that were measured last count.
 
     Args:
         rows: Of both splits; a row that does not say was measured on the test split. Controls are passed over.

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from steering.results import NEUTRAL_BUDGET, OUTCOMES, SCALED_MULTIPLIER, Row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, Row
 from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineCell, GatedMetric
 
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
@@ -25,7 +25,15 @@ def circumstances(source: Row | Baseline) -> dict[str, Any]:
 def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that were set, without those that were measured, and without where a stored vector lay."""
     place = {"path"} if parameters.get("construction") == "stored" else set()
-    return {key: value for key, value in plain(parameters).items() if key not in OUTCOMES | place}
+    found = {key: value for key, value in plain(parameters).items() if key not in OUTCOMES | place}
+    if isinstance(scaled_to := found.get(NORM_OF), dict):
+        found[NORM_OF] = settings(scaled_to)
+    return found
+
+
+def split_of(measurement: Mapping[str, Any]) -> str:
+    """The split that settings of a measurement name; the test split where they name none."""
+    return str(measurement.get("split", "test"))
 
 
 def plain(value: Any) -> Any:

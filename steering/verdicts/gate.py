@@ -22,7 +22,7 @@ import numpy as np
 from steering import stats
 from steering.results import OUTCOMES, Row
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
-from steering.verdicts.comparability import cell_differences
+from steering.verdicts.comparability import cell_differences, split_of
 from steering.verdicts.promotion import Measured, any_row, cell_id, measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
@@ -152,8 +152,9 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
     passed_over: dict[tuple[str, int], str] = {}
     for cell in baseline.cells:
         entries = found.pop(cell.key, [])
-        fitting = [entry for entry in entries if not cell_differences(baseline, cell, entry)]
-        differing = "; ".join(cell_differences(baseline, cell, entries[-1])) if entries else ""
+        told = [cell_differences(baseline, cell, entry) for entry in entries]
+        fitting = [entry for entry, differences in zip(entries, told, strict=True) if not differences]
+        differing = "; ".join(told[-1]) if told else ""
         if not entries:
             if required is None or cell.key in required:
                 settled.append(CellVerdict(*cell.key, "missing", "it is in the baseline and was not measured"))
@@ -163,7 +164,7 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
             settled.append(CellVerdict(*cell.key, "missing", "; ".join(gaps)))
         else:
             comparable.append((cell, fitting[-1]))
-            passed_over[cell.key] = differing
+            passed_over[cell.key] = differing if _is_attempt(baseline, entries[-1]) else ""
     comparisons: dict[tuple[str, int], list[Comparison]] = {cell.key: [] for cell, _ in comparable}
     for metric in GATED:
         pairs = [(cell, entry) for cell, entry in comparable if metric.name in cell.scores]
@@ -174,6 +175,11 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
         CellVerdict(*key, "new", "it is not in the baseline") for key, entries in found.items() if _is_new(entries[-1])
     ]
     return GateReport(tuple(sorted(settled, key=lambda verdict: (verdict.method, verdict.layer))))
+
+
+def _is_attempt(baseline: Baseline, measured: Measured) -> bool:
+    """Whether a measurement is of the baseline's split: layers and doses are chosen on another, beside it."""
+    return split_of(any_row(measured).measurement) == split_of(baseline.measurement)
 
 
 def _gaps(cell: BaselineCell, measured: Measured) -> list[str]:

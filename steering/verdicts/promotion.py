@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 from steering.errors import ResultsError, UnknownNameError
-from steering.results import SAE, UNSTEERED, Row
+from steering.results import SAE, SCALED_MULTIPLIER, UNSTEERED, Row
 from steering.verdicts.baselines import GATED, ROLLOUTS, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
-from steering.verdicts.comparability import circumstances, plain, settings
+from steering.verdicts.comparability import circumstances, plain, settings, split_of
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
 REQUIRED_ROLLOUTS = 200
@@ -72,7 +72,7 @@ def promote(
         UnknownNameError: A method or a layer was not measured, or no metric has such a name.
         ResultsError: There is nothing to promote, a cell failed, or the rows contradict each other.
     """
-    test_rows = [row for row in rows if not row.is_control and row.measurement.get("split", "test") == "test"]
+    test_rows = [row for row in rows if not row.is_control and split_of(row.measurement) == "test"]
     found = measured_cells(test_rows)
     _check_names("method", methods, {method for method, _ in found})
     _check_names("layer", layers, {layer for _, layer in found})
@@ -131,8 +131,13 @@ def _check_agreement(cells: Mapping[tuple[str, int], list[Measured]]) -> None:
     for key, entries in cells.items():
         made = [any_row(entry) for entry in entries if not any_row(entry).lacks_vector]
         _check_alike(
-            cell_id(key), [(row.run, settings(row.parameters) | {"multiplier": row.multiplier}) for row in made]
+            cell_id(key), [(row.run, settings(row.parameters) | {"multiplier": _given_multiplier(row)}) for row in made]
         )
+
+
+def _given_multiplier(row: Row) -> float | None:
+    """None where the multiplier follows from norms, as in a comparison."""
+    return None if SCALED_MULTIPLIER in row.parameters else row.multiplier
 
 
 def _check_alike(where: str, found: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -171,7 +171,7 @@ def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
         (["--vector", ""], "--vector: the value is empty"),
         (
             ["--multiplier", "3", "--budget", "5"],
-            "--multiplier 3: doses are looked for by a budget; leave one of them out",
+            "--multiplier 3 and --budget 5: give one of them",
         ),
         (["--seed", str(2**63)], "seed is 9223372036854775808; it must be 0 or more, and less than 2^63"),
         (["--saes", "./nowhere"], "unknown SAEs './nowhere'. Known: embedded. Or give a directory with cfg.json"),

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from steering.merging import merge
 from steering.methods import methods
 from steering.metrics import metrics
 from steering.results import load_rows
+from steering.vectors import SteeringVector
 from tests.documents import ROOT
 from tests.small_rows import measured
 
@@ -82,6 +84,15 @@ def test_processes_of_pytest_xdist_measure_the_same_and_one_table_shows_all(benc
         assert cell in table
     assert "Not finished" not in ended.stdout
     assert junit.read_text(encoding="utf-8").count('name="rollout_probability"') == 4
+
+
+def test_remarks_of_processes_are_shown_once(arguments, tmp_path):
+    path = tmp_path / "other.safetensors"
+    SteeringVector(torch.ones(32), 1, "m", "c", "another", recommended_multiplier=2.0).save(path)
+    ended = run_on_two_processes(arguments, tmp_path / "two", "--vector", str(path), "-k", "other")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for remark in ("is about c, and was measured by", "was constructed on model another, applied to"):
+        assert ended.stdout.count(f"other.safetensors {remark}") == 1
 
 
 def test_what_ends_a_run_is_told_of_processes_too(arguments, tmp_path):

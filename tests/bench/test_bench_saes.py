@@ -242,6 +242,8 @@ def test_descriptions_of_another_file_are_those_in_the_rows(bench, arguments, wr
     records = [json.dumps({"feature": feature, "description": "mine"}) for feature in range(64)]
     path.write_text("\n".join(records), encoding="utf-8")
     bench(*arguments, "-k", "delta", "--descriptions", str(path)).assert_outcomes(passed=1, deselected=4)
+    [given] = {row.parameters["descriptions_hash"] for row in load_rows(tmp_path / "results") if row.features}
+    assert len(given) == 64
     assert {entry.description for entry in measured(tmp_path)["delta", 1][0].features} == {"mine"}
 
 

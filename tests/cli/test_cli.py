@@ -237,10 +237,11 @@ def test_full_disk_on_standard_output_is_one_message():
 
 
 def test_file_that_no_message_of_our_own_names_is_named(tmp_path):
-    command = [sys.executable, "-m", "steering", "vector", "show", str(tmp_path / ("a" * 300))]
+    command = [sys.executable, "-m", "steering", "vector", "show", str(tmp_path / ("a" * 300 + "\x1b]0;b\x07"))]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert f"{tmp_path}/aaa" in ended.stderr
+    assert "\x1b" not in ended.stderr
     assert "standard output" not in ended.stderr
 
 

@@ -75,8 +75,9 @@ def test_empty_journal_is_one_message(call, tmp_path, results):
     assert call("report", tmp_path / "empty") == (2, "", f"error: {tmp_path}/empty: no results in it yet\n")
 
 
-def test_run_of_a_small_model_gives_a_report(bench, call, arguments, figures, tmp_path):
+def test_run_of_a_small_model_gives_a_report(bench, call, arguments, figures, tmp_path, capsys):
     bench(*arguments, "-k", "layer1").assert_outcomes(passed=2, deselected=2)
+    capsys.readouterr()  # the run's progress
     output = tmp_path / "report.html"
     status, _, err = call("report", tmp_path / "results", "--output", output)
     assert (status, err) == (0, "")

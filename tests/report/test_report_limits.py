@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from steering.concepts import Concept, load_concept
@@ -49,6 +51,12 @@ def test_nine_tenths_are_the_bound(concept, others, named):
     words = (" a King, then",) * (30 - others) + (" some man",) * others
     told = limits(with_texts(concept, 8, words), concept)["One word"]
     assert ("mean_difference at layers 8, 20" in told) is named
+
+
+def test_cell_whose_texts_were_not_kept_is_passed_over(concept):
+    changes = {"concept": concept.name, "toward": concept.toward}
+    rows = [replace(row, texts=()) if row.layer == 8 else row for row in run(**changes)]
+    assert "“king” by mean_difference at layer 20." in limits(rows, concept)["One word"]
 
 
 def test_nothing_is_said_where_keywords_are_not_known(concept):

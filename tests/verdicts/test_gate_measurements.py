@@ -5,7 +5,8 @@ from __future__ import annotations
 from steering.results import Journal, load_rows
 from steering.verdicts.gate import compare
 from steering.verdicts.gate_tables import remarks
-from tests.gate_rows import baseline_of, cell, items_of
+from steering.verdicts.promotion import promote
+from tests.gate_rows import MEASUREMENT, baseline_of, cell, items_of
 from tests.verdicts.test_gate import verdict
 
 
@@ -28,6 +29,8 @@ def test_later_measurement_that_cannot_be_compared_is_told_though_the_verdict_is
     told = "a later measurement does not count, since multiplier is 3.0 and was 12.0"
     assert remarks(report)[0] == f"mean_difference-layer20: {told}"
     assert verdict(baseline_of(cell()), [*cell(multiplier=3.0), *cell()]).passed_over == ""
+    chosen_by = cell(measurement=MEASUREMENT | {"split": "development"})
+    assert verdict(baseline_of(cell()), [*cell(), *chosen_by]).passed_over == "", "that was no attempt at the cell"
 
 
 def test_dose_that_came_out_otherwise_leaves_nothing_of_the_earlier_one_to_compare(tmp_path):
@@ -42,5 +45,7 @@ def test_of_a_vector_that_is_scaled_to_another_s_norm_the_multiplier_that_was_as
     scaled = {"norm_of": "mean_difference", "scaled_multiplier": 12.0}
     baseline = baseline_of(cell(parameters=scaled, multiplier=40.0))
     assert verdict(baseline, cell(items=items_of(20), parameters=scaled, multiplier=41.0)).state == "regressed"
+    both = [*cell(parameters=scaled, multiplier=40.0), *cell(parameters=scaled, multiplier=40.1, device="cuda")]
+    assert verdict(promote(both), cell(parameters=scaled, multiplier=40.2)).state == "ok"
     found = verdict(baseline, cell(parameters=scaled | {"scaled_multiplier": 11.0}, multiplier=40.0))
     assert found.reason == "parameter scaled_multiplier is 11.0 and was 12.0"
