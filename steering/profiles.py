@@ -271,3 +271,8 @@ class Setting:
     def data_hash(self) -> str:
         """SHA-256 of all texts that the run uses."""
         return hashlib.sha256(json.dumps([self.concept.hash, self.neutral.hash]).encode()).hexdigest()
+
+
+def split_of(measurement: Mapping[str, Any]) -> str:
+    """The split that settings of a measurement name; the test split where they name none."""
+    return str(measurement.get("split", "test"))

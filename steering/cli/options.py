@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -91,11 +91,9 @@ def parse_parameters(text: str) -> dict[str, Any]:
 
 def load_model(reference: str, dtype: str, device: str) -> LanguageModel:
     """Load a model, saying so."""
-    names: tuple[DtypeName, ...] = ("auto", "float32", "bfloat16", "float16")
-    chosen = next((name for name in names if name == dtype), None)
-    if chosen is None:
-        raise DataError(f"--dtype {dtype!r}: choose one of {', '.join(names)}")
     from steering.models.language_model import LanguageModel
+    from steering.models.loading import choose_device, choose_dtype
 
+    choose_dtype(dtype, choose_device(device))  # a mistake is told before the model is said to load
     progress.for_log().note(f"loading model {reference} …")
-    return LanguageModel.load(reference, chosen, device)
+    return LanguageModel.load(reference, cast("DtypeName", dtype), device)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from steering import stats
-from steering.profiles import Profile
+from steering.profiles import Profile, split_of
 from steering.results import NEUTRAL_BUDGET, OUTCOMES, Row
 from steering.tables import wording
 from steering.tables.configurations import (
@@ -22,7 +22,6 @@ from steering.tables.configurations import (
     circumstances,
     on_split,
     shared,
-    split_of,
     steered,
 )
 from steering.tables.wording import ABSENT
@@ -156,7 +155,7 @@ def selection_summary(
     """
     among = rows if among is None else among
     wanted = {(_study(row), row.method) for row in rows}
-    latest = {(_study(row), row.method, split_of(row)): row.data_hash for row in among}
+    latest = {(_study(row), row.method, split_of(row.measurement)): row.data_hash for row in among}
     found: dict[tuple[str, str], dict[str, list[dict[str, Row]]]] = {}
     for split in (DEVELOPMENT, TEST):
         for metrics in steered(on_split(among, split)):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steering.profiles import split_of
 from steering.results import SAE, UNSTEERED, Row
 
 #: The metric that decides whether a vector steers.
@@ -42,20 +43,15 @@ def steered(rows: Sequence[Row]) -> list[dict[str, Row]]:
     return configurations([row for row in rows if row.method not in (UNSTEERED, SAE)])
 
 
-def split_of(row: Row) -> str:
-    """The split that a row was measured on: "development", or "test" where it does not say."""
-    return str(row.measurement.get("split", TEST))
-
-
 def on_split(rows: Sequence[Row], split: str) -> list[Row]:
     """The rows that were measured on one split."""
-    return [row for row in rows if split_of(row) == split]
+    return [row for row in rows if split_of(row.measurement) == split]
 
 
 def circumstances(row: Row) -> dict[str, Any]:
     """What a run is told apart by, as far as its user chose it."""
     keys = ("model", "dtype", "concept", "toward", "neutral", "seed")
-    return {key: getattr(row, key) for key in keys} | row.measurement | {"split": split_of(row)}
+    return {key: getattr(row, key) for key in keys} | row.measurement | {"split": split_of(row.measurement)}
 
 
 def shared(row: Row) -> str:

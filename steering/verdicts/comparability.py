@@ -31,11 +31,6 @@ def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def split_of(measurement: Mapping[str, Any]) -> str:
-    """The split that settings of a measurement name; the test split where they name none."""
-    return str(measurement.get("split", "test"))
-
-
 def plain(value: Any) -> Any:
     """A value as it is read back from JSON, so that tuples equal lists."""
     return json.loads(json.dumps(value, allow_nan=False))

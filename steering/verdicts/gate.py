@@ -20,9 +20,10 @@ from typing import Literal
 import numpy as np
 
 from steering import stats
+from steering.profiles import split_of
 from steering.results import OUTCOMES, Row
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
-from steering.verdicts.comparability import cell_differences, split_of
+from steering.verdicts.comparability import cell_differences
 from steering.verdicts.promotion import Measured, any_row, cell_id, measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]

@@ -9,9 +9,10 @@ from importlib.metadata import version
 from typing import Any
 
 from steering.errors import ResultsError, UnknownNameError
+from steering.profiles import split_of
 from steering.results import SAE, SCALED_MULTIPLIER, UNSTEERED, Row
 from steering.verdicts.baselines import GATED, ROLLOUTS, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
-from steering.verdicts.comparability import circumstances, plain, settings, split_of
+from steering.verdicts.comparability import circumstances, plain, settings
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
 REQUIRED_ROLLOUTS = 200
