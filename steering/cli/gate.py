@@ -120,6 +120,12 @@ def promote_results(
         list[str] | None,
         typer.Option(help=f"A change for the worse that is put up with: METRIC=VALUE; repeatable. Of {_METRICS}."),
     ] = None,
+    keep_others: Annotated[
+        bool,
+        typer.Option(
+            "--keep-others", help="Of the file that is there, keep the cells that are not promoted, and its margins."
+        ),
+    ] = False,
 ) -> None:
     """Make measured cells the baseline of later runs, and say what changes relative to the one that was there.
 
@@ -127,8 +133,10 @@ def promote_results(
     """
     from steering.results import load_rows
     from steering.tables.row_filters import RowFilter
-    from steering.verdicts.promotion import promote
+    from steering.verdicts.promotion import promote, with_others
 
+    if keep_others and (margin or required_rollouts):
+        raise DataError("--keep-others keeps the margins and the required rollouts of the file, too: give no others")
     promoted = promote(
         RowFilter(run=run).apply(load_rows(results)),
         methods=parse_names(methods),
@@ -136,6 +144,8 @@ def promote_results(
         required_rollouts=required_rollouts,
         margins=dict(map(_margin, margin or [])),
     )
+    if keep_others:
+        promoted = with_others(promoted, read_baseline(output))
     told = _told(output, promoted)
     write_baseline(promoted, output)
     typer.echo("\n".join([*told, f"{output}: {len(promoted.cells)} cells"]))

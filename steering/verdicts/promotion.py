@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -104,10 +105,22 @@ def promote(
     )
 
 
+def with_others(new: Baseline, old: Baseline) -> Baseline:
+    """Add to a baseline the cells of an older one that it does not hold; all are held to the older one's margins.
+
+    Raises:
+        ResultsError: They were measured in other circumstances, or with other versions of what computes.
+    """
+    new = dataclasses.replace(new, margins=old.margins, required_rollouts=old.required_rollouts)
+    if told := _changed_fields(old, new):
+        raise ResultsError(f"the other cells cannot be kept: {'; '.join(told)}. Promote results of all cells.")
+    cells = {cell.key: cell for cell in (*old.cells, *new.cells)}
+    return dataclasses.replace(new, cells=tuple(cells[key] for key in sorted(cells)))
+
+
 def changes(old: Baseline, new: Baseline) -> list[str]:
     """What a baseline says otherwise than the one before it, one line each; empty where nothing changed."""
-    keys = ("row_schema_version", *_SHARED, "required_rollouts", "margins", "levels", "versions")
-    lines = [f"{key}: {told}" for key in keys if (told := _difference(getattr(old, key), getattr(new, key)))]
+    lines = _changed_fields(old, new)
     before, after = ({cell.key: cell for cell in baseline.cells} for baseline in (old, new))
     for key in sorted(before | after):
         if key not in after:
@@ -117,6 +130,12 @@ def changes(old: Baseline, new: Baseline) -> list[str]:
         else:
             lines += [f"{cell_id(key)}: {told}" for told in _cell_changes(before[key], after[key])]
     return lines
+
+
+def _changed_fields(old: Baseline, new: Baseline) -> list[str]:
+    """What two baselines say differently of all their cells."""
+    keys = ("row_schema_version", *_SHARED, "required_rollouts", "margins", "levels", "versions")
+    return [f"{key}: {told}" for key in keys if (told := _difference(getattr(old, key), getattr(new, key)))]
 
 
 def _check_names(kind: str, asked: Collection[Any], known: Collection[Any]) -> None:

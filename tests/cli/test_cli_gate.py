@@ -182,9 +182,30 @@ def test_promotion_says_what_it_changes(call, results, baseline):
     )
 
 
+def test_cells_are_promoted_beside_those_that_are_there(call, results, baseline):
+    again = results("again", cell(8, items_of(500, 2000)), cell(25, items_of(1000, 2000)))
+    status, out, _ = call("baseline", "promote", again, "--output", baseline, "--keep-others")
+    assert status == 0
+    assert out.splitlines() == [
+        "mean_difference-layer8: rollout_probability 0.2000 (n = 2000) → 0.2500 (n = 2000)",
+        "mean_difference-layer25: added",
+        f"{baseline}: 3 cells",
+    ]
+    before = baseline.read_bytes()
+    other = results("other", cell(9, items_of(1000, 2000), seed=1))
+    status, _, err = call("baseline", "promote", other, "--output", baseline, "--keep-others")
+    assert (status, "the other cells cannot be kept: seed: 0 → 1" in err) == (2, True)
+    status, _, err = call(
+        "baseline", "promote", again, "--output", baseline, "--keep-others", "--required-rollouts", "10"
+    )
+    assert (status, "give no others" in err) == (2, True)
+    assert baseline.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (("--keep-others",), "no such baseline"),
         (("--margin", "loss_change_neutral"), "give METRIC=VALUE"),
         (("--margin", "loss_change_neutral=-1"), "a number of at least 0"),
         (("--margin", "loss_change_neutral=nan"), "a number of at least 0"),

@@ -10,7 +10,7 @@ import pytest
 from steering.errors import ResultsError, UnknownNameError
 from steering.results import Journal, load_rows
 from steering.verdicts.baselines import GATED
-from steering.verdicts.promotion import changes, measured_cells, promote
+from steering.verdicts.promotion import changes, measured_cells, promote, with_others
 from tests.gate_rows import METRICS, baseline_of, cell, failed, items_of
 from tests.small_rows import small_row, unsteered_row
 
@@ -140,3 +140,33 @@ def test_changes_between_baselines_are_told_one_a_line():
     ]
     assert changes(old, old) == []
     assert json.loads(new.to_json())["required_rollouts"] == 100
+
+
+def test_cells_that_are_not_measured_again_are_kept_with_the_margins_of_all():
+    old = baseline_of(cell(3), cell(20), margins={"loss_change_neutral": 0.03}, required_rollouts=100)
+    new = baseline_of(cell(20, items_of(90), vector_hash="d"), cell(8))
+    found = with_others(new, old)
+    assert [entry.id for entry in found.cells] == [f"mean_difference-layer{layer}" for layer in (3, 8, 20)]
+    assert (found.cells[0], found.cells[2]) == (old.cells[0], new.cells[1])
+    assert (found.margins, found.required_rollouts) == (old.margins, 100)
+    assert with_others(old, old) == old
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "cannot be kept: seed: 0 → 1. Promote results of all cells"),
+        ({"model_hash": "d"}, "model_hash: .* → 'd'"),
+        ({"items": items_of(10, 100)}, "measurement: rollouts 200 → 100"),
+    ],
+)
+def test_cells_measured_otherwise_are_not_kept(change, told):
+    with pytest.raises(ResultsError, match=told):
+        with_others(baseline_of(cell(20, **change)), baseline_of(cell(8)))
+
+
+def test_cells_measured_with_other_versions_are_not_kept():
+    old = baseline_of(cell(8))
+    other = dataclasses.replace(old, versions=old.versions | {"torch": "2.0.0"})
+    with pytest.raises(ResultsError, match=r"cannot be kept: versions: torch '2\.0\.0' → "):
+        with_others(baseline_of(cell(20)), other)
