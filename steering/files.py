@@ -7,6 +7,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -114,6 +115,38 @@ def replace_file(target: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append whole lines to a file, which is made where there is none, or leave it as it was.
+
+    What a killed process left of a line is cut off first, so that the next has a line of its own.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    with path.open("ab+", buffering=0) as file:
+        before = _cut_to_whole_lines(file)
+        try:
+            if file.write(lines) != len(lines):
+                raise OSError(0, "the disk took only a part of the data")
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+def _cut_to_whole_lines(file: FileIO) -> int:
+    """Return the size of the file then; only a file that needs it is read."""
+    size = file.seek(0, os.SEEK_END)
+    if size > 0:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            size = file.readall().rfind(b"\n") + 1
+            file.truncate(size)
+    return size
 
 
 def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:

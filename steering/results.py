@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, first_fault
 from steering.feature_weights import FeatureWeight
+from steering.files import append_lines
 
 SCHEMA_VERSION = 1
 FILE_NAME = "results.jsonl"
@@ -175,8 +174,7 @@ class Journal:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(directory / f".{FILE_NAME}.lock")
-            with self._lock, self.path.open("ab+", buffering=0) as file:
-                _drop_partial_line(file)
+            self._append(b"")
         except OSError as error:
             raise ResultsError(
                 f"results cannot be written to {directory}: {error.strerror or error}. Choose another directory."
@@ -188,23 +186,17 @@ class Journal:
         Raises:
             ResultsError: The disk is full or the file cannot be written.
         """
-        block = "".join(row.to_json() + "\n" for row in rows).encode()
         try:
-            with self._lock, self.path.open("ab+", buffering=0) as file:
-                before = _drop_partial_line(file)
-                try:
-                    if file.write(block) != len(block):
-                        raise OSError(0, "the disk took only a part of the data")
-                    os.fsync(file.fileno())
-                except OSError:
-                    with contextlib.suppress(OSError):
-                        file.truncate(before)
-                    raise
+            self._append("".join(row.to_json() + "\n" for row in rows).encode())
         except OSError as error:
             raise ResultsError(
                 f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "
                 "make room, or choose another directory."
             ) from error
+
+    def _append(self, lines: bytes) -> None:
+        with self._lock:
+            append_lines(self.path, lines)
 
 
 def require_other_file(output: Path, results: Path) -> None:
@@ -281,19 +273,3 @@ def _row(file: Path, number: int, line: bytes) -> Row:
         return parse_row(line)
     except ResultsError as error:
         raise ResultsError(f"{file}:{number}: {error}") from None
-
-
-def _drop_partial_line(file: FileIO) -> int:
-    """Cut off what a killed process left of a line, so that the next row has a line of its own; the size then."""
-    size = file.seek(0, os.SEEK_END)
-    if size == 0 or _ends_line(file, size):
-        return size
-    file.seek(0)
-    size = file.readall().rfind(b"\n") + 1
-    file.truncate(size)
-    return size
-
-
-def _ends_line(file: FileIO, size: int) -> bool:
-    file.seek(size - 1)
-    return file.read(1) == b"\n"

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steering.errors import DataError, ResultsError
-from steering.files import read_records, read_text, read_toml, write_file
+from steering.files import append_lines, read_records, read_text, read_toml, write_file
 
 GOOD = '{"text": "a"}'
 
@@ -236,3 +236,25 @@ def test_pipe_takes_the_content_and_is_not_replaced(tmp_path):
     reader.join(10)
     assert found == [b"content"]
     assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("left", [b"", b"one\n", b"one\ntw", b"tw"])
+def test_lines_are_appended_after_the_last_whole_one(path, left):
+    path.write_bytes(left)
+    append_lines(path, b"")
+    assert path.read_bytes() == left[: left.rfind(b"\n") + 1]
+    path.write_bytes(left)
+    append_lines(path, b"two\nthree\n")
+    assert path.read_bytes() == left[: left.rfind(b"\n") + 1] + b"two\nthree\n"
+
+
+def test_full_disk_leaves_the_lines_that_were_there(path, monkeypatch):
+    append_lines(path, b"one\n")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        append_lines(path, b"two\n")
+    assert path.read_bytes() == b"one\n"

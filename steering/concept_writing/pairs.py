@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from steering.concept_writing.briefs import ConceptBrief
 from steering.concept_writing.replies import Story
 from steering.concepts import ContrastPair
 from steering.errors import DataError, ResultsError
-from steering.files import read_records
+from steering.files import append_lines, read_records
 from steering.phrases import normalised, similarity, words
 
 #: Of the words of two prompts; above it they tell the same story.
@@ -121,8 +120,8 @@ def open_partial(directory: Path, brief: ConceptBrief) -> Iterator[PartialFile]:
 
 
 def _open(path: Path, brief: Mapping[str, Any]) -> PartialFile:
-    _drop_unfinished_line(path)
-    if not path.exists() or path.read_bytes().count(b"\n") < 2:  # not even a pair after the brief
+    _append(path)
+    if path.read_bytes().count(b"\n") < 2:  # not even a pair after the brief
         path.unlink(missing_ok=True)
         if there := [name for name in _FILES if (path.parent / name).exists()]:
             raise DataError(f"{path.parent}: there is a concept already ({there[0]}); choose another --output")
@@ -146,24 +145,10 @@ def _require_same(path: Path, earlier: Mapping[str, Any], brief: Mapping[str, An
         )
 
 
-def _append(path: Path, record: Mapping[str, Any]) -> None:
-    block = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+def _append(path: Path, *records: Mapping[str, Any]) -> None:
+    """Append records; with none, only cut off what a killed process left of a line."""
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     try:
-        with path.open("ab", buffering=0) as file:
-            if file.write(block) != len(block):
-                raise OSError(0, "the disk took only a part of the data")
-            os.fsync(file.fileno())
+        append_lines(path, lines.encode())
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror or error}; earlier pairs are kept") from None
-
-
-def _drop_unfinished_line(path: Path) -> None:
-    """Cut off what a killed process left of a line."""
-    try:
-        content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
