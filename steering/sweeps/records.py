@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steering.activations import ContrastActivations
+from steering.methods import methods, needs_losses, needs_sae
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.profiles import Setting
@@ -39,18 +40,15 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
     }
 
 
-def vector_fields(intervention: Intervention, activations: ContrastActivations) -> dict[str, Any]:
+def vector_fields(
+    setting: Setting, cell: Cell, intervention: Intervention, activations: ContrastActivations
+) -> dict[str, Any]:
     """The fields of a row that say what was added."""
     vector = intervention.vector
-    provenance: dict[str, Any] = {"construction": vector.method}
-    if vector.features:
-        read = activations.features_at(vector.layer)
-        provenance |= sae_fields(read.sae)
-        if read.descriptions.hash:
-            provenance["descriptions_hash"] = read.descriptions.hash
+    sources = _sources(setting, vector.method, cell.layer, activations)
     return {
         "multiplier": intervention.multiplier,
-        "parameters": dict(vector.parameters) | provenance,
+        "parameters": dict(vector.parameters) | {"construction": vector.method} | sources,
         "vector_hash": vector.hash,
         "vector_norm": vector.norm,
         "features": vector.features,
@@ -70,7 +68,7 @@ def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
     }
 
 
-def dose_fields(setting: Setting, cell: Cell, dose: Dose | None) -> dict[str, Any]:
+def dose_fields(setting: Setting, cell: Cell, dose: Dose | None, activations: ContrastActivations) -> dict[str, Any]:
     """The parameters of a row that say what its multiplier follows from, where that is not the plan's.
 
     That is a budget, for which it was looked for, or the norm of another plan's vector.
@@ -78,7 +76,11 @@ def dose_fields(setting: Setting, cell: Cell, dose: Dose | None) -> dict[str, An
     budget, others = setting.profile.neutral_budget, plans_of(setting.profile, cell)[1:]
     if cell.multiplier == 0:
         return {}
-    scaled = {NORM_OF: {"construction": others[-1].method} | dict(others[-1].parameters)} if others else {}
+    scaled = {}
+    if others:
+        reference = others[-1]
+        sources = _sources(setting, reference.method, cell.layer, activations)
+        scaled = {NORM_OF: {"construction": reference.method} | dict(reference.parameters) | sources}
     if budget is None:
         return scaled | {SCALED_MULTIPLIER: cell.multiplier} if scaled else {}
     if dose is None:
@@ -88,6 +90,19 @@ def dose_fields(setting: Setting, cell: Cell, dose: Dose | None) -> dict[str, An
         "development_loss_change": dose.change,
         "development_hash": setting.development.hash if setting.development else "",
     }
+
+
+def _sources(setting: Setting, method: str, layer: int, activations: ContrastActivations) -> dict[str, Any]:
+    """What a method reads besides the concept's pairs: the layer's SAE, or documents to learn from."""
+    sources: dict[str, Any] = {}
+    if needs_sae(methods[method]):
+        read = activations.features_at(layer)
+        sources |= sae_fields(read.sae)
+        if read.descriptions.hash:
+            sources["descriptions_hash"] = read.descriptions.hash
+    if needs_losses(methods[method]):
+        sources["training_hash"] = setting.training_documents().hash
+    return sources
 
 
 def sae_fields(sae: SparseAutoencoder) -> dict[str, Any]:

@@ -222,12 +222,13 @@ class Sweep:
     def _common(self, cell: Cell | None, constructed: Constructed | None = None) -> dict[str, Any]:
         """The fields that all rows of a cell share."""
         common = run_fields(self.setting, self.model, self._run)
-        if cell is not None:
-            common |= cell_fields(self.setting, cell)
+        if cell is None:
+            return common
+        common |= cell_fields(self.setting, cell)
         if constructed is not None and constructed.intervention is not None:
-            common |= vector_fields(constructed.intervention, self.activations)
-        if cell is not None:
-            common["parameters"] |= dose_fields(self.setting, cell, constructed.dose if constructed else None)
+            common |= vector_fields(self.setting, cell, constructed.intervention, self.activations)
+        dose = constructed.dose if constructed else None
+        common["parameters"] |= dose_fields(self.setting, cell, dose, self.activations)
         return common
 
 

@@ -219,6 +219,26 @@ def test_vectors_that_can_be_made_are_measured_beside_one_that_cannot(llama, set
         assert found.rows == alone.rows
 
 
+def test_what_else_a_vector_or_its_norm_was_made_of_is_in_its_rows(llama, setting, saes, neutral_file, tmp_path):
+    plans = (
+        MethodPlan("delta", 0.5, "feature_delta", {"top": 30}),
+        MethodPlan("as long", 2.0, "random_direction", norm_of="delta"),
+        MethodPlan("optimized", 1.0, "optimized", {"steps": 1, "batch": 2}),
+    )
+    training = load_neutral(str(neutral_file), 2)
+    own = dataclasses.replace(setting, profile=dataclasses.replace(PROFILE, methods=plans), development=training)
+    cells = [Cell(plan.name, 1, plan.multiplier) for plan in plans]
+    sweep = sweep_of(own, llama, tmp_path, saes, *cells)
+    for each in cells:
+        sweep.measure(each)
+    found = {row.method: row.parameters for row in load_rows(tmp_path)}
+    source = {key: found["delta"][key] for key in ("sae", "sae_hash", "hook_name")}
+    assert found["as long"]["norm_of"] == {"construction": "feature_delta", "top": 30} | source
+    assert found["optimized"]["training_hash"] == training.hash
+    assert "sae" not in found["as long"] | found["optimized"]
+    assert "training_hash" not in found["as long"] | found["delta"]
+
+
 @pytest.mark.parametrize("changes", [{"control": "other features"}, {"norm_of": "delta"}])
 def test_saes_are_read_where_only_the_control_or_the_norm_needs_them(llama, setting, saes, tmp_path, changes):
     plans = (dataclasses.replace(PLANS[0], **changes), *PLANS[1:])
