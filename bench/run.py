@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,7 +142,8 @@ class Run:
 
     def earlier(self) -> Earlier:
         """What the journal holds already, where the run goes on from there."""
-        return Earlier(load_rows(self.results) if self.resumes and (self.results / FILE_NAME).exists() else ())
+        there = os.path.isfile(self.results / FILE_NAME)  # noqa: PTH113 - Path's raises where the name is too long
+        return Earlier(load_rows(self.results) if self.resumes and there else ())
 
 
 def resolve(config: pytest.Config) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import tomllib
 from collections.abc import Iterator, Sequence
 from io import FileIO
@@ -89,7 +90,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ResultsError: It cannot be written; what was there before is kept.
     """
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # `resolve` gives up at links that point at each other
     try:
         if target.exists() and not target.is_file():  # a terminal or a pipe takes bytes, and is not to be replaced
             target.write_bytes(content)
@@ -102,6 +103,8 @@ def write_file(path: Path, content: bytes) -> None:
 def replace_file(target: Path, content: bytes) -> None:
     """Put a new file in the place of whatever has its name, or leave that as it was; a kill may leave a `.part` file.
 
+    Who may read and write the file is as it was before.
+
     Raises:
         OSError: It cannot be written.
     """
@@ -111,6 +114,8 @@ def replace_file(target: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # a full disk may say so only now
+        with contextlib.suppress(FileNotFoundError):
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
         part.replace(target)
     finally:
         with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ def merge(sources: Sequence[Path]) -> list[Row]:
             known = joined.setdefault((*row.cell, row.metric), (row, source))
             if _measured(known[0]) != _measured(row):
                 raise ResultsError(_contradiction(*known, row, source))
+    _check_vectors(list(joined.values()))
     return [row for row, _ in joined.values()]
 
 
@@ -44,6 +45,15 @@ def write_merged(rows: Sequence[Row], directory: Path) -> Path:
     make_directory(directory)
     write_file(path, "".join(row.to_json() + "\n" for row in rows).encode())
     return path
+
+
+def _check_vectors(joined: Sequence[tuple[Row, Path]]) -> None:
+    """Refuse a cell that had a vector in one journal and none in another."""
+    made = {(row.place, row.set_multiplier): (row, source) for row, source in joined if not row.lacks_vector}
+    for row, source in joined:
+        known = made.get((row.place, row.set_multiplier))
+        if row.lacks_vector and known and known[1] != source:
+            raise ResultsError(_contradiction(*known, row, source))
 
 
 def _measured(row: Row) -> tuple[Any, ...]:

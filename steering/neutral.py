@@ -46,7 +46,7 @@ def load_neutral(reference: str, count: int, *, skip: int = 0) -> NeutralSet:
     """Load neutral documents: the first `count` of those that follow the first `skip`.
 
     Args:
-        reference: "embedded", "openwebtext" (needs the model hub and the `datasets` package), or a JSON Lines file
+        reference: "embedded", "openwebtext" (needs the model hub), or a JSON Lines file
             whose objects have a `text`.
         count: How many documents to take; fewer are used where a set holds fewer.
         skip: How many documents to leave out before them. With as many as the test split takes, what is loaded shares
@@ -86,12 +86,8 @@ def _read(path: Path) -> tuple[str, ...]:
 
 
 def _openwebtext(count: int) -> tuple[str, ...]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DataError(
-            "neutral set 'openwebtext' needs the package `datasets`: pip install 'steering-bench[hub]'"
-        ) from None
+    from datasets import load_dataset
+
     try:
         stream = load_dataset(OPENWEBTEXT, revision=PARQUET_EXPORT, split="train", streaming=True)
         return tuple(record["text"] for record in itertools.islice(stream, count))

@@ -76,7 +76,7 @@ def _value(path: Path, key: str, value: Any) -> Any:
     default = 0.0 if key == "neutral_budget" else getattr(Profile, key, "")
     if not _same_kind(value, default):
         raise DataError(f"{path}: {key} is {value!r}; it must be a {_KINDS[type(default)]}")
-    return value
+    return float(value) if isinstance(default, float) else value
 
 
 def _layers(path: Path, key: str, value: Any, or_else: str = "") -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -256,6 +257,7 @@ class Setting:
             return cls(profile, concept.development(), development, development)
         return cls(profile, concept, load_neutral(profile.neutral, profile.neutral_documents), development)
 
+    @cached_property
     def training_documents(self) -> NeutralSet:
         """Neutral documents for methods that learn from some: those of the development split.
 

@@ -134,7 +134,7 @@ class Row:
     @property
     def lacks_vector(self) -> bool:
         """Whether there was no vector to measure, though there should have been one."""
-        return self.status == "failed" and self.method not in (UNSTEERED, SAE) and not self.vector_hash
+        return self.status != "ok" and self.method not in (UNSTEERED, SAE) and not self.vector_hash
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -263,9 +263,13 @@ def parse_row(line: bytes | str) -> Row:
         version = _VERSIONED.validate_json(line).schema_version
         if version != SCHEMA_VERSION:
             raise ResultsError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
-        return _ROW.validate_json(line)
+        row = _ROW.validate_json(line)
+        json.dumps([row.parameters, row.measurement], allow_nan=False)
     except ValidationError as error:
         raise ResultsError(f"not a results row: {first_fault(error)}") from None
+    except ValueError:
+        raise ResultsError("not a results row: parameters or measurement hold NaN or infinity") from None
+    return row
 
 
 def _row(file: Path, number: int, line: bytes) -> Row:

@@ -107,7 +107,8 @@ class SteeringVector:
     @property
     def norm(self) -> float:
         """Euclidean norm of the direction."""
-        return float(self.direction.norm())
+        norm = float(self.direction.norm())
+        return norm if math.isfinite(norm) else float(self.direction.double().norm())  # the squares are beyond float32
 
     @cached_property
     def hash(self) -> str:

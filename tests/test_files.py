@@ -258,3 +258,18 @@ def test_full_disk_leaves_the_lines_that_were_there(path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         append_lines(path, b"two\n")
     assert path.read_bytes() == b"one\n"
+
+
+def test_replaced_file_keeps_who_may_read_it(path):
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    write_file(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+def test_links_that_point_at_each_other_are_no_traceback(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(ResultsError, match="loop: cannot be written: Too many levels of symbolic links"):
+        write_file(loop, b"new")
+    assert loop.is_symlink()

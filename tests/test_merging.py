@@ -12,6 +12,7 @@ from steering.cli.main import app
 from steering.errors import ResultsError
 from steering.merging import merge, write_merged
 from steering.results import FILE_NAME, Journal, Row, load_rows
+from tests.gate_rows import failed
 from tests.small_rows import small_row, unsteered_row
 
 
@@ -88,3 +89,12 @@ def test_command_joins_and_says_so(tmp_path):
     result = CliRunner().invoke(app, ["merge", *parts, "--output", str(tmp_path / "whole")])
     assert (result.exit_code, result.output.startswith("2 values of 2 sources: ")) == (0, True)
     assert [row.layer for row in load_rows(tmp_path / "whole")] == [1, 2]
+
+
+def test_cell_that_only_one_part_had_a_vector_for_is_a_contradiction(tmp_path):
+    lost = failed([small_row()], "no feature", vector_hash="", parameters={"top": 3})
+    parts = [journal(tmp_path / "a", small_row()), journal(tmp_path / "b", *lost)]
+    for order in (parts, parts[::-1]):
+        with pytest.raises(ResultsError, match="was measured twice, and differently"):
+            merge(order)
+    assert len(merge([journal(tmp_path / "c", small_row(), *lost)])) == 2

@@ -181,9 +181,3 @@ def test_openwebtext_that_breaks_off_is_reported(hub, monkeypatch):
     with pytest.raises(DataError, match="cannot be read: connection reset"):
         load_neutral("openwebtext", 3)
     assert hub.calls == []
-
-
-def test_openwebtext_without_the_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match="'openwebtext' needs the package `datasets`: pip install"):
-        load_neutral("openwebtext", 3)

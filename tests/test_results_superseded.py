@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from steering.results import SAE, Journal, load_rows
+from steering.errors import ResultsError
+from steering.results import SAE, Journal, load_rows, parse_row
 from tests.small_rows import small_row
 
 FAILED = {"status": "failed", "reason": "no feature", "value": None, "n": 0, "low": None, "high": None, "p_value": None}
@@ -98,3 +99,18 @@ def test_doses_of_one_method_that_were_asked_for_stay_beside_each_other(tmp_path
 def test_what_a_dose_cost_is_no_setting():
     rounded, other = (small_row(parameters=BUDGET | {"development_loss_change": change}) for change in (0.04, 0.040001))
     assert rounded.key == other.key
+
+
+def test_skipped_metric_of_a_cell_without_a_vector_gives_way_too(tmp_path):
+    lost = {"vector_hash": "", "parameters": {}, "value": None, "n": 0, "items": ()}
+    skipped = small_row(metric="one_word_changed", status="skipped", reason="no prompts", **lost)
+    made = small_row(metric="one_word_changed", status="skipped", reason="no prompts", value=None, n=0, items=())
+    Journal(tmp_path).append([skipped, small_row(status="failed", reason="no feature", **lost), small_row(), made])
+    assert [row.vector_hash for row in load_rows(tmp_path)] == [made.vector_hash] * 2
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
+def test_row_whose_settings_are_no_json_is_refused(number):
+    line = small_row().to_json().replace('"parameters": {', f'"parameters": {{"x": {number}, ', 1).replace(", }", "}")
+    with pytest.raises(ResultsError, match="not a results row: parameters or measurement hold NaN or infinity"):
+        parse_row(line)

@@ -282,3 +282,7 @@ def test_the_addition_is_the_direction_times_the_multiplier(direction, multiplie
 @given(st.lists(floats, min_size=1, max_size=8))
 def test_a_zero_multiplier_adds_nothing(direction):
     assert not Intervention(vector(torch.tensor(direction)), 0.0).addition.any()
+
+
+def test_direction_whose_squares_are_beyond_float32_has_a_norm():
+    assert SteeringVector(torch.full((4,), 1e30), 0, "m", "c", "n").norm == pytest.approx(2e30)

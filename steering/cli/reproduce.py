@@ -143,8 +143,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
 def _with_documents(setting: Setting, optimized: int) -> int:
     """How many vectors are optimised: none where no neutral document is left to train them on."""
     try:
-        if optimized:
-            setting.training_documents()
+        _ = setting.training_documents if optimized else None
     except DataError as error:
         typer.echo(f"No vector is optimised: {error}.", err=True)
         return 0

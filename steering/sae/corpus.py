@@ -76,7 +76,7 @@ def read_corpus(references: Sequence[str]) -> list[Source]:
 
     Args:
         references: Files, directories (all their files that can be read), or ids of hub data sets with a `text`
-            column (needs the package `datasets`). A text file, compressed by xz or gzip or not, holds documents
+            column. A text file, compressed by xz or gzip or not, holds documents
             divided by a line `<|doc|>`; a JSON Lines file holds one object with a `text` for each.
 
     Raises:
@@ -184,13 +184,8 @@ def _decompressed(path: Path, opener: Callable[..., object]) -> str:
 
 
 def _hub_documents(reference: str) -> Iterator[str]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DataError(
-            f"corpus {reference!r} is no file, and a hub data set needs the package `datasets`: "
-            "pip install 'steering-bench[hub]'"
-        ) from None
+    from datasets import load_dataset
+
     try:
         stream = load_dataset(reference, split="train", streaming=True)
         for record in itertools.islice(stream, _HUB_DOCUMENTS):

@@ -101,7 +101,7 @@ def _sources(setting: Setting, method: str, layer: int, activations: ContrastAct
         if read.descriptions.hash:
             sources["descriptions_hash"] = read.descriptions.hash
     if needs_losses(methods[method]):
-        sources["training_hash"] = setting.training_documents().hash
+        sources["training_hash"] = setting.training_documents.hash
     return sources
 
 

@@ -267,8 +267,15 @@ def _cell_faults(cell: BaselineCell, names: set[str]) -> list[str]:
     for name, score in cell.scores.items():
         if score.n != len(score.items) or score.n == 0:
             faults.append(f"{name} says n = {score.n} and holds {len(score.items)} items")
-        elif not math.isclose(score.value, math.fsum(score.items) / score.n, rel_tol=1e-6, abs_tol=1e-9):
+        elif not math.isclose(score.value, _mean(score.items), rel_tol=1e-6, abs_tol=1e-9):
             faults.append(f"{name} says {score.value!r}, which is not the mean of its items")
         elif name == ROLLOUTS and set(score.items) - {0.0, 1.0}:
             faults.append(f"{name} holds items that are neither 0 nor 1")
     return faults
+
+
+def _mean(items: tuple[float, ...]) -> float:
+    try:
+        return math.fsum(items) / len(items)
+    except OverflowError:
+        return math.inf

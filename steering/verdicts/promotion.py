@@ -21,6 +21,9 @@ _PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
 #: What all cells of a baseline share.
 _SHARED = ("model", "model_hash", "dtype", "concept", "toward", "neutral", "data_hash", "seed", "measurement")
 
+# Of what is told by a hash, too.
+_NAMES = ("model:", "concept:", "neutral:")
+
 #: Metric -> row, of one cell as it was measured once.
 Measured = dict[str, Row]
 
@@ -109,10 +112,10 @@ def with_others(new: Baseline, old: Baseline) -> Baseline:
     """Add to a baseline the cells of an older one that it does not hold; all are held to the older one's margins.
 
     Raises:
-        ResultsError: They were measured in other circumstances, or with other versions of what computes.
+        ResultsError: They were measured in other circumstances, or promoted with other versions of what computes.
     """
     new = dataclasses.replace(new, margins=old.margins, required_rollouts=old.required_rollouts)
-    if told := _changed_fields(old, new):
+    if told := [text for text in _changed_fields(old, new) if not text.startswith(_NAMES)]:
         raise ResultsError(f"the other cells cannot be kept: {'; '.join(told)}. Promote results of all cells.")
     cells = {cell.key: cell for cell in (*old.cells, *new.cells)}
     return dataclasses.replace(new, cells=tuple(cells[key] for key in sorted(cells)))

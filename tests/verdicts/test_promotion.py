@@ -170,3 +170,8 @@ def test_cells_measured_with_other_versions_are_not_kept():
     other = dataclasses.replace(old, versions=old.versions | {"torch": "2.0.0"})
     with pytest.raises(ResultsError, match=r"cannot be kept: versions: torch '2\.0\.0' → "):
         with_others(baseline_of(cell(20)), other)
+
+
+def test_another_name_of_the_same_model_is_no_other_model():
+    found = with_others(baseline_of(cell(20, model="/b/small")), baseline_of(cell(8, model="/a/small")))
+    assert (len(found.cells), found.model) == (2, "/b/small")
