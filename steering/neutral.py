@@ -46,8 +46,7 @@ def load_neutral(reference: str, count: int, *, skip: int = 0) -> NeutralSet:
     """Load neutral documents: the first `count` of those that follow the first `skip`.
 
     Args:
-        reference: "embedded", "openwebtext" (needs the model hub), or a JSON Lines file
-            whose objects have a `text`.
+        reference: "embedded", "openwebtext" (needs the model hub), or a JSON Lines file whose objects have a `text`.
         count: How many documents to take; fewer are used where a set holds fewer.
         skip: How many documents to leave out before them. With as many as the test split takes, what is loaded shares
             no document with it.

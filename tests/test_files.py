@@ -179,14 +179,10 @@ def test_written_file_holds_its_content_alone(tmp_path_factory, before, content)
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_file_is_kept_where_writing_fails(tmp_path, monkeypatch):
+def test_file_is_kept_where_writing_fails(tmp_path, fill_disk):
     path = tmp_path / "file"
     path.write_bytes(b"before")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk()
     with pytest.raises(ResultsError, match="file: cannot be written: No space left on device"):
         write_file(path, b"after")
     assert path.read_bytes() == b"before"
@@ -248,13 +244,9 @@ def test_lines_are_appended_after_the_last_whole_one(path, left):
     assert path.read_bytes() == left[: left.rfind(b"\n") + 1] + b"two\nthree\n"
 
 
-def test_full_disk_leaves_the_lines_that_were_there(path, monkeypatch):
+def test_full_disk_leaves_the_lines_that_were_there(path, fill_disk):
     append_lines(path, b"one\n")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk()
     with pytest.raises(OSError, match="No space left"):
         append_lines(path, b"two\n")
     assert path.read_bytes() == b"one\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -74,11 +73,8 @@ def test_existing_results_are_left_alone(tmp_path):
     assert (directory / FILE_NAME).read_bytes() == before
 
 
-def test_disk_that_fills_up_leaves_nothing_half_written(tmp_path, monkeypatch):
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+def test_disk_that_fills_up_leaves_nothing_half_written(tmp_path, fill_disk):
+    fill_disk()
     with pytest.raises(ResultsError, match="cannot be written: No space left on device"):
         write_merged([ONE], tmp_path / "whole")
     assert list((tmp_path / "whole").iterdir()) == []

@@ -70,6 +70,7 @@ def test_the_paper_s_profile_is_the_paper_s_set_up():
     profile = load_profile("paper")
     assert (profile.model, profile.neutral) == ("openai-community/gpt2", "openwebtext")
     assert (profile.plan("mean_difference").multiplier, profile.layers) == (3.0, None)
+    assert profile.plan("mean_difference").control == "random_direction"
     assert (profile.rollouts, profile.new_tokens, profile.temperature, profile.top_p) == (200, 40, 1.0, 0.8)
 
 
@@ -92,7 +93,7 @@ def test_profile_is_called_after_its_file_unless_it_says_otherwise(path):
 
 
 def test_profile_takes_whole_numbers_where_fractions_are_allowed(path):
-    assert load_profile(write(path, temperature="2")).temperature == 2
+    assert repr(load_profile(write(path, temperature="2")).temperature) == "2.0"
     assert isinstance(load_profile(write(path)).methods[0].multiplier, float)
 
 

@@ -103,15 +103,11 @@ def test_a_recommended_multiplier_that_is_not_finite_is_refused(wrong):
         vector(recommended_multiplier=wrong)
 
 
-def test_a_vector_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_vector_is_written_whole_or_not_at_all(tmp_path, fill_disk):
     path = tmp_path / "v.safetensors"
     vector(recommended_multiplier=3.0).save(path)
     before = path.read_bytes()
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
+    fill_disk()
     with pytest.raises(VectorError, match=r"steering vector m-layer1: .*v\.safetensors: cannot be written: No space"):
         vector(recommended_multiplier=4.0).save(path)
     assert path.read_bytes() == before

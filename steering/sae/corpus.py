@@ -76,8 +76,8 @@ def read_corpus(references: Sequence[str]) -> list[Source]:
 
     Args:
         references: Files, directories (all their files that can be read), or ids of hub data sets with a `text`
-            column. A text file, compressed by xz or gzip or not, holds documents
-            divided by a line `<|doc|>`; a JSON Lines file holds one object with a `text` for each.
+            column. A text file, compressed by xz or gzip or not, holds documents divided by a line `<|doc|>`; a JSON
+            Lines file holds one object with a `text` for each.
 
     Raises:
         DataError: A file is missing, malformed or empty, or a data set cannot be read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from steering.activations import ContrastActivations
@@ -40,15 +41,12 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
     }
 
 
-def vector_fields(
-    setting: Setting, cell: Cell, intervention: Intervention, activations: ContrastActivations
-) -> dict[str, Any]:
+def vector_fields(setting: Setting, intervention: Intervention, activations: ContrastActivations) -> dict[str, Any]:
     """The fields of a row that say what was added."""
     vector = intervention.vector
-    sources = _sources(setting, vector.method, cell.layer, activations)
     return {
         "multiplier": intervention.multiplier,
-        "parameters": dict(vector.parameters) | {"construction": vector.method} | sources,
+        "parameters": _provenance(setting, vector.method, vector.parameters, activations, vector.layer),
         "vector_hash": vector.hash,
         "vector_norm": vector.norm,
         "features": vector.features,
@@ -79,8 +77,7 @@ def dose_fields(setting: Setting, cell: Cell, dose: Dose | None, activations: Co
     scaled = {}
     if others:
         reference = others[-1]
-        sources = _sources(setting, reference.method, cell.layer, activations)
-        scaled = {NORM_OF: {"construction": reference.method} | dict(reference.parameters) | sources}
+        scaled = {NORM_OF: _provenance(setting, reference.method, reference.parameters, activations, cell.layer)}
     if budget is None:
         return scaled | {SCALED_MULTIPLIER: cell.multiplier} if scaled else {}
     if dose is None:
@@ -92,17 +89,19 @@ def dose_fields(setting: Setting, cell: Cell, dose: Dose | None, activations: Co
     }
 
 
-def _sources(setting: Setting, method: str, layer: int, activations: ContrastActivations) -> dict[str, Any]:
-    """What a method reads besides the concept's pairs: the layer's SAE, or documents to learn from."""
-    sources: dict[str, Any] = {}
+def _provenance(
+    setting: Setting, method: str, parameters: Mapping[str, Any], activations: ContrastActivations, layer: int
+) -> dict[str, Any]:
+    """How a vector is made, and of what besides the concept's pairs: the layer's SAE, or documents to learn from."""
+    found = dict(parameters) | {"construction": method}
     if needs_sae(methods[method]):
         read = activations.features_at(layer)
-        sources |= sae_fields(read.sae)
+        found |= sae_fields(read.sae)
         if read.descriptions.hash:
-            sources["descriptions_hash"] = read.descriptions.hash
+            found["descriptions_hash"] = read.descriptions.hash
     if needs_losses(methods[method]):
-        sources["training_hash"] = setting.training_documents.hash
-    return sources
+        found["training_hash"] = setting.training_documents.hash
+    return found
 
 
 def sae_fields(sae: SparseAutoencoder) -> dict[str, Any]:

@@ -226,7 +226,7 @@ class Sweep:
             return common
         common |= cell_fields(self.setting, cell)
         if constructed is not None and constructed.intervention is not None:
-            common |= vector_fields(self.setting, cell, constructed.intervention, self.activations)
+            common |= vector_fields(self.setting, constructed.intervention, self.activations)
         dose = constructed.dose if constructed else None
         common["parameters"] |= dose_fields(self.setting, cell, dose, self.activations)
         return common

@@ -21,8 +21,9 @@ _PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
 #: What all cells of a baseline share.
 _SHARED = ("model", "model_hash", "dtype", "concept", "toward", "neutral", "data_hash", "seed", "measurement")
 
-# Of what is told by a hash, too.
-_NAMES = ("model:", "concept:", "neutral:")
+#: What is said of all cells of a baseline, and those parts of it that a hash says, too.
+_FIELDS = ("row_schema_version", *_SHARED, "required_rollouts", "margins", "levels", "versions")
+_NAMES = ("model", "concept", "neutral")
 
 #: Metric -> row, of one cell as it was measured once.
 Measured = dict[str, Row]
@@ -115,7 +116,7 @@ def with_others(new: Baseline, old: Baseline) -> Baseline:
         ResultsError: They were measured in other circumstances, or promoted with other versions of what computes.
     """
     new = dataclasses.replace(new, margins=old.margins, required_rollouts=old.required_rollouts)
-    if told := [text for text in _changed_fields(old, new) if not text.startswith(_NAMES)]:
+    if told := _changed_fields(old, new, [key for key in _FIELDS if key not in _NAMES]):
         raise ResultsError(f"the other cells cannot be kept: {'; '.join(told)}. Promote results of all cells.")
     cells = {cell.key: cell for cell in (*old.cells, *new.cells)}
     return dataclasses.replace(new, cells=tuple(cells[key] for key in sorted(cells)))
@@ -123,7 +124,7 @@ def with_others(new: Baseline, old: Baseline) -> Baseline:
 
 def changes(old: Baseline, new: Baseline) -> list[str]:
     """What a baseline says otherwise than the one before it, one line each; empty where nothing changed."""
-    lines = _changed_fields(old, new)
+    lines = _changed_fields(old, new, _FIELDS)
     before, after = ({cell.key: cell for cell in baseline.cells} for baseline in (old, new))
     for key in sorted(before | after):
         if key not in after:
@@ -135,9 +136,7 @@ def changes(old: Baseline, new: Baseline) -> list[str]:
     return lines
 
 
-def _changed_fields(old: Baseline, new: Baseline) -> list[str]:
-    """What two baselines say differently of all their cells."""
-    keys = ("row_schema_version", *_SHARED, "required_rollouts", "margins", "levels", "versions")
+def _changed_fields(old: Baseline, new: Baseline, keys: Sequence[str]) -> list[str]:
     return [f"{key}: {told}" for key in keys if (told := _difference(getattr(old, key), getattr(new, key)))]
 
 

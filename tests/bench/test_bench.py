@@ -200,6 +200,12 @@ def test_unwritable_results_directory_is_one_message(bench, arguments, tmp_path)
     assert "Choose another directory." in result.stderr.str()
 
 
+def test_results_directory_whose_name_is_too_long_is_one_message(bench, arguments, tmp_path):
+    result = bench(*arguments, "--resume", "--results", str(tmp_path / ("a" * 300)))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "results cannot be written to" in result.stderr.str()
+
+
 def test_full_disk_ends_the_run_with_one_message_and_keeps_what_was_measured(bench, arguments, tmp_path, monkeypatch):
     def fill_up(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
 from pathlib import Path
@@ -122,6 +121,7 @@ def test_damaged_baseline_is_one_message_with_the_file(written, changes, told):
         ({"n": 199}, "says n = 199 and holds 200 items"),
         ({"items": [], "n": 0}, "says n = 0 and holds 0 items"),
         ({"value": 0.6}, "says 0.6, which is not the mean of its items"),
+        ({"items": [1e308] * 200}, "which is not the mean of its items"),
         ({"items": [0.5] * 200}, "neither 0 nor 1"),
         ({"items": [float("nan")] * 200}, "finite number"),
         ({"items": "01"}, "valid"),
@@ -192,13 +192,9 @@ def test_interrupted_write_leaves_the_old_baseline_and_nothing_else(written, mon
     assert list(written.parent.iterdir()) == [written]
 
 
-def test_full_disk_leaves_the_old_baseline_and_one_message(written, monkeypatch):
+def test_full_disk_leaves_the_old_baseline_and_one_message(written, fill_disk):
     before, baseline = written.read_bytes(), baseline_of(cell(3))
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk()
     with pytest.raises(ResultsError, match="cannot be written: No space left on device"):
         write_baseline(baseline, written)
     assert written.read_bytes() == before
