@@ -27,6 +27,7 @@ from scipy.sparse import csr_array
 
 from steering.files import PART_SUFFIX, replace_file
 from steering.models.embedded import cache_directory
+from steering.models.identity import configuration
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
 from steering.progress import Reporter
@@ -45,6 +46,7 @@ _MODULES = (
     "models/attention",
     "models/batching",
     "models/families",
+    "models/identity",
     "models/language_model",
     "models/loading",
     "models/pretrained",
@@ -114,15 +116,13 @@ def units_of(
 
 def _circumstances(model: LanguageModel) -> dict[str, Any]:
     """All but the texts: equal weights compute other numbers by another configuration, and other bits elsewhere."""
-    config = json.loads(model.module.config.to_json_string(use_diff=False))
-    config.pop("_name_or_path", None)
     on_gpu = model.device.type == "cuda"
     return {
         "format": FORMAT,
         "code": _code_hash(),
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
         "model": model.hash,
-        "config": config,
+        "config": configuration(model.module.config),
         "attention": getattr(model.module.config, "_attn_implementation", None),
         "dtype": str(model.dtype),
         "device": model.device.type,

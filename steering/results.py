@@ -70,6 +70,7 @@ class Row:
         features: The heaviest SAE features of the vector, where it is a sum of features.
         status: Whether the value was measured.
         reason: Why not, where it was not.
+        model_settings_hash: Of the model's configuration, tokenizer and end-of-text tokens; empty in older rows.
         schema_version: Of this record.
     """
 
@@ -104,6 +105,7 @@ class Row:
     features: tuple[FeatureWeight, ...] = field(default=(), repr=False)
     status: Status = "ok"
     reason: str = ""
+    model_settings_hash: str = ""
     schema_version: int = SCHEMA_VERSION
 
     # Rows that are read back are checked: no unknown key, no string for a number, no NaN.
@@ -144,7 +146,8 @@ class Row:
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        return (self.model_hash, self.dtype, self.device, self.data_hash, self.method, self.layer, self.seed)
+        model = (self.model_hash, self.model_settings_hash, self.dtype, self.device)
+        return (*model, self.data_hash, self.method, self.layer, self.seed)
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,8 @@ class Journal:
             ResultsError: The disk is full or the file cannot be written.
         """
         try:
-            self._append("".join(row.to_json() + "\n" for row in rows).encode())
+            # A file name that is no text, among the settings, is kept as far as it is one.
+            self._append("".join(row.to_json() + "\n" for row in rows).encode(errors="replace"))
         except OSError as error:
             raise ResultsError(
                 f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "

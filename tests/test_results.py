@@ -22,7 +22,14 @@ from steering.results import FILE_NAME, Journal, load_rows, new_run_name
 from tests.small_rows import small_row, unsteered_row
 
 SEPARATORS = "one\ntwo\r\nthree\rfour\u2028five\u2029six\x85seven\x0b\x0c\x1ceight\x00"
-OTHER_SETTINGS = {"layer": 11, "multiplier": -1.0, "seed": 1, "parameters": {"seed": 1}, "measurement": {"rollouts": 8}}
+OTHER_SETTINGS = {
+    "dtype": "other",
+    "layer": 11,
+    "multiplier": -1.0,
+    "seed": 1,
+    "parameters": {"seed": 1},
+    "measurement": {"rollouts": 8},
+}
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -117,17 +124,9 @@ def test_nan_and_infinity_are_not_written(tmp_path, wrong, place):
     assert load_rows(tmp_path) == [unsteered_row()]
 
 
-def test_the_last_measurement_of_a_value_counts_and_the_others_stay(tmp_path):
-    first, other = small_row(value=0.25), small_row(metric="loss_positive", value=3.0)
-    Journal(tmp_path).append([unsteered_row(), first, other])
-    again = small_row(value=0.75, run="run-2", items=(1.0, 0.5))
-    Journal(tmp_path).append([again])
-    found = load_rows(tmp_path)
-    assert len(found) == 3
-    assert all(row in found for row in (unsteered_row(), again, other))
-
-
-@pytest.mark.parametrize("field", ["model_hash", "dtype", "data_hash", "method", "metric", *OTHER_SETTINGS])
+@pytest.mark.parametrize(
+    "field", ["model_hash", "model_settings_hash", "data_hash", "method", "metric", *OTHER_SETTINGS]
+)
 def test_measurements_that_cannot_be_compared_are_kept_apart(tmp_path, field):
     rows = [small_row(), small_row(**{field: OTHER_SETTINGS.get(field, "other")})]
     Journal(tmp_path).append(rows)

@@ -6,7 +6,7 @@ import pytest
 
 from steering.errors import ResultsError
 from steering.results import SAE, Journal, load_rows, parse_row
-from tests.small_rows import small_row
+from tests.small_rows import small_row, unsteered_row
 
 FAILED = {"status": "failed", "reason": "no feature", "value": None, "n": 0, "low": None, "high": None, "p_value": None}
 
@@ -114,3 +114,13 @@ def test_row_whose_settings_are_no_json_is_refused(number):
     line = small_row().to_json().replace('"parameters": {', f'"parameters": {{"x": {number}, ', 1).replace(", }", "}")
     with pytest.raises(ResultsError, match="not a results row: parameters or measurement hold NaN or infinity"):
         parse_row(line)
+
+
+def test_the_last_measurement_of_a_value_counts_and_the_others_stay(tmp_path):
+    first, other = small_row(value=0.25), small_row(metric="loss_positive", value=3.0)
+    Journal(tmp_path).append([unsteered_row(), first, other])
+    again = small_row(value=0.75, run="run-2", items=(1.0, 0.5))
+    Journal(tmp_path).append([again])
+    found = load_rows(tmp_path)
+    assert len(found) == 3
+    assert all(row in found for row in (unsteered_row(), again, other))

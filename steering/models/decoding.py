@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import Cache
+from transformers import Cache, PretrainedConfig
 
 from steering.models.sampling import Sampler
 from steering.progress import Advance
@@ -57,6 +57,13 @@ class Limits:
     new_tokens: int
     end_ids: Container[int]
     ended: Ended
+
+
+def numbers_of_a_row(config: PretrainedConfig, length: int) -> int:
+    """How many numbers the keys and values of so many tokens, and the logits of one, have."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * length + config.vocab_size)
 
 
 def filled_up(rows: torch.Tensor) -> torch.Tensor:

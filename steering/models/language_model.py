@@ -20,14 +20,14 @@ from steering.errors import NonFiniteError
 from steering.models.attention import use_matrix_products
 from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.models.checks import check_interventions, check_layers, check_lengths
-from steering.models.decoding import Ended, Limits, Prefix, decode, filled_up
+from steering.models.decoding import Ended, Limits, Prefix, decode, filled_up, numbers_of_a_row
 from steering.models.edits import additions
 from steering.models.families import family
+from steering.models.identity import settings_hash, weights_hash
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.models.machine import free_memory, prepare_process, whole_memory
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
-from steering.models.weights import weights_hash
 from steering.progress import Reporter, Silent
 from steering.vectors import Intervention
 
@@ -124,6 +124,11 @@ class LanguageModel:
     def hash(self) -> str:
         """SHA-256 of the weights as loaded, with their names."""
         return weights_hash(self.module.state_dict().items())
+
+    @cached_property
+    def settings_hash(self) -> str:
+        """SHA-256 of the configuration, the tokenizer and the tokens that end a text."""
+        return settings_hash(self.module.config, self.tokenizer, self._end_ids)
 
     def capture(
         self, rows: Sequence[Sequence[int]], layers: Sequence[int], progress: Reporter | None = None
@@ -251,14 +256,10 @@ class LanguageModel:
 
     def rows_together(self, length: int) -> int:
         """How many rows of so many tokens are decoded together, so that their cache and logits fit into memory."""
-        config = self.module.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
-        numbers = 2 * self.layer_count * heads * width * length + config.vocab_size
         available = _DECODING_BYTES
         if self.device.type == "cuda":
             available = max(available, int(free_memory(self.device) * _DECODING_SHARE))
-        return max(1, int(available // (numbers * self.dtype.itemsize)))
+        return max(1, int(available // (numbers_of_a_row(self.module.config, length) * self.dtype.itemsize)))
 
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
         """Read prompts, padded on the left to a width, each with its intervention."""

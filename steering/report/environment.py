@@ -16,6 +16,7 @@ from steering.tables.configurations import any_row, steered
 _FIELDS = (
     ("model", "model"),
     ("model hash", "model_hash"),
+    ("model settings hash", "model_settings_hash"),
     ("dtype", "dtype"),
     ("device", "device"),
     ("concept", "concept"),

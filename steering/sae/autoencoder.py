@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from steering.errors import SaeError, one_line
-from steering.models.weights import weights_hash
+from steering.models.identity import weights_hash
 from steering.sae.hooks import layer_of_hook
 
 CONFIG_FILE = "cfg.json"

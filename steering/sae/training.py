@@ -62,6 +62,7 @@ class TrainingRun:
         return {
             "model": self.model.name,
             "model_hash": self.model.hash,
+            "model_settings_hash": self.model.settings_hash,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "corpus": [[source.name, source.hash] for source in self.sources],
             "context_tokens": self.recipe.context_tokens,

@@ -24,6 +24,7 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
         "run": run,
         "model": model.name,
         "model_hash": model.hash,
+        "model_settings_hash": model.settings_hash,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "concept": concept.name,

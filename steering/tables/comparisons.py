@@ -175,7 +175,8 @@ def selection_summary(
 
 def _study(row: Row) -> str:
     """What development and test rows of one choice share: everything but the texts that the split decides."""
-    return json.dumps([circumstances(row) | {"split": None}, row.model_hash, row.device], sort_keys=True)
+    computed = (row.model_hash, row.model_settings_hash, row.device)
+    return json.dumps([circumstances(row) | {"split": None}, computed], sort_keys=True)
 
 
 def _selected(development: Sequence[dict[str, Row]], test: Sequence[dict[str, Row]], neutral_bound: float) -> list[str]:

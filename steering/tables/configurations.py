@@ -63,7 +63,8 @@ def shared(row: Row) -> str:
 
 
 def _behind_names(row: Row) -> dict[str, str]:
-    return {"weights": row.model_hash[:8], "texts": row.data_hash[:8], "device": row.device}
+    hashes = {"weights": row.model_hash, "model settings": row.model_settings_hash, "texts": row.data_hash}
+    return {name: value[:8] for name, value in hashes.items()} | {"device": row.device}
 
 
 @dataclass(frozen=True)

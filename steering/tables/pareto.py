@@ -100,11 +100,10 @@ def _within(points: Sequence[_Point]) -> list[Comparison]:
 
 
 def _is_reference(reference: _Point, point: _Point) -> bool:
-    """Whether one is a mean difference at the other's layer, measured on the same texts, and the other is none."""
+    """Whether one is a mean difference at the other's layer, and the other is none; both of one study."""
     here, there = point.success, reference.success
     methods = [row.parameters.get("construction", row.method) for row in (there, here)]
-    same = (here.layer, here.data_hash, here.model_hash) == (there.layer, there.data_hash, there.model_hash)
-    return same and methods[0] == REFERENCE != methods[1]
+    return here.layer == there.layer and methods[0] == REFERENCE != methods[1]
 
 
 def _p_better(point: _Point, other: _Point) -> float:

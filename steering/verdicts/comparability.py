@@ -13,6 +13,8 @@ from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineCell,
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
 _SHARED = ("dtype", "model_hash", "toward", "data_hash", "seed")
 _MULTIPLIER_TOLERANCE = 1e-6
+#: Where it follows from norms, too, which are rounded otherwise elsewhere; doses of a grid lie further apart.
+_SCALED_TOLERANCE = 0.01
 
 
 def circumstances(source: Row | Baseline) -> dict[str, Any]:
@@ -77,8 +79,9 @@ def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Mapping[s
     else:
         before |= _as_parameters(cell.parameters)
         now |= _as_parameters(row.parameters)
-        given = SCALED_MULTIPLIER not in row.parameters  # what follows from norms is the vector's own affair
-        if given and not math.isclose(cell.multiplier, row.multiplier, rel_tol=_MULTIPLIER_TOLERANCE):
+        given = SCALED_MULTIPLIER not in row.parameters  # what follows from norms alone is the vector's own affair
+        tolerance = _SCALED_TOLERANCE if NORM_OF in row.parameters else _MULTIPLIER_TOLERANCE
+        if given and not math.isclose(cell.multiplier, row.multiplier, rel_tol=tolerance):
             before["multiplier"], now["multiplier"] = cell.multiplier, row.multiplier
     sizes = (_size_difference(baseline, cell, metric, measured) for metric in GATED)
     return differences(before, now) + [text for text in sizes if text]

@@ -149,7 +149,8 @@ def _check_names(kind: str, asked: Collection[Any], known: Collection[Any]) -> N
 def _check_agreement(cells: Mapping[tuple[str, int], list[Measured]]) -> None:
     """Refuse rows of which some cannot belong to the same baseline as others."""
     rows = [any_row(entry) for entries in cells.values() for entry in entries]
-    _check_alike("the results", [(row.run, circumstances(row)) for row in rows])
+    models = [(row.run, circumstances(row) | {"model_settings_hash": row.model_settings_hash}) for row in rows]
+    _check_alike("the results", models)
     for key, entries in cells.items():
         made = [any_row(entry) for entry in entries if not any_row(entry).lacks_vector]
         _check_alike(

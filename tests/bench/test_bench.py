@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,13 @@ def test_own_concept_model_and_neutral_file_run_to_the_table(bench, arguments, t
     }
     assert {row.concept for row in rows} == {"royalty"}
     assert {row.n for row in rows if row.metric == "rollout_probability"} == {8}
+
+
+def test_file_whose_name_is_not_text_is_measured(bench, arguments, neutral_file, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jsonl")  # Latin-1, as an old disk has it
+    other = neutral_file.rename(tmp_path / name)
+    bench(*arguments, f"--neutral={other}", "-k", "mean_difference-layer1").assert_outcomes(passed=1, deselected=3)
+    assert {row.neutral for row in load_rows(tmp_path / "results")} == {"caf?.jsonl"}
 
 
 def test_test_ids_end_with_the_layer_and_layers_selects_exactly(bench, arguments):

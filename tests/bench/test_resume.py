@@ -24,6 +24,7 @@ from steering.sweeps.cells import Cell
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.sae_quality import SaeQuality
 from steering.sweeps.sweep import Sweep
+from tests.small_models import small_model, small_module, small_tokenizer
 from tests.small_rows import measured
 from tests.small_saes import write_sae
 
@@ -120,6 +121,23 @@ def test_what_was_measured_otherwise_is_measured_again(llama, setting, tmp_path,
     assert measured([row for each in sweep.outcomes for row in each.rows]) == measured(
         [row for each in fresh.outcomes for row in each.rows]
     )
+
+
+def test_equal_weights_with_another_configuration_are_measured_again(setting, tmp_path):
+    first, other = small_model("llama"), small_module("llama")
+    other.config.rms_norm_eps = 0.5
+    for layer in other.model.layers:
+        layer.input_layernorm.variance_epsilon = 0.5
+    run(setting, first, tmp_path, CELLS[:1], name="first")
+    again = LanguageModel(other, small_tokenizer(), first.name)
+    assert again.hash == first.hash
+    sweep = run(setting, again, tmp_path, CELLS[:1])
+    assert {row.run for outcome in sweep.outcomes for row in outcome.rows} == {"again"}
+    fresh = run(setting, again, tmp_path / "fresh", CELLS[:1])
+    assert measured([row for each in sweep.outcomes for row in each.rows]) == measured(
+        [row for each in fresh.outcomes for row in each.rows]
+    )
+    assert {row.run for row in load_rows(tmp_path)} == {"first", "again"}, "both are kept"
 
 
 def test_what_failed_is_measured_again(llama, setting, tmp_path):

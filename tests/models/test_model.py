@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -170,6 +171,33 @@ def test_non_finite_activations_losses_and_logits_are_reported():
 def test_hash_is_of_the_weights():
     assert small_model("llama").hash == small_model("llama").hash
     assert small_model("llama").hash != small_model("llama", seed=1).hash
+
+
+def test_settings_hash_is_of_configuration_tokenizer_and_end_of_text_but_not_of_where_or_when_they_were_read():
+    def changed(change):
+        model = LanguageModel(small_module("llama"), copy.deepcopy(small_tokenizer()), "other")
+        change(model)
+        return model
+
+    def of_another_place_and_release(model):
+        model.module.config._name_or_path = "/elsewhere"
+        model.module.config.transformers_version = "4.0.0"
+
+    expected = small_model("llama").settings_hash
+    same = [
+        small_model("llama", seed=1),
+        changed(of_another_place_and_release),
+        changed(lambda model: model.tokenizer(["a", "long text"], padding=True, truncation=True, max_length=3)),
+    ]
+    assert {model.settings_hash for model in same} == {expected}
+    others = [
+        small_model("gpt2"),
+        changed(lambda model: model.module.config.rope_parameters.update(rope_theta=500.0)),
+        changed(lambda model: setattr(model.module.config, "rms_norm_eps", 0.1)),
+        changed(lambda model: model.tokenizer.add_tokens(["queen of the"])),
+        changed(lambda model: model._end_ids.add(5)),
+    ]
+    assert len({model.settings_hash for model in others} | {expected}) == len(others) + 1
 
 
 def test_small_tokenizer_gives_whole_words_one_token():

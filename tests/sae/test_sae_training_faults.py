@@ -107,5 +107,6 @@ def test_sources_of_one_name_and_their_order_are_part_of_what_a_run_is():
     first, second = Source("a.txt", ("one",)), Source("a.txt", ("two",))
     run = TrainingRun(small_model("llama"), [first, second], TokenRows((), ()), (1,), Recipe(), Path("work"))
     assert run.identity["corpus"] == [["a.txt", first.hash], ["a.txt", second.hash]]
+    assert run.identity["model_settings_hash"] == run.model.settings_hash
     for other in ([second, first], [second]):
         assert dataclasses.replace(run, sources=other).identity != run.identity

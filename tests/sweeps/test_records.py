@@ -38,6 +38,7 @@ def setting(concept_directory: Path, neutral_file: Path) -> Setting:
 def test_run_fields_say_what_was_run_on_what(llama, setting):
     fields = run_fields(setting, llama, "run-7")
     assert (fields["run"], fields["model"], fields["model_hash"]) == ("run-7", "small-llama", llama.hash)
+    assert fields["model_settings_hash"] == llama.settings_hash
     assert (fields["dtype"], fields["device"]) == ("float32", "cpu")
     assert (fields["concept"], fields["toward"], fields["neutral"]) == ("royalty", "negative", "neutral.jsonl")
     assert (fields["data_hash"], fields["seed"]) == (setting.data_hash, 4)
@@ -48,7 +49,7 @@ def test_run_fields_are_those_of_the_unsteered_run_until_a_cell_adds_its_own(lla
     fields = run_fields(setting, llama, "run-7")
     steering = ("method", "layer", "multiplier", "parameters", "vector_hash", "vector_norm")
     assert [fields[key] for key in steering] == ["unsteered", None, 0.0, {}, "", None]
-    assert set(fields) == set(CIRCUMSTANCES), "all that a row needs but the metric"
+    assert set(fields) == set(CIRCUMSTANCES) | {"model_settings_hash"}, "all that a row needs but the metric"
 
 
 def test_dtype_is_that_of_the_weights(setting):

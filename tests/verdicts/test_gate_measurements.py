@@ -49,3 +49,15 @@ def test_of_a_vector_that_is_scaled_to_another_s_norm_the_multiplier_that_was_as
     assert verdict(promote(both), cell(parameters=scaled, multiplier=40.2)).state == "ok"
     found = verdict(baseline, cell(parameters=scaled | {"scaled_multiplier": 11.0}, multiplier=40.0))
     assert found.reason == "parameter scaled_multiplier is 11.0 and was 12.0"
+
+
+def test_of_a_scaled_vector_under_a_budget_the_dose_is_compared_and_not_how_its_norm_is_rounded():
+    budget = {"norm_of": "mean_difference", "neutral_budget": 0.05}
+    baseline = baseline_of(cell(parameters=budget, multiplier=40.0))
+    assert verdict(baseline, cell(parameters=budget, multiplier=40.1)).state == "ok"
+    assert verdict(baseline, cell(parameters=budget, multiplier=45.0)).state == "not comparable"
+
+
+def test_model_that_is_configured_otherwise_is_held_against_the_baseline():
+    found = cell(items=items_of(20), model_settings_hash="another release of the libraries knows more settings")
+    assert verdict(baseline_of(cell()), found).state == "regressed"

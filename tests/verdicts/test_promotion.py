@@ -69,6 +69,7 @@ def test_cell_that_failed_is_refused_unless_it_was_measured_after_all():
     [
         ({"seed": 1}, "the results cannot be one baseline: seed is 0 .run run-1., 1 .run run-1."),
         ({"model_hash": "d"}, "model_hash is"),
+        ({"model_settings_hash": "d"}, "model_settings_hash is"),
         ({"items": items_of(10, 100)}, "rollouts is 200 .* 100"),
     ],
 )
