@@ -107,7 +107,7 @@ def test_controls_at_a_budget_share_a_dose_whatever_their_multipliers():
 
 def test_control_of_several_doses_is_the_one_of_nearest_norm():
     cell = small_row(layer=8, value=0.4, multiplier=6.0, vector_norm=2.0, control="random")
-    rows = [cell, noise(8, 0.1, multiplier=1.0, vector_norm=2.5), noise(8, 0.2, multiplier=4.0, vector_norm=2.5)]
+    rows = [cell, noise(8, 0.1, multiplier=5.0, vector_norm=9.0), noise(8, 0.2, multiplier=-1.0, vector_norm=11.0)]
     assert control_summary(rows)[1][3] == "0.200"
 
 
@@ -182,6 +182,11 @@ def test_choice_equals_the_best_of_all_that_is_allowed(found):
     assert line[1:4] == [str(chosen), "1", f"{found[chosen][0]:.3f}"]
     assert line[5] == f"{found[chosen][0] - found[chosen][1]:+.3f}"
     assert line[6].startswith(f"{max(found[layer][1] for layer in eligible):.3f} ")
+
+
+def test_of_layers_that_succeed_equally_the_lowest_is_chosen_whatever_was_measured_first():
+    rows = [*cell("development", 9, 0.5, 0.05), *cell("development", 8, 0.5, 0.05), *cell("development", 0, 0.5, 0.15)]
+    assert selection_summary(rows)[1][1] == "8"
 
 
 def test_choice_does_not_depend_on_which_cells_are_shown():
