@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import FileLock
+
 from steering.errors import DataError, ResultsError
 
 #: Of files that are being written.
@@ -98,6 +100,32 @@ def write_file(path: Path, content: bytes) -> None:
             replace_file(target, content)
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def turns_at(path: Path) -> Iterator[None]:
+    """Let the processes that read a file, change what it says and write it take turns; its directory is made.
+
+    Raises:
+        ResultsError: Nothing can be written beside the file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():  # what a terminal or a pipe took cannot be read again
+        yield
+        return
+    make_directory(target.parent)
+    lock_path = target.with_name(f".{target.name}.lock")
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # of a file that is open, on Windows; releasing removes it there
+            lock_path.unlink()
+        lock.release()
 
 
 def replace_file(target: Path, content: bytes) -> None:

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steering.errors import DataError, ResultsError
-from steering.files import append_lines, read_records, read_text, read_toml, write_file
+from steering.files import append_lines, read_records, read_text, read_toml, turns_at, write_file
 
 GOOD = '{"text": "a"}'
 
@@ -265,3 +265,26 @@ def test_links_that_point_at_each_other_are_no_traceback(tmp_path):
     with pytest.raises(ResultsError, match="loop: cannot be written: Too many levels of symbolic links"):
         write_file(loop, b"new")
     assert loop.is_symlink()
+
+
+def test_processes_that_change_a_file_take_turns(tmp_path):
+    path = tmp_path / "new" / "count"
+
+    def count():
+        for _ in range(50):
+            with turns_at(path):
+                write_file(path, str(int(path.read_text()) + 1 if path.exists() else 1).encode())
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() == "150"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_turn_where_nothing_can_be_written_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="file: cannot be written"), turns_at(tmp_path / "file" / "below"):
+        pass

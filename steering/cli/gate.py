@@ -13,6 +13,7 @@ import typer
 from steering.cli.options import Layers, Methods, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import print_table
 from steering.errors import DataError, ResultsError, SchemaError, UnknownNameError
+from steering.files import turns_at
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
 
 app = typer.Typer(help="Write and show what later runs are compared with.", no_args_is_help=True)
@@ -144,10 +145,11 @@ def promote_results(
         required_rollouts=required_rollouts,
         margins=dict(map(_margin, margin or [])),
     )
-    if keep_others:
-        promoted = with_others(promoted, read_baseline(output))
-    told = _told(output, promoted)
-    write_baseline(promoted, output)
+    with turns_at(output):
+        if keep_others:
+            promoted = with_others(promoted, read_baseline(output))
+        told = _told(output, promoted)
+        write_baseline(promoted, output)
     typer.echo("\n".join([*told, f"{output}: {len(promoted.cells)} cells"]))
 
 
