@@ -21,6 +21,8 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended; 1 would tell of a regression
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -78,11 +80,18 @@ def list_names() -> None:
 
 
 def main() -> None:
-    """Run the command; a user's mistake ends with one message on standard error and exit status 2."""
+    """Run the command; a user's mistake ends with one message on standard error and exit status 2.
+
+    A reader that leaves early, like `head`, ends it without a message and with the exit status of any other program.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # tables hold Δ and ×, which not every console's encoding has
     try:
         app()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            sys.exit(_CLOSED_PIPE)
+        raise
     except SteeringError as error:
         typer.echo("\n".join(map(visible, f"error: {error}".splitlines())), err=True)
         sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -234,6 +235,17 @@ def test_full_disk_on_standard_output_is_one_message():
         ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert ended.stderr.startswith("error: standard output cannot be written: ")
+
+
+def test_reader_that_leaves_early_is_told_from_a_verdict_of_the_command():
+    closed, output = os.pipe()
+    os.close(closed)
+    try:
+        command = [sys.executable, "-m", "steering", "concept", "list"]
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(output)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 def test_file_that_no_message_of_our_own_names_is_named(tmp_path):
