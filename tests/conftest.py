@@ -29,6 +29,12 @@ settings.register_profile("steering", deadline=None, max_examples=50, derandomiz
 settings.load_profile("steering")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[object]) -> None:
+    """Give each of several processes one thread: threads that wait for each other are slow beside other work."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(autouse=True)
 def _own_activations(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests away from the activations of the user, and of each other."""
