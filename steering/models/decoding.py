@@ -13,12 +13,16 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache, PretrainedConfig
 
+from steering.models.machine import release_freed_memory
 from steering.models.sampling import Sampler
 from steering.progress import Advance
 
 # Where rows are few, matrix products take those beyond a multiple of four by kernels of their own, which add up in
 # another order; how few that is grows with the threads. A row must not depend on how many others there are.
 _ROWS_MULTIPLE = 8
+# Between two returns of free memory to the kernel: each cache is larger than those before, and fits into none of the
+# holes that they left.
+_STEPS_BETWEEN_RELEASES = 16
 # Branches that no row needs any more are computed on until they are so many of all: leaving copies the whole cache.
 _IDLE_SHARE = 1 / 20
 
@@ -114,6 +118,8 @@ def decode(
         if not torch.equal(parents, torch.arange(len(mask), device=device)):
             cache.batch_select_indices(parents)
         mask = torch.cat([mask[parents], mask.new_ones(len(parents), 1)], dim=1)
+        if (number + 1) % _STEPS_BETWEEN_RELEASES == 0:
+            release_freed_memory()
         logits = step(inputs.unsqueeze(1), mask, cache)
     return completions
 

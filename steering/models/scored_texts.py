@@ -15,8 +15,9 @@ from steering.models.tokens import TokenizedText
 # Attention adds up over positions in vectors of at most 16 numbers: with padding to a multiple of that, a text's loss
 # does not depend on the longest text beside it.
 WIDTH = 16
-# Positions whose probabilities are computed at a time: what they need stays in a CPU's cache.
-_POSITIONS_IN_CACHE = 256
+# Positions whose probabilities are computed at a time: on a CPU what they need stays in its cache.
+_POSITIONS_TOGETHER = {"cpu": 32}
+_MOST_TOGETHER = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class ScoredTexts:
         scored = self.scored[:, 1:]
         logits = model.logits(self.tokens, functional.pad(scored, (0, 1)), start)
         targets = self.tokens.ids[:, 1:][scored]
-        parts = zip(torch.split(logits, _POSITIONS_IN_CACHE), torch.split(targets, _POSITIONS_IN_CACHE), strict=True)
+        together = _POSITIONS_TOGETHER.get(logits.device.type, _MOST_TOGETHER)
+        parts = zip(torch.split(logits, together), torch.split(targets, together), strict=True)
         losses = torch.cat([functional.cross_entropy(part.float(), ids, reduction="none") for part, ids in parts])
         return losses, scored.nonzero()[:, 0]

@@ -9,6 +9,7 @@ from steering import stats
 from steering.errors import NonFiniteError
 from steering.metrics import Metric, Observation, Score, metrics
 from steering.models.language_model import LanguageModel
+from steering.models.machine import release_freed_memory
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.sweeps.cells import Outcome
@@ -49,6 +50,7 @@ class Evaluation:
             found = self._observe(metric, [interventions[index] for index in members])
             for index, observation in zip(members, found, strict=True):
                 observed[index][name] = observation
+            release_freed_memory()
         return observed
 
     def _observe(self, metric: Metric, interventions: Sequence[Intervention | None]) -> list[Observation | str]:

@@ -16,7 +16,6 @@ from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations
 from steering.metrics import Observation, Score
 from steering.models.language_model import LanguageModel
-from steering.models.machine import release_freed_memory
 from steering.models.tokens import tokenize_prompt
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
@@ -160,7 +159,6 @@ class Sweep:
             else:
                 scored, seconds = self._evaluation.failed(self._chosen(cell), found.reason), 0.0
             self._measured[cell] = self._record(cell, common[cell], scored, found.seconds, seconds)
-        release_freed_memory()
 
     def _observe(self, constructed: Mapping[Cell, Constructed]) -> dict[Cell, _Seen]:
         """Observe the cells that have a vector, all together; each took an equal share of the time."""

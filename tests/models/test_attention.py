@@ -84,17 +84,29 @@ def test_attention_without_a_mask_is_causal_over_a_whole_text():
     torch.testing.assert_close(found, own)
 
 
-def test_padding_that_sees_nothing_stays_finite():
-    query, key, value = tensors(4, 2, queries=3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("product", [-1000.0, 0.0, 1000.0])
+def test_padding_that_sees_nothing_stays_finite(dtype, product):
+    query, key, value = (tensor.to(dtype) for tensor in tensors(4, 2, queries=3))
+    query, key = torch.ones_like(query), torch.full_like(key, product / WIDTH**0.5)
     unseen = torch.zeros(ROWS, 1, 3, POSITIONS, dtype=torch.bool)
     assert torch.isfinite(attend(attention_module(4, 2), query, key, value, unseen)[0]).all()
 
 
-def test_attention_of_one_query_keeps_the_dtype():
-    query, key, value = (tensor.bfloat16() for tensor in tensors(4, 2))
-    found, _ = attend(attention_module(4, 2), query, key, value, mask_of("boolean"))
-    assert found.dtype == torch.bfloat16
-    expected = computed(*(tensor.float() for tensor in (query, key, value)), mask_of("boolean"), WIDTH**-0.5)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("queries", [1, 3])
+def test_attention_in_half_precision_keeps_the_dtype(queries, kind, dtype):
+    query, key, value = (tensor.to(dtype) for tensor in tensors(4, 2, queries))
+    mask = mask_of(kind, queries)
+    if kind == "additive":
+        mask = mask.clamp(min=torch.finfo(dtype).min).to(dtype)
+    found, _ = attend(attention_module(4, 2), query, key, value, mask)
+    assert found.dtype == dtype
+    if mask is None:
+        mask = torch.ones(ROWS, 1, queries, POSITIONS, dtype=torch.bool).tril(POSITIONS - queries)
+    mask = mask if mask.dtype == torch.bool else mask.float()
+    expected = computed(*(tensor.float() for tensor in (query, key, value)), mask, WIDTH**-0.5)
     np.testing.assert_allclose(found.float().numpy(), expected, atol=0.03)
 
 
