@@ -126,7 +126,7 @@ def _circumstances(model: LanguageModel) -> dict[str, Any]:
         "attention": getattr(model.module.config, "_attn_implementation", None),
         "dtype": str(model.dtype),
         "device": model.device.type,
-        "processor": torch.cuda.get_device_name(model.device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
+        "processor": torch.cuda.get_device_name(model.device) if on_gpu else torch.cpu.get_capabilities(),
         "threads": torch.get_num_threads(),
         "matrix products": torch.get_float32_matmul_precision(),
         "tokens of a batch": model.token_budget,

@@ -158,7 +158,7 @@ class Profile:
             self._require(key, bool(getattr(self, key).strip()), "a name or a path")
         for key in ("rollouts", "new_tokens", "neutral_documents", "development_documents", *_NEUTRAL_TOKENS):
             self._require(key, getattr(self, key) >= 1, "at least 1")
-        self._require("temperature", 0 < self.temperature < math.inf, "finite and above 0")
+        self._require("temperature", 1e-6 <= self.temperature < math.inf, "finite and at least 0.000001")
         self._require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._require("alpha", 0 < self.alpha < 1, "between 0 and 1")
         self._require("neutral_bound", 0 < self.neutral_bound < math.inf, "finite and above 0")

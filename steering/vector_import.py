@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gguf
@@ -31,7 +32,7 @@ def read_direction(path: Path, layer: int, tensor: str = "") -> torch.Tensor:
     Raises:
         VectorError: The file is missing, damaged, too large, of another format, or holds no such direction.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path's raises where a path cannot be looked at
         raise VectorError(f"{path}: no such file")
     if path.suffix not in (".safetensors", ".gguf"):
         raise VectorError(

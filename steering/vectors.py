@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -152,7 +153,7 @@ def load_vector(path: Path) -> SteeringVector:
     Raises:
         VectorError: The file is missing, damaged, too large, or holds something else.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path's raises where a path cannot be looked at
         raise VectorError(f"{path}: no such file")
     if (size := path.stat().st_size) > MAX_BYTES:
         raise VectorError(f"{path}: not a steering vector file: {size} bytes; at most {MAX_BYTES} are read")

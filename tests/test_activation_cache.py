@@ -228,7 +228,7 @@ def test_key_tells_texts_apart(llama, other):
 
 
 @pytest.mark.parametrize(
-    "what", ["format", "code", "library", "threads", "precision", "batches", "device", "attention"]
+    "what", ["format", "code", "library", "processor", "threads", "precision", "batches", "device", "attention"]
 )
 def test_key_tells_circumstances_apart(what, llama, monkeypatch):
     before = key(llama)
@@ -236,6 +236,7 @@ def test_key_tells_circumstances_apart(what, llama, monkeypatch):
         "format": (activation_cache, "FORMAT", activation_cache.FORMAT + 1),
         "code": (activation_cache, "_code_hash", lambda: "other"),
         "library": (activation_cache.metadata, "version", lambda name: "9" if name == "torch" else "0"),
+        "processor": (torch.cpu, "get_capabilities", lambda: {"amx_bf16": False}),
         "threads": (torch, "get_num_threads", lambda: 77),
         "precision": (torch, "get_float32_matmul_precision", lambda: "medium"),
         "batches": (LanguageModel, "token_budget", 77),

@@ -192,7 +192,10 @@ def test_profile_without_methods_is_refused(path):
     [
         *((key, 0, "at least 1") for key in ("rollouts", "new_tokens", "neutral_documents")),
         *((f"neutral_{part}_tokens", -1, "at least 1") for part in ("prompt", "continuation")),
-        *(("temperature", value, "finite and above 0") for value in (0.0, -1.0, float("nan"), float("inf"))),
+        *(
+            ("temperature", value, "finite and at least 0.000001")
+            for value in (0.0, -1.0, 1e-7, float("nan"), float("inf"))
+        ),
         *(("top_p", value, "above 0 and at most 1") for value in (0.0, 1.01, float("nan"))),
         *(("alpha", value, "between 0 and 1") for value in (0.0, 1.0, float("nan"))),
         *(("seed", value, "0 or more, and less than 2^63") for value in (-1, 2**63)),

@@ -60,11 +60,17 @@ class Optimized:
     needs_losses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse what would move nothing."""
+        """Refuse what would move nothing, or cannot be computed with."""
         if self.steps < 1 or self.batch < 1:
             raise ValueError("at least 1 step, of at least 1 text, is needed")
         if not self.dose:
             raise ValueError("a dose of 0 steers nothing")
+        if self.learning_rate <= 0:
+            raise ValueError("a learning rate above 0 is needed")
+        if not any(getattr(self, name) for name in _TERMS):
+            raise ValueError("at least one weight must differ from 0")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("a seed is 0 or more, and less than 2^63")
 
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Return the vector that the last step leaves `[d_model]`.

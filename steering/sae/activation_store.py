@@ -157,15 +157,10 @@ def _captured(
         yield layer, without_outliers(torch.cat(parts.pop(layer)))
 
 
-def is_no_outlier(residuals: torch.Tensor) -> torch.Tensor:
-    """Whether the norm of each row of `[row, d_model]` is at most 5 × the median norm, `[row]`."""
-    norms: torch.Tensor = residuals.float().norm(dim=1)
-    return norms <= _OUTLIER_FACTOR * norms.median()
-
-
 def without_outliers(residuals: torch.Tensor) -> torch.Tensor:
-    """Rows of `[row, d_model]` that are no outliers."""
-    return residuals[is_no_outlier(residuals)]
+    """Rows of `[row, d_model]` whose norm is at most 5 × the median norm."""
+    norms = residuals.float().norm(dim=1)
+    return residuals[norms <= _OUTLIER_FACTOR * norms.median()]
 
 
 def _write(path: Path, residuals: torch.Tensor) -> None:

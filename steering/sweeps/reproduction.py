@@ -133,8 +133,16 @@ def mean_plan(profile: Profile) -> MethodPlan:
 
 
 def example_layer(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int]) -> int:
-    """A layer where the mean difference is claimed to steer, and one with an SAE, so far as there are such."""
-    claimed = [layer for layer in layers if layer in mean_plan(profile).claimed_layers] or list(layers)
+    """A layer where the mean difference is claimed to steer, and one with an SAE, so far as there are such.
+
+    Raises:
+        DataError: The profile's plan of the mean difference is for none of the layers.
+    """
+    mean = mean_plan(profile)
+    own = [layer for layer in layers if mean.layers is None or layer in mean.layers]
+    if not own:
+        raise DataError(f"profile {profile.name!r}: {mean.name} is for none of these layers: {list(layers)}")
+    claimed = [layer for layer in own if layer in mean.claimed_layers] or own
     found = [layer for layer in claimed if layer in sae_layers] or claimed
     return found[(len(found) - 1) // 2]
 

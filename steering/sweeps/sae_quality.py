@@ -18,7 +18,7 @@ from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
 from steering.results import SAE, Journal, Row
-from steering.sae.activation_store import is_no_outlier
+from steering.sae.activation_store import without_outliers
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.library import SaeLibrary
 from steering.sweeps.earlier import Earlier
@@ -52,8 +52,8 @@ class SaeOutcome:
 class Reconstruction:
     """Sums over the tokens of some texts.
 
-    The first token of each is left out, and so are outliers, as in training: a token whose norm is over 5 × the median
-    can hold more of the variance than a thousand others.
+    The first token of each is left out, and so are outliers: a token whose norm is over 5 × the median of its text can
+    hold more of the variance than a thousand others. (In training, the median is that of a shard of many texts.)
 
     Attributes:
         tokens: How many tokens of each text were kept.
@@ -81,10 +81,8 @@ def reconstruct(
     for batch in model.capture(rows, [sae.layer for sae in saes], progress):
         for sae in saes:
             residuals = batch.residuals[sae.layer].float()
-            inside = [residuals[index, 1:length] for index, length in enumerate(batch.lengths)]
-            kept = torch.split(is_no_outlier(torch.cat(inside)), [len(tokens) for tokens in inside])
-            for row, tokens, mask in zip(batch.rows, inside, kept, strict=True):
-                sums[sae.layer].add(sae, row, tokens[mask])
+            for index, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
+                sums[sae.layer].add(sae, row, without_outliers(residuals[index, 1:length]))
     return {layer: total.result() for layer, total in sums.items()}
 
 

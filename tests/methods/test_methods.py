@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from steering.activations import ContrastActivations
 from steering.errors import DataError, NonFiniteError, SaeError, UnknownNameError
 from steering.methods import Method, construct, create_method, methods, needs_sae
+from steering.methods.optimized import _TERMS
 from steering.methods.shuffled_labels import ShuffledLabels
 from tests.methods.test_stored import PLANTED_VECTOR
 from tests.planted import D_MODEL, KING, QUEEN, dense, planted_activations, planted_direction, reordered, swapped
@@ -152,6 +153,10 @@ def test_unknown_methods_parameters_and_layers_are_refused():
         ("feature_delta", {"tokens": "median"}, "tokens is 'median'"),
         *((name, {"top": 0}, "at least 1 feature must be kept") for name in ("feature_delta", "hand_crafted")),
         ("hand_crafted", {"ids": {"first": [1]}}, "first"),
+        *(("optimized", {"learning_rate": value}, "a learning rate above 0 is needed") for value in (0.0, -0.1)),
+        *(("optimized", {"seed": value}, "a seed is 0 or more") for value in (-1, 2**64)),
+        ("optimized", {"dose": 0.0}, "a dose of 0 steers nothing"),
+        ("optimized", dict.fromkeys(_TERMS, 0.0), "at least one weight must differ from 0"),
         ("hand_crafted", {"keywords": "king"}, "keywords is 'king'"),
         ("random_direction", {"seed": date(1979, 5, 27)}, "its parameters are no JSON"),
         ("feature_delta", {"top": float("nan")}, "its parameters are no JSON"),

@@ -55,6 +55,14 @@ def test_controls_stand_at_the_layers_with_saes_and_where_there_are_none_at_all(
     assert losses.shows == "Fig. 6"
 
 
+def test_search_is_where_the_plan_of_the_mean_difference_is():
+    profile = Profile("own", "", "m", "c", "n", (MethodPlan("mean_difference", 2.0, layers=(5,)),))
+    *_, search = studies(profile, range(12), ())
+    assert {cell.layer for cell in search.cells} == {5}
+    with pytest.raises(DataError, match=r"mean_difference is for none of these layers: \[0, 1\]"):
+        studies(profile, [0, 1], ())
+
+
 def test_search_is_at_a_claimed_layer_with_an_sae_where_there_is_one():
     plans = (MethodPlan("mean_difference", 2.0, claimed_layers=(2, 3, 4, 6)),)
     profile = Profile("own", "", "m", "c", "n", plans)
