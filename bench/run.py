@@ -125,6 +125,12 @@ class Run:
         own = [row for outcome in (*self.outcomes, *self.sae_outcomes) for row in outcome.rows]
         return list({row.key: row for row in (*own, *self.rows)}.values())
 
+    @property
+    def gates_something(self) -> bool:
+        """Whether a cell of the baseline was selected: to compare nothing is to pass always. A shard may have none."""
+        held = [] if self.baseline is None else [cell.key for cell in self.baseline.cells]
+        return not held or self.shard is not None or not self.deselected.issuperset(held)
+
     def obstacles(self, model: LanguageModel) -> list[str]:
         """Why nothing that is measured on a model could be compared with the baseline; none without a baseline."""
         if self.baseline is None:

@@ -67,7 +67,9 @@ def export_results(
     rows = load_rows(results)
     if not rows:
         raise ResultsError(f"{results}: no results in it yet")
-    wanted = RowFilter(parse_names(methods), parse_layer_filter(layers), parse_names(metrics), run).apply(rows)
+    wanted = RowFilter(
+        parse_names(methods, "--methods"), parse_layer_filter(layers), parse_names(metrics, "--metrics"), run
+    ).apply(rows)
     if not wanted:
         raise ResultsError(f"{results}: no row has all of what --methods, --layers, --metrics and --run ask for")
     content = _content(form, wanted, rows, pivot, width)

@@ -64,7 +64,7 @@ def compare(
     from steering.verdicts.gate import NOT_COMPARABLE_STATUS
     from steering.verdicts.gate import compare as compare_with
 
-    names, blocks = parse_names(methods), parse_layer_filter(layers)
+    names, blocks = parse_names(methods, "--methods"), parse_layer_filter(layers)
     if _holds_rows(baseline) and results.is_file() and results.suffix == ".json":
         raise ResultsError(f"the baseline comes before what is held against it: steering compare {results} {baseline}")
     rows = RowFilter(run=run).apply(load_rows(results))
@@ -140,7 +140,7 @@ def promote_results(
         raise DataError("--keep-others keeps the margins and the required rollouts of the file, too: give no others")
     promoted = promote(
         RowFilter(run=run).apply(load_rows(results)),
-        methods=parse_names(methods),
+        methods=parse_names(methods, "--methods"),
         layers=parse_layer_filter(layers),
         required_rollouts=required_rollouts,
         margins=dict(map(_margin, margin or [])),
@@ -220,6 +220,16 @@ def _baseline(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> 
             return promote(rows, methods=methods, layers=layers)
         except ResultsError as error:
             raise ResultsError(f"{path}: {error}") from None
+    return read_cells(path, methods, layers)
+
+
+def read_cells(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> Baseline:
+    """The cells of a baseline file that have one of these methods and layers; all for none.
+
+    Raises:
+        ResultsError: It is no baseline, or holds no such cell.
+        UnknownNameError: No cell has that method, or that layer.
+    """
     held = read_baseline(path)
     for kind, asked, known in (
         ("method", methods, {cell.method for cell in held.cells}),

@@ -33,7 +33,7 @@ Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20.
 RunName = Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")]
 
 
-def parse_names(text: str) -> tuple[str, ...]:
+def parse_names(text: str, option: str) -> tuple[str, ...]:
     """Names with commas between them; none at all where there is no text.
 
     Raises:
@@ -41,7 +41,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in text.split(",")) if text else ()
     if "" in names:
-        raise DataError(f"{text!r}: give names with commas between them")
+        raise DataError(f"{option} {text!r}: give names with commas between them")
     return names
 
 

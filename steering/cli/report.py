@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from steering.errors import ResultsError
+from steering.cli.gate import read_cells
+from steering.cli.options import Layers, Methods, parse_layer_filter, parse_names
+from steering.errors import DataError, ResultsError
 from steering.files import write_file
 
 
@@ -25,21 +27,28 @@ def report(
     gate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A baseline; shows its verdicts, and fails for none of them.")
     ] = None,
+    methods: Methods = "",
+    layers: Layers = "",
 ) -> None:
-    """Write a report: one HTML file that needs no network, with verdict, tables, figures, completions and limits."""
+    """Write a report: one HTML file that needs no network, with verdict, tables, figures, completions and limits.
+
+    --methods and --layers choose the cells of the baseline that count; the report shows all that was measured.
+    """
     from steering.profile_files import load_profile
     from steering.report.figures import figures_of
     from steering.report.html import render
     from steering.results import load_rows, require_other_file
-    from steering.verdicts.baselines import read_baseline
     from steering.verdicts.gate import compare
 
+    names, blocks = parse_names(methods, "--methods"), parse_layer_filter(layers)
+    if (names or blocks) and gate is None:
+        raise DataError("--methods and --layers choose cells of a baseline: give it with --gate")
     require_other_file(output, results)
     chosen = load_profile(profile) if profile else None
     rows = load_rows(results)
     if not rows:
         raise ResultsError(f"{results}: no results in it yet")
-    compared = None if gate is None else compare(read_baseline(gate), rows)
+    compared = None if gate is None else compare(read_cells(gate, names, blocks), rows)
     page = render(rows, figures_of(rows), chosen, compared)
     write_file(output, page.encode())
     typer.echo(f"{output}: {len(rows)} values, {len(page.encode()) / 1e6:.1f} MB")

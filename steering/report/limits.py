@@ -69,8 +69,8 @@ def _rollouts(study: Study) -> str:
     low, high = stats.proportion_interval(np.arange(unsteered.n) < unsteered.n / 2)
     return (
         f"P(success) is a share of {unsteered.n} sampled completions; where it is a half, its 95 % interval reaches "
-        f"from {low:.2f} to {high:.2f}. An interval holds for its own cell, not for all cells at once, and that two of "
-        "them overlap is no test."
+        f"from {low:.2f} to {high:.2f}. An interval holds for its own cell, not for all cells at once, and whether "
+        "two of them overlap is not a test."
     )
 
 
@@ -108,7 +108,7 @@ def _one_word(study: Study, samples: Samples | None) -> str:
         return ""
     told = "; ".join(f"“{word}” by {label} at {counted_layers(layers)}" for (label, word), layers in found.items())
     return (
-        f"Nine tenths of the successes and more are the same word: {told}. A vector that makes a model say one word "
+        f"At least nine tenths of the successes are the same word: {told}. A vector that makes a model say one word "
         "need not have to do with the concept."
     )
 
@@ -136,7 +136,7 @@ def _doses(study: Study) -> str:
 
 def _controls(study: Study) -> str:
     if not study.controls:
-        return "There is no control cell: that some other direction of this length does the same is not excluded."
+        return "There is no control cell, so it is not excluded that some other direction of this length does the same."
     return ""
 
 

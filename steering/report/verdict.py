@@ -134,7 +134,8 @@ def _method(study: Study, label: str, cells: Sequence[StudyCell], neutral_bound:
     if steering:
         sentences.append(f"Steers at {count}: {layer_list(cell.layer for cell in steering)}.")
     else:
-        sentences.append(f"Not found to steer at any of {len(tested)} {_plural(len(tested), 'layer')}.")
+        tried = "the one layer tested" if len(tested) == 1 else f"any of {len(tested)} layers"
+        sentences.append(f"Not found to steer at {tried}.")
     missing = [cell.layer for cell in tested if not study.steers(cell)]
     if steering and missing:
         sentences.append(f"Not found at {counted_layers(missing)}.")
@@ -156,8 +157,9 @@ def _beyond_control(study: Study, steering: Sequence[StudyCell]) -> list[str]:
         return ["No control was tested beside it."] if steering else []
     beyond = [cell for cell in held if study.exceeds_control(cell)]
     named = ", ".join(dict.fromkeys(cell.row.control for cell in held))
-    where = f"at {len(beyond)} of these {len(held)}" if len(held) > 1 else f"{'' if beyond else 'not '}there"
-    return [f"Above its control {named}, too, {where}."]
+    if len(held) == 1:
+        return [f"It is {'also' if beyond else 'not shown to be'} above its control {named} there."]
+    return [f"Also above its control {named} at {len(beyond)} of these {len(held)}."]
 
 
 def _cost(steering: Sequence[StudyCell], neutral_bound: float) -> list[str]:
@@ -194,8 +196,8 @@ def _controls(study: Study) -> str:
     reached = sum(value < study.level for value in tested)
     return (
         f"Of {len(tested)} control {_plural(len(tested), 'cell')}, {reached} {'is' if reached == 1 else 'are'} above "
-        f"the unsteered run at the unadjusted level {study.level:g}, where chance alone gives "
-        f"{len(tested) * study.level:.2g} at most, on average."
+        f"the unsteered run at the unadjusted level {study.level:g}, where chance alone would give "
+        f"no more than {len(tested) * study.level:.2g} on average."
     )
 
 
@@ -203,9 +205,8 @@ def _failed(study: Study) -> str:
     told = [f"{cell.label} at layer {cell.layer} ({'; '.join(cell.failures)})" for cell in study.cells if cell.failures]
     if not told:
         return ""
-    return f"{len(told)} {_plural(len(told), 'cell')} failed and {'counts' if len(told) == 1 else 'count'} for " + (
-        "nothing: " + ", ".join(told) + "."
-    )
+    left = "cell failed and was left out" if len(told) == 1 else "cells failed and were left out"
+    return f"{len(told)} {left}: {', '.join(told)}."
 
 
 def _plural(count: int, noun: str) -> str:

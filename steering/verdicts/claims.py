@@ -14,6 +14,15 @@ from steering.sweeps.cells import Cell, Outcome, reads_sae
 from steering.sweeps.sae_quality import SaeOutcome
 
 State = Literal["holds", "broken", "no claim"]
+# What messages call a profile's keys, where it is something else.
+_WORDS = {
+    "toward": "side of the concept",
+    "neutral": "neutral text",
+    "methods": "methods and doses",
+    "saes": "SAEs",
+    "new_tokens": "length of completions",
+    "neutral_budget": "budget",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def waiver(profile: Profile, declared: Profile) -> str:
         "neutral_budget",
     ):
         if getattr(profile, key) != getattr(declared, key):
-            return f"the profile's claims are for {key} as it is written there"
+            return f"the profile's claims are for its own {_WORDS.get(key, key)}"
     if profile.rollouts < declared.rollouts:
         return f"the profile's claims need {declared.rollouts} rollouts, and {profile.rollouts} were asked for"
     return ""

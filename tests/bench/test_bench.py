@@ -59,7 +59,7 @@ def test_own_concept_model_and_neutral_file_run_to_the_table(bench, arguments, t
     result.assert_outcomes(passed=2, deselected=2)
     table = result.stdout.str()
     assert "mean_difference" in table
-    assert "No claim was tested: the profile's claims are for model as it is written there." in table
+    assert "No claim was tested: the profile's claims are for its own model." in table
     assert f"Results: {tmp_path}/results/results.jsonl" in table
     rows = load_rows(tmp_path / "results")
     assert {(row.method, row.layer) for row in rows} == {

@@ -67,6 +67,19 @@ def test_what_was_left_out_on_purpose_is_not_missed(bench, arguments, baseline, 
     assert "2 cells: 2 ok" in result.stdout.str()
 
 
+@pytest.mark.parametrize("selection", [("-k", "layer1"), ("--layers", "1")])
+def test_gate_that_none_of_the_selected_cells_is_in_is_refused(bench, arguments, baseline, tmp_path, selection):
+    def first_layer_alone(record: dict[str, Any]) -> None:
+        record["cells"] = [cell for cell in record["cells"] if cell["layer"] == 0]
+
+    changed(baseline, first_layer_alone)
+    result = again(bench, arguments, baseline, tmp_path, *selection)
+    assert result.ret == 4
+    assert f"--gate {baseline}: none of the selected tests is in it" in result.stderr.str()
+    assert not (tmp_path / "again").exists()
+    assert again(bench, arguments, baseline, tmp_path, "--shard", "2/2").ret == 0
+
+
 def test_cells_beside_a_test_that_was_named_are_not_missed(pytester, arguments, baseline, tmp_path):
     named = f"{ROOT / 'bench' / 'test_quality.py'}::test_steering[mean_difference-layer1]"
     place = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", named)

@@ -145,7 +145,7 @@ def test_bound_that_is_kept_holds_and_other_saes_waive_it(bench, arguments, writ
     write_profile(METHODS + "[sae_bounds]\nl0 = 0\n")
     waived = bench(*arguments, "-k", "sae_quality", "--saes", str(tmp_path / "saes" / "one"))
     waived.assert_outcomes(passed=1, deselected=4)
-    assert "No claim was tested: the profile's claims are for saes as it is written there." in waived.stdout.str()
+    assert "No claim was tested: the profile's claims are for its own SAEs." in waived.stdout.str()
 
 
 def test_claim_is_broken_where_the_control_is_not_beaten(bench, arguments, write_profile):
@@ -164,7 +164,7 @@ def test_at_equal_norm_each_vector_adds_as_much_as_the_mean_difference(
     added = {row.method: row.multiplier * (row.vector_norm or 0) for row in load_rows(tmp_path / "results")}
     del added["unsteered"]
     assert np.allclose(list(added.values()), added["mean_difference"], rtol=1e-4) is equal
-    assert ("claims are for methods as it is written" in result.stdout.str()) is equal
+    assert ("claims are for its own methods and doses" in result.stdout.str()) is equal
 
 
 def test_equal_norm_without_a_mean_difference_is_one_message(bench, arguments, write_profile):

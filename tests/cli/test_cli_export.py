@@ -132,7 +132,7 @@ def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--methods", ","), "',': give names with commas between them"),
+        (("--methods", ","), "--methods ',': give names with commas between them"),
         (("--methods", "mean_diff"), "unknown method 'mean_diff'. Did you mean 'mean_difference'? Known: "),
         (("--metrics", "loss"), "unknown metric 'loss'. "),
         (("--layers", "9"), "unknown layer '9'. Known: 20, 8."),

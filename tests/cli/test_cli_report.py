@@ -49,10 +49,24 @@ def test_baseline_and_profile_are_shown(call, results, tmp_path, profile_file):
     assert "6 cells: 6 ok" in (tmp_path / "out.html").read_text(encoding="utf-8")
 
 
+def test_cells_of_the_baseline_that_were_not_to_be_measured_are_not_missing(call, results, tmp_path):
+    rows = load_rows(results)
+    write_baseline(promote(rows), tmp_path / "baseline.json")
+    Journal(tmp_path / "some").append([row for row in rows if row.layer in (None, 20)])
+    options = ("--output", tmp_path / "out.html", "--gate", tmp_path / "baseline.json")
+    assert call("report", tmp_path / "some", *options)[0] == 0
+    assert " missing" in (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert call("report", tmp_path / "some", *options, "--layers", "20")[0] == 0
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert " missing" not in page
+    assert "2 cells: 2 ok" in page
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("nowhere",), "nowhere: no such file; give a results directory"),
+        (("{results}", "--layers", "20"), "--methods and --layers choose cells of a baseline: give it with --gate"),
         (("{results}", "--profile", "embeded"), "unknown profile 'embeded'. Did you mean 'embedded'?"),
         (("{results}", "--gate", "nowhere"), "nowhere: no such baseline; `steering baseline promote` writes one"),
         (("{results}", "--output", "{results}/results.jsonl"), "--output {results}/results.jsonl is the results"),

@@ -40,7 +40,7 @@ def with_texts(concept, layer, successes):
 def test_word_that_is_nearly_all_successes_is_named_with_its_layers(concept):
     told = limits(run(concept=concept.name, toward=concept.toward), concept)["One word"]
     assert told.startswith(
-        "Nine tenths of the successes and more are the same word: “king” by feature_delta at layer 20;"
+        "At least nine tenths of the successes are the same word: “king” by feature_delta at layer 20;"
     )
     assert "“king” by mean_difference at layers 8, 20." in told
     assert "random_direction" not in told

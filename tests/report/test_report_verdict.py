@@ -90,7 +90,7 @@ def test_adjustment_decides():
 def test_numbers_are_those_of_the_rows():
     text = told(run(), "mean_difference")
     assert "P(success) is highest at layer 20: 0.950 [0.850, 1.000], adjusted p < 0.0001." in text
-    assert "Above its control random_direction, too, at 2 of these 2." in text
+    assert "Also above its control random_direction at 2 of these 2." in text
     assert "changes the loss on neutral text by +0.050 to +0.200 nats per token; by less than 0.1 with 95 % " in text
     assert text.endswith("confidence at 1 of 2.")
     lead = verdict(run()).lead
@@ -103,7 +103,7 @@ def test_what_was_not_found_is_said_with_what_could_have_been():
     rows = [unsteered(), success_row("mean_difference", 4, 5), damage_row("mean_difference", 4, 0.01)]
     found = verdict(rows)
     assert found.headline == "No method was found to steer."
-    assert "Not found to steer at any of 1 layer." in told(rows, "mean_difference")
+    assert "Not found to steer at the one layer tested." in told(rows, "mean_difference")
     assert "nats" not in told(rows, "mean_difference"), "there is no cost where nothing steers"
     [missed] = found.remarks
     rise = float(re.search(r"by (0\.\d+) is found with a probability of 80 %", missed)[1])
@@ -133,7 +133,7 @@ def test_cells_that_failed_are_named_with_the_reason():
     broken = success_row("mean_difference", 20, 0, status="failed", reason="NaN in a loss", **lost)
     rows = [row for row in run() if row.key != broken.key]
     remarks = verdict([*rows, broken]).remarks
-    assert "1 cell failed and counts for nothing: mean_difference at layer 20 (NaN in a loss)." in remarks
+    assert "1 cell failed and was left out: mean_difference at layer 20 (NaN in a loss)." in remarks
 
 
 def test_without_an_unsteered_run_there_is_no_verdict():
