@@ -58,7 +58,7 @@ def test_shards_run_in_one_dtype_on_every_machine():
 
 def test_steering_commands_exist_with_their_options():
     given = commands("steering")
-    assert {words[0] for words in given} == {"export", "merge"}
+    assert {words[0] for words in given} == {"compare", "export", "merge"}
     assert [words for words in given if unknown_steering_options(words)] == []
 
 
