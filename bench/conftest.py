@@ -98,9 +98,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run.cells = [cell for item in session.items if (cell := _parameter(item, "cell")) is not None]
     run.deselected |= {(cell.method, cell.layer) for cell in set(run.all_cells) - set(run.cells)}
     run.sae_layers = [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None]
-    if (run.cells or run.sae_layers) and not run.gates_something and not session.config.option.collectonly:
-        raise pytest.UsageError(f"--gate {session.config.getoption('gate')}: none of the selected tests is in it")
     if (run.cells or run.sae_layers) and not session.config.option.collectonly:
+        if not run.gates_something:
+            raise pytest.UsageError(f"--gate {session.config.getoption('gate')}: none of the selected tests is in it")
         try:
             Journal(run.results)
         except SteeringError as error:

@@ -12,11 +12,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from steering.models.batching import split_for_cache
+
 #: How many of the most probable tokens are looked at first, and then in the rows whose nucleus is wider.
 _WIDTHS = (128, 1024)
 # Rows whose probabilities are added up at a time: on a CPU what they need stays in its cache.
-_ROWS_TOGETHER = {"cpu": 16}
-_MOST_TOGETHER = 1024
+_ROWS_IN_CACHE = 16
 
 
 class Sampler(Protocol):
@@ -124,7 +125,7 @@ def sample_nucleus(
 
 def _log_total(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """Logarithm of the sum of exponentials of each row `[branch, 1]`, float64."""
-    chunks = torch.split(logits, _ROWS_TOGETHER.get(logits.device.type, _MOST_TOGETHER))
+    chunks = split_for_cache(logits, _ROWS_IN_CACHE)
     return torch.cat([torch.logsumexp(_scaled(chunk, temperature), -1, keepdim=True) for chunk in chunks]).double()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from steering.models.batching import TokenBatch
+from steering.models.batching import TokenBatch, split_for_cache
 from steering.models.language_model import LanguageModel, Stored
 from steering.models.tokens import TokenizedText
 
@@ -16,8 +16,7 @@ from steering.models.tokens import TokenizedText
 # does not depend on the longest text beside it.
 WIDTH = 16
 # Positions whose probabilities are computed at a time: on a CPU what they need stays in its cache.
-_POSITIONS_TOGETHER = {"cpu": 32}
-_MOST_TOGETHER = 1024
+_POSITIONS_IN_CACHE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,6 @@ class ScoredTexts:
         scored = self.scored[:, 1:]
         logits = model.logits(self.tokens, functional.pad(scored, (0, 1)), start)
         targets = self.tokens.ids[:, 1:][scored]
-        together = _POSITIONS_TOGETHER.get(logits.device.type, _MOST_TOGETHER)
-        parts = zip(torch.split(logits, together), torch.split(targets, together), strict=True)
+        parts = zip(*(split_for_cache(given, _POSITIONS_IN_CACHE) for given in (logits, targets)), strict=True)
         losses = torch.cat([functional.cross_entropy(part.float(), ids, reduction="none") for part, ids in parts])
         return losses, scored.nonzero()[:, 0]
