@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-# Of a device without such a cache, in `split_for_cache`.
-_ROWS_OF_A_PART = 1024
-
 
 def length_sorted_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Group indices into batches of similar length, longest first.
@@ -28,11 +25,6 @@ def length_sorted_batches(lengths: Sequence[int], token_budget: int) -> list[lis
         else:
             batches.append([index])
     return batches
-
-
-def split_for_cache(rows: torch.Tensor, on_cpu: int) -> tuple[torch.Tensor, ...]:
-    """Split rows into parts: on a CPU so small that what is computed of one stays in its cache, elsewhere larger."""
-    return torch.split(rows, on_cpu if rows.device.type == "cpu" else _ROWS_OF_A_PART)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from steering.models.batching import split_for_cache
+from steering.models.probabilities import by_rows, log_sum_exp_
 
 #: How many of the most probable tokens are looked at first, and then in the rows whose nucleus is wider.
 _WIDTHS = (128, 1024)
-# Rows whose probabilities are added up at a time: on a CPU what they need stays in its cache.
-_ROWS_IN_CACHE = 16
 
 
 class Sampler(Protocol):
@@ -125,8 +123,7 @@ def sample_nucleus(
 
 def _log_total(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """Logarithm of the sum of exponentials of each row `[branch, 1]`, float64."""
-    chunks = split_for_cache(logits, _ROWS_IN_CACHE)
-    return torch.cat([torch.logsumexp(_scaled(chunk, temperature), -1, keepdim=True) for chunk in chunks]).double()
+    return by_rows(lambda rows: log_sum_exp_(_scaled(rows, temperature)), logits).double().unsqueeze(1)
 
 
 def _candidates(
@@ -150,7 +147,8 @@ def _cumulative(values: torch.Tensor, log_total: torch.Tensor, temperature: floa
 
 
 def _scaled(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    return logits.float() if temperature == 1 else logits.float() / temperature
+    scaled = logits.to(torch.float32, copy=True)
+    return scaled if temperature == 1 else scaled.div_(temperature)
 
 
 def _descending(values: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from steering.models.batching import TokenBatch, split_for_cache
+from steering.models.batching import TokenBatch
 from steering.models.language_model import LanguageModel, Stored
+from steering.models.probabilities import cross_entropy
 from steering.models.tokens import TokenizedText
 
 # Attention adds up over positions in vectors of at most 16 numbers: with padding to a multiple of that, a text's loss
 # does not depend on the longest text beside it.
 WIDTH = 16
-# Positions whose probabilities are computed at a time: on a CPU what they need stays in its cache.
-_POSITIONS_IN_CACHE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +51,4 @@ class ScoredTexts:
         scored = self.scored[:, 1:]
         logits = model.logits(self.tokens, functional.pad(scored, (0, 1)), start)
         targets = self.tokens.ids[:, 1:][scored]
-        parts = zip(*(split_for_cache(given, _POSITIONS_IN_CACHE) for given in (logits, targets)), strict=True)
-        losses = torch.cat([functional.cross_entropy(part.float(), ids, reduction="none") for part, ids in parts])
-        return losses, scored.nonzero()[:, 0]
+        return cross_entropy(logits, targets), scored.nonzero()[:, 0]

@@ -12,10 +12,10 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import _TOKEN_BUDGETS, LanguageModel, Stored
+from steering.models.probabilities import cross_entropy
 from steering.models.tokens import TokenizedText
 from steering.vectors import Intervention
 from tests.references import Captured, Changed, steer
@@ -74,7 +74,7 @@ def test_losses_equal_full_forward_passes_on_the_same_padded_tokens(any_model, t
             for index, row in enumerate(losses._rows[number]):
                 ids, start = torch.tensor(texts[row].ids), prompts[row]
                 predicting = logits[index, start - 1 : len(ids) - 1]
-                tokens = functional.cross_entropy(predicting, ids[start:], reduction="none")
+                tokens = cross_entropy(predicting, ids[start:])
                 assert row_losses[row] == sum(tokens.double().tolist()) / len(tokens)
 
 
