@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from bench.run import Run
-from steering import stats
+from steering.power import minimum_detectable_difference
 from steering.results import FILE_NAME, SAE, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary, to_text
 from steering.tables.comparisons import control_summary, dose_summary
@@ -85,7 +85,7 @@ def _detectable(run: Run, rows: Sequence[Row]) -> str:
     count = sum(cell.method not in profile.controls for cell in run.cells)
     if not count or not success or success[0] is None:
         return ""
-    rise = stats.minimum_detectable_difference(profile.rollouts, success[0], alpha=profile.alpha, cells=count)
+    rise = minimum_detectable_difference(profile.rollouts, success[0], alpha=profile.alpha, cells=count)
     if rise is None:
         return ""
     return (

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from steering import load_concept
-from steering.concepts import keyword_pattern
+from steering.keywords import keyword_pattern
 from steering.metrics.rollouts import is_confirmed
 from steering.models.language_model import LanguageModel
 from steering.models.machine import finish_computing, matrix_product_ceiling
@@ -32,7 +32,7 @@ class Stage:
     name: str
     seconds: float
     reference: float
-    wanted: str
+    target: str
     share: float | None = None
 
     @property
@@ -40,7 +40,7 @@ class Stage:
         """Formatted."""
         share = "-" if self.share is None else f"{self.share:.0%}"
         ratio = f"{self.reference / self.seconds:.2f}"
-        return [self.name, f"{self.seconds:.3g}", f"{self.reference:.3g}", ratio, self.wanted, share]
+        return [self.name, f"{self.seconds:.3g}", f"{self.reference:.3g}", ratio, self.target, share]
 
 
 class Report:
@@ -53,7 +53,7 @@ class Report:
     def tables(self) -> Iterator[list[list[str]]]:
         """The tables that have lines."""
         if self.stages:
-            header = ["stage", "seconds", "reference", "reference / own", "wanted", "of the ceiling"]
+            header = ["stage", "seconds", "reference", "reference / own", "target", "of the ceiling"]
             yield [header, *(stage.cells for stage in self.stages)]
         if self.growth:
             yield [["what grows", "size", "seconds", "of the first, per size"], *self.growth]

@@ -2,7 +2,7 @@
 
 `pytest bench/test_speed.py` runs it; `pytest bench` does not. Ratios are of medians within one run. Where a reference
 takes hours, a part of it stands for all, which its test says. No time is asserted: machines are noisy, and a table is
-printed that says what was wanted. That both ways measure the same is asserted.
+printed with the targets. That both ways measure the same is asserted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 from .activations import ContrastActivations, FeatureReader, capture_pairs
-from .concepts import Concept, ContrastPair, Keywords, load_concept
+from .concepts import Concept, ContrastPair, load_concept
 from .errors import SteeringError
+from .keywords import Keywords
 from .methods import construct
 from .models.language_model import LanguageModel
 from .neutral import NeutralSet, load_neutral

@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from steering.errors import DataError, UnknownNameError
 from steering.files import read_records, read_toml
+from steering.keywords import Keywords
 
 Side = Literal["positive", "negative"]
 Split = Literal["test", "development"]
@@ -50,34 +50,6 @@ class ContrastPair:
                 raise DataError(f"pair {self.id!r}: {field!r} is empty")
         if self.positive == self.negative:
             raise DataError(f"pair {self.id!r}: the two continuations are the same")
-
-
-@dataclass(frozen=True)
-class Keywords:
-    """Words whose appearance in a completion counts as success, for each side."""
-
-    positive: tuple[str, ...]
-    negative: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse an empty side, a word with a blank around it, and one that stands on both."""
-        for side in ("positive", "negative"):
-            if not getattr(self, side):
-                raise DataError(f"keywords: the {side} side is empty; give at least one word")
-            for word in getattr(self, side):
-                if word != word.strip():
-                    raise DataError(f"keywords: {word!r} begins or ends with white space, and would match nothing")
-        if both := {word.lower() for word in self.positive} & {word.lower() for word in self.negative}:
-            raise DataError(f"keywords: {sorted(both)} stand on both sides")
-
-
-def keyword_pattern(keywords: Sequence[str]) -> re.Pattern[str]:
-    """Match any keyword as a whole word, in any case, with a plural or possessive s allowed.
-
-    "men" does not match in "moment", and "king" matches in "the king's".
-    """
-    words = "|".join(re.escape(word) for word in sorted(keywords, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)(?:{words})(?:['’]s|s['’]?)?(?!\w)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,16 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
     return record
 
 
+def require_each_key_once(content: bytes) -> None:
+    """Refuse JSON of which an object has a key twice, as a bad merge leaves it; other faults are let through.
+
+    Raises:
+        ValueError: The message names the key.
+    """
+    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        json.loads(content, object_pairs_hook=_each_key_once)
+
+
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
-_CLOSED = re.compile(r"[.!?…][\"”’»')\]]*$")
+import regex
+
+_WORD = regex.compile(r"\w+(?:['’]\w+)*")
+_CLOSED = regex.compile(r"[.!?…][\"”’»')\]]*$")
 # A sentence ends before white space and a capital letter, but not after these.
 _ENDS_NO_SENTENCE = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bProf)"
-_NEXT_SENTENCE = re.compile(_ENDS_NO_SENTENCE + r"[.!?…][\"”’»')\]]*\s+[\"“‘«'(\[]*[A-ZÀ-ÖØ-Þ]")
+_NEXT_SENTENCE = regex.compile(_ENDS_NO_SENTENCE + r"[.!?…][\"”’»')\]]*\s+[\"“‘«'(\[]*[A-ZÀ-ÖØ-Þ]")
 
 
 def words(text: str) -> list[str]:
     """Words without case and punctuation, in their order; what belongs to a word by an apostrophe stays with it."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("’", "'"))
+    found: list[str] = _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("’", "'"))
+    return found
 
 
 def normalised(text: str) -> str:

@@ -71,6 +71,7 @@ class Row:
         status: Whether the value was measured.
         reason: Why not, where it was not.
         model_settings_hash: Of the model's configuration, tokenizer and end-of-text tokens; empty in older rows.
+        versions: Package -> version, and that of Python, of the environment that measured; empty in older rows.
         schema_version: Of this record.
     """
 
@@ -106,6 +107,7 @@ class Row:
     status: Status = "ok"
     reason: str = ""
     model_settings_hash: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     # Rows that are read back are checked: no unknown key, no string for a number, no NaN.

@@ -32,6 +32,7 @@ _ROW = Row(
     low=0.25,
     high=0.75,
     p_value=0.03125,
+    versions={"torch": "2.0.0", "python": "3.11.0"},
 )
 
 

@@ -20,8 +20,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A module imports from its own layer and from those above it in this list. A module in a package counts as the package.
 LAYERS = [
     {"errors"},
-    {"feature_weights", "files", "phrases", "progress", "registry"},
-    {"concepts", "neutral", "results", "stats", "vectors"},
+    {"feature_weights", "files", "keywords", "phrases", "progress", "registry"},
+    {"concepts", "neutral", "power", "results", "stats", "vectors"},
     {"profiles", "profile_files", "merging"},
     {"models"},
     {"vector_export", "vector_import"},

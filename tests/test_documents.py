@@ -9,8 +9,10 @@ import tomllib
 from dataclasses import fields
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from steering import __version__, stats
 from steering.concepts import load_concept
 from steering.errors import DataError
 from steering.feature_weights import FeatureWeight
@@ -20,6 +22,7 @@ from steering.profile_files import builtin_profiles, load_profile
 from steering.profiles import MethodPlan, Profile, SaeBounds, Setting
 from steering.results import Row
 from steering.sweeps.sae_quality import METRICS
+from steering.verdicts.baselines import read_baseline
 from tests.documents import DOCUMENTS, ROOT, code_blocks, unknown_benchmark_options, unknown_steering_options
 from tests.methods import test_methods as conformance
 from tests.test_architecture import LAYERS
@@ -149,6 +152,27 @@ def test_results_document_names_every_key_and_metric(llama):
     assert {"rollout_probability", "loss_neutral", "one_word_success"} < names
     for name in (*names, *METRICS, *(field.name for row in (Row, FeatureWeight) for field in fields(row))):
         assert f"`{name}`" in text
+
+
+def test_banked_values_of_the_document_are_those_of_the_baselines():
+    text = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    baselines = [
+        read_baseline(ROOT / "bench" / "baselines" / f"embedded-{dtype}.json") for dtype in ("bfloat16", "float32")
+    ]
+    for cells in zip(*(baseline.cells for baseline in baselines), strict=True):
+        line = [f"`{cells[0].method}`", str(cells[0].layer), f"{cells[0].multiplier:g}"]
+        for cell in cells:
+            successes = np.array(cell.scores["rollout_probability"].items)
+            low, high = stats.proportion_interval(successes)
+            line.append(f"{successes.mean():.3f} [{low:.3f}, {high:.3f}]")
+            line.append(f"{cell.scores['loss_change_neutral'].value:+.3f}")
+        assert f"| {' | '.join(line)} |" in text
+
+
+def test_citation_has_the_version_and_the_licence():
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {__version__}\n" in cited
+    assert "\nlicense: MIT\n" in cited
 
 
 def test_architecture_document_lists_every_module_in_its_layer():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from steering.concepts import Keywords, keyword_pattern
+from steering.keywords import Keywords, keyword_pattern
 from steering.metrics import rollouts
 from steering.models.language_model import LanguageModel
 from steering.models.scored_texts import ScoredTexts

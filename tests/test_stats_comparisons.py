@@ -16,6 +16,7 @@ from statsmodels.stats import proportion
 
 from steering import stats
 from steering.errors import NonFiniteError, SteeringError
+from steering.power import power_of_drop
 from tests.test_stats import ones, paired
 
 # Student (1908): additional hours of sleep, one drug against the other.
@@ -79,13 +80,32 @@ def test_drop_without_a_margin_is_fisher_s_exact_test(new, old):
 
 
 @pytest.mark.parametrize(("new", "old", "margin"), [(60, 1000, 0.05), (150, 1900, 0.1), (0, 400, 0.02), (3, 100, 0.05)])
-def test_drop_by_more_than_a_margin_is_at_least_agresti_and_caffo_s_p_value(new, old, margin):
+def test_drop_by_more_than_a_margin_is_the_largest_of_three_p_values(new, old, margin):
     here, there = (new + 1) / 202, (old + 1) / 2002
     error = math.sqrt(here * (1 - here) / 202 + there * (1 - there) / 2002)
     expected = norm.cdf((here - there + margin) / error)
     exact = fisher_exact([[new, 200 - new], [old, 2000 - old]], alternative="less").pvalue
     found = stats.p_proportion_drop(ones(new, 200), ones(old, 2000), margin)
-    assert found == pytest.approx(max(expected, exact), rel=1e-9)
+    shares = np.linspace(margin, 1, 1_000_002)[1:-1]  # of the old items, those of the new ones lower by the margin
+    likely = binom.logpmf(new, 200, shares - margin) + binom.logpmf(old, 2000, shares)
+    share = shares[np.argmax(likely)]
+    error = math.sqrt((share - margin) * (1 - share + margin) / 200 + share * (1 - share) / 2000)
+    score = norm.cdf((new / 200 - old / 2000 + margin) / error)
+    assert found == pytest.approx(max(expected, exact, score), abs=1e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize(("share", "margin"), [(0.05, 0.02), (0.1, 0.05), (0.5, 0.05), (0.95, 0.02)])
+def test_drop_of_just_the_margin_is_found_no_more_often_than_the_level_says(share, margin):
+    """Over the outcomes of 60 new and 300 old items that are not far from what is expected."""
+    chances = [
+        (new, old, binom.pmf(new, 60, share - margin) * binom.pmf(old, 300, share))
+        for new, old in product(range(61), range(301))
+    ]
+    likely = [(new, old, chance) for new, old, chance in chances if chance > 1e-9]
+    rejected = [
+        chance for new, old, chance in likely if stats.p_proportion_drop(ones(new, 60), ones(old, 300), margin) <= 0.01
+    ]
+    assert sum(rejected) <= 0.01
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.05])
@@ -117,7 +137,7 @@ def test_score_test_rejects_too_often_where_most_succeed_and_fisher_s_does_not()
     assert score[80, 1000] == pytest.approx(theirs.pvalue, rel=1e-9)
     weights = binom.pmf(new, 200, 0.95) * binom.pmf(old, 2000, 0.95)
     assert weights[score <= 0.001].sum() == pytest.approx(0.0024, abs=0.00005)
-    assert stats.power_of_drop(0.95, 0.0, 200, 2000, alpha=0.001) < 0.001
+    assert power_of_drop(0.95, 0.0, 200, 2000, alpha=0.001) < 0.001
 
 
 def test_mean_rise_of_student_s_sleep_data():

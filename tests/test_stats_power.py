@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from steering import stats
+from steering.power import minimum_detectable_difference, minimum_detectable_drop, power_of_drop
 from tests.test_stats import ones
 
 REPETITIONS = 1500
@@ -21,7 +22,7 @@ def monte_carlo(share: float) -> float:
 @pytest.mark.parametrize(("share", "cells"), [(0.035, 1), (0.035, 40), (0.3, 1), (0.5, 10)])
 def test_minimum_detectable_difference_is_found_as_often_as_it_says(share, cells):
     generator = np.random.default_rng(11)
-    rise = stats.minimum_detectable_difference(200, share, alpha=0.01, cells=cells)
+    rise = minimum_detectable_difference(200, share, alpha=0.01, cells=cells)
     before, after = (generator.random((REPETITIONS, 200)) < p for p in (share, share + rise))
     pairs = zip(after.astype(float), before.astype(float), strict=True)
     found = np.mean([stats.p_above_baseline(*pair) <= 0.01 / cells for pair in pairs])
@@ -30,14 +31,14 @@ def test_minimum_detectable_difference_is_found_as_often_as_it_says(share, cells
 
 def test_pairs_that_share_random_numbers_are_found_more_often():
     uniforms = np.random.default_rng(12).random((REPETITIONS, 200))
-    rise = stats.minimum_detectable_difference(200, 0.3, alpha=0.01)
+    rise = minimum_detectable_difference(200, 0.3, alpha=0.01)
     before, after = ((uniforms < p).astype(float) for p in (0.3, 0.3 + rise))
     assert np.mean([stats.p_above_baseline(*pair) <= 0.01 for pair in zip(after, before, strict=True)]) > 0.9
 
 
 def test_minimum_detectable_difference_shrinks_with_pairs_and_grows_with_cells():
     def smallest(n: int, cells: int = 1) -> float:
-        return stats.minimum_detectable_difference(n, 0.1, alpha=0.01, cells=cells)
+        return minimum_detectable_difference(n, 0.1, alpha=0.01, cells=cells)
 
     assert smallest(2000) < smallest(200) < smallest(50)
     assert smallest(200, 1) < smallest(200, 5) < smallest(200, 40)
@@ -45,7 +46,7 @@ def test_minimum_detectable_difference_shrinks_with_pairs_and_grows_with_cells()
 
 @pytest.mark.parametrize(("n", "share"), [(5, 0.5), (200, 0.99), (200, 1.0)])
 def test_no_difference_is_detectable_where_not_even_a_rise_to_1_is(n, share):
-    assert stats.minimum_detectable_difference(n, share, alpha=0.01) is None
+    assert minimum_detectable_difference(n, share, alpha=0.01) is None
 
 
 @pytest.mark.parametrize(
@@ -57,23 +58,23 @@ def test_power_of_a_drop_is_how_often_the_test_finds_it(share, drop, n, old_n):
     new, old = generator.binomial(n, share - drop, REPETITIONS), generator.binomial(old_n, share, REPETITIONS)
     counts = zip(new, old, strict=True)
     found = np.mean([stats.p_proportion_drop(ones(x, n), ones(y, old_n)) <= 0.04 / 40 for x, y in counts])
-    power = stats.power_of_drop(share, drop, n, old_n, alpha=0.04, cells=40)
+    power = power_of_drop(share, drop, n, old_n, alpha=0.04, cells=40)
     assert abs(found - power) <= monte_carlo(max(power, 0.01)) + 1e-4
 
 
 @pytest.mark.parametrize(("share", "old_n"), [(0.5, 2000), (0.9, 300), (0.1, 2000)])
 def test_minimum_detectable_drop_is_the_one_with_that_power(share, old_n):
-    drop = stats.minimum_detectable_drop(share, 200, old_n, alpha=0.04, cells=40)
-    powers = stats.power_of_drop(share, np.array([drop - 0.01, drop, drop + 0.01]), 200, old_n, alpha=0.04, cells=40)
+    drop = minimum_detectable_drop(share, 200, old_n, alpha=0.04, cells=40)
+    powers = power_of_drop(share, np.array([drop - 0.01, drop, drop + 0.01]), 200, old_n, alpha=0.04, cells=40)
     assert powers[1] == pytest.approx(0.8, abs=1e-6)
     assert powers[0] < 0.8 < powers[2]
 
 
 def test_no_drop_is_detectable_where_not_even_one_to_0_is():
-    assert stats.minimum_detectable_drop(0.05, 200, 200, alpha=0.04, cells=40) is None
-    assert stats.minimum_detectable_drop(0.0, 200, 200, alpha=0.04) is None
+    assert minimum_detectable_drop(0.05, 200, 200, alpha=0.04, cells=40) is None
+    assert minimum_detectable_drop(0.0, 200, 200, alpha=0.04) is None
 
 
 def test_power_without_a_drop_is_at_most_the_level():
     for share in (0.0, 0.035, 0.5, 0.95, 1.0):
-        assert stats.power_of_drop(share, 0.0, 200, 2000, alpha=0.01) <= 0.01
+        assert power_of_drop(share, 0.0, 200, 2000, alpha=0.01) <= 0.01

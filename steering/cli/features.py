@@ -97,7 +97,7 @@ def show(
         "description": opened.descriptions[feature],
         "promotes": list(effect.promoted),
         "demotes": list(effect.demoted),
-        "frequency": float(activity.fired[feature]) / activity.tokens,
+        "frequency": activity.frequency(feature),
         "contexts": found,
     }
     if as_json:

@@ -15,9 +15,10 @@ from steering import stats
 from steering.concept_writing.briefs import ConceptBrief
 from steering.concept_writing.chat import TEMPERATURE, TOP_P
 from steering.concept_writing.pairs import WrittenPair
-from steering.concepts import Concept, ContrastPair, Keywords
+from steering.concepts import Concept, ContrastPair
 from steering.errors import DataError
 from steering.files import write_file
+from steering.keywords import Keywords
 from steering.phrases import words
 
 _TEST_SHARE = 1 / 7  # 50 of 350, as in the paper

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.concept_writing.replies import Story, fault
-from steering.concepts import CONCEPT_NAME, Keywords
+from steering.concepts import CONCEPT_NAME
 from steering.errors import DataError, first_fault
+from steering.keywords import Keywords
 from steering.phrases import words
 
 _STRICT = ConfigDict(extra="forbid", strict=True)

@@ -8,7 +8,8 @@ import numpy as np
 
 from steering.concept_writing.files import ConceptFiles, Finding, PlacedPair
 from steering.concept_writing.pairs import NEAR_DUPLICATE
-from steering.concepts import Concept, keyword_pattern
+from steering.concepts import Concept
+from steering.keywords import keyword_pattern
 from steering.phrases import normalised, similarity, words
 
 #: Of pairs, under which a split is called small; the paper has 300 and 50.

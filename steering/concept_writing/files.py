@@ -15,13 +15,13 @@ from steering.concepts import (
     REQUIRED_KEYS,
     Concept,
     ContrastPair,
-    Keywords,
     read_concept,
     require_string,
     require_strings,
 )
 from steering.errors import DataError
 from steering.files import parse_object, read_text, read_toml, require_text
+from steering.keywords import Keywords
 
 _FIELDS = ("id", "prompt", "positive", "negative")
 

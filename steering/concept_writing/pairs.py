@@ -15,7 +15,7 @@ from steering.concept_writing.briefs import ConceptBrief
 from steering.concept_writing.replies import Story
 from steering.concepts import ContrastPair
 from steering.errors import DataError, ResultsError
-from steering.files import append_lines, read_records
+from steering.files import append_lines, parse_object, read_records
 from steering.phrases import normalised, similarity, words
 
 #: Of the words of two prompts; above it they tell the same story.
@@ -127,14 +127,20 @@ def _open(path: Path, brief: Mapping[str, Any]) -> PartialFile:
             raise DataError(f"{path.parent}: there is a concept already ({there[0]}); choose another --output")
         _append(path, {"brief": json.dumps(brief)})
         return PartialFile(path, [])
-    pairs = []
+    pairs: list[WrittenPair] = []
     for number, record in read_records(path, ()):
         if number == 1:
-            _require_same(path, json.loads(str(record.get("brief", "{}"))), brief)
+            _require_same(path, parse_object(path, number, str(record.get("brief", ""))), brief)
             continue
         if not all(isinstance(record.get(field), str) for field in _FIELDS):
             raise DataError(f"{path}:{number}: not a pair with {', '.join(_FIELDS)}; remove the line")
-        pairs.append(WrittenPair(ContrastPair(*(record[field] for field in _FIELDS[:4])), record["model"]))
+        try:
+            pair = ContrastPair(*(record[field] for field in _FIELDS[:4]))
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}; remove the line") from None
+        if pair.id in (written.pair.id for written in pairs):
+            raise DataError(f"{path}:{number}: pair id {pair.id!r} occurs more than once; remove the line")
+        pairs.append(WrittenPair(pair, record["model"]))
     return PartialFile(path, pairs)
 
 

@@ -127,9 +127,17 @@ def sentences(predictions: Sequence[LayerPrediction]) -> list[str]:
     found = []
     for verdict, group in groupby(predictions, key=lambda entry: entry.verdict):
         layers = list(group)
-        first, last = layers[0].layer, layers[-1].layer
-        where = f"Layer {first}" if first == last else f"Layers {first} to {last}"
+        where = _listed([entry.layer for entry in layers])
         areas = [entry.separation[0] for entry in layers]
         area = f"{min(areas):.2f}" if len(areas) == 1 else f"{min(areas):.2f} to {max(areas):.2f}"
         found.append(f"{where}: {verdict.value} (AUC {area}).")
     return found
+
+
+def _listed(layers: Sequence[int]) -> str:
+    *others, last = layers
+    if not others:
+        return f"Layer {last}"
+    if len(others) > 1 and list(layers) == list(range(layers[0], last + 1)):
+        return f"Layers {layers[0]} to {last}"
+    return f"Layers {', '.join(map(str, others))} and {last}"

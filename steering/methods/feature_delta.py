@@ -20,7 +20,8 @@ class FeatureDelta:
     Attributes:
         tokens: How a continuation's tokens become one value; "last" is the paper's wording. At the last token the
             features of the concept seldom fire, which is why the mean is the default.
-        pairs: How the pairs become one value; with tokens "max", "max" is what the paper's published script computes.
+        pairs: How the pairs become one value; with tokens "max", "max" is what the paper's published script computes,
+            but that the script also reads the prompts.
         top: How many features of largest absolute change to keep; all of them by default.
     """
 

@@ -36,9 +36,10 @@ class RandomFeatures:
     }
 
     def __post_init__(self) -> None:
-        """Refuse a negative seed."""
+        """Refuse a negative seed, and what the other method refuses."""
         if self.seed < 0:
             raise ValueError("a seed must be 0 or more")
+        create_method(self.reference, self.parameters)
 
     def weights(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Weight of each feature, `[d_sae]`; where the other method uses most features, its weights are shuffled."""

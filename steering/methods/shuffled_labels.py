@@ -16,7 +16,7 @@ from steering.methods import register
 @register("shuffled_labels")
 @dataclass(frozen=True)
 class ShuffledLabels:
-    """The mean difference after half of the pairs, drawn at random, have their sides swapped.
+    """The mean difference after half of the pairs, drawn at random, have their sides swapped; an odd one is left out.
 
     What the sides share in every pair cancels; what is left is how far apart two continuations of one prompt are
     whatever they are about. It is shorter than the mean difference: a profile scales it by `norm_of`.
@@ -38,11 +38,12 @@ class ShuffledLabels:
             raise ValueError("a seed must be 0 or more")
 
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
-        """Return the mean difference `[d_model]` of the relabelled pairs; one more keeps its sides if odd."""
+        """Return the mean difference `[d_model]` of the relabelled pairs."""
         positive, negative = activations.at(layer)
         drawn = sorted(range(len(activations.pair_ids)), key=lambda pair: self._lot(activations.pair_ids[pair]))
-        signs = torch.ones(len(drawn), 1, dtype=torch.float64, device=positive.device)
-        signs[drawn[: len(drawn) // 2]] = -1
+        half = len(drawn) // 2
+        signs = torch.zeros(len(drawn), 1, dtype=torch.float64, device=positive.device)
+        signs[drawn[:half]], signs[drawn[half : 2 * half]] = -1, 1
         return (signs * (positive.double() - negative.double())).mean(dim=0).to(positive.dtype)
 
     def _lot(self, pair_id: str) -> bytes:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from steering import stats
-from steering.concepts import keyword_pattern
+from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy
@@ -19,7 +19,8 @@ from steering.progress import Reporter
 from steering.vectors import Intervention
 
 _NEW_TOKENS = 6
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_WORD = regex.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_START = regex.compile(r"[^\W_]")
 
 
 def first_word(completion: str) -> str:
@@ -51,7 +52,7 @@ class OneWordCompletion:
         return "" if self.prompts else "the concept has no one_word_prompts"
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
-        """Complete each prompt; an item is 1 where the word is a keyword."""
+        """Complete each prompt; an item is 1 where the completion begins with a keyword."""
         count = len(self.prompts)
         rows = [intervention for intervention in interventions for _ in range(count)]
         prompts = list(self.prompts) * len(interventions)
@@ -60,9 +61,12 @@ class OneWordCompletion:
         return [self._observation(texts[first : first + count]) for first in range(0, len(texts), count)]
 
     def _observation(self, completions: Sequence[str]) -> Observation:
-        words = tuple(first_word(text) for text in completions)
         pattern = keyword_pattern(self.keywords)
-        return Observation(np.array([float(pattern.fullmatch(word) is not None) for word in words]), words)
+        starts = [match.start() if (match := _START.search(text)) else len(text) for text in completions]
+        success = [
+            float(pattern.match(text, start) is not None) for text, start in zip(completions, starts, strict=True)
+        ]
+        return Observation(np.array(success), tuple(first_word(text) for text in completions))
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Share of prompts whose word changed, and share completed by a keyword, with Wilson intervals."""

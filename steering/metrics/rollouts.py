@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from steering import stats
-from steering.concepts import keyword_pattern
+from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
@@ -22,7 +22,7 @@ from steering.vectors import Intervention
 _UNFINISHED = "\ufffd"
 
 
-def is_confirmed(pattern: re.Pattern[str], text: str) -> bool:
+def is_confirmed(pattern: regex.Pattern[str], text: str) -> bool:
     """Whether a text holds a match that no further text can undo: the character after it is there, and is no letter."""
     return any(text[match.end() : match.end() + 1] not in ("", _UNFINISHED) for match in pattern.finditer(text))
 
@@ -45,7 +45,7 @@ class RolloutProbability:
 
     model: LanguageModel
     prompts: tuple[list[int], ...]
-    pattern: re.Pattern[str]
+    pattern: regex.Pattern[str]
     rollouts: int
     new_tokens: int
     sampler: NucleusSampler

@@ -162,7 +162,7 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
         parts=tuple(_part(study, bound, chosen) for study in studies),
         tables={title: Table.of(captions[title], table) for title, table in tables.items() if len(table) > 1},
         settings=Table.of("What the values depend on, and which runs wrote them.", settings_table(rows)),
-        versions=Table.of("What computed this report. Results do not say what measured them.", versions_table()),
+        versions=Table.of("What computed this report; the settings say what measured the results.", versions_table()),
         gate=None if gate is None else _gate(gate),
         level=level,
         neutral_bound=bound,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from steering.profiles import split_of
@@ -37,6 +37,7 @@ def settings_table(rows: Sequence[Row]) -> list[list[str]]:
         values = (row.measurement[key] for row in rows if key in row.measurement)
         found[key.replace("_", " ")] = list(dict.fromkeys(_shown(value) for value in values))
     found["split"] = list(dict.fromkeys(split_of(row.measurement) for row in rows))
+    found["versions"] = list(dict.fromkeys(_listed(row.versions) for row in rows))
     found["runs"] = list(dict.fromkeys(row.run for row in rows))
     found["schema version"] = list(dict.fromkeys(str(row.schema_version) for row in rows))
     found["values"] = [str(len(rows))]
@@ -59,6 +60,10 @@ def versions_table() -> list[list[str]]:
     """One line for each package that the report was computed with, under a line of headings."""
     lines = [[name, version(name)] for name in _PACKAGES]
     return [["package", "version"], ["Python", platform.python_version()], *lines]
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items()) or "not recorded"
 
 
 def _shown(value: object) -> str:

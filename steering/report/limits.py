@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from steering import stats
-from steering.concepts import keyword_pattern
+from steering.keywords import keyword_pattern
 from steering.report.samples import Samples
 from steering.report.studies import Study
 from steering.report.verdict import counted_layers, detectable_rise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steering.concepts import keyword_pattern
+import regex
+
+from steering.keywords import keyword_pattern
 from steering.report.studies import Study, StudyCell
 from steering.report.verdict import best_cell
 from steering.results import Row
@@ -86,7 +87,7 @@ def samples_of(study: Study) -> Samples | None:
     return Samples(columns, tuple(lines), pattern is not None, longest)
 
 
-def segments_of(text: str, pattern: re.Pattern[str] | None, length: int) -> tuple[Segment, ...]:
+def segments_of(text: str, pattern: regex.Pattern[str] | None, length: int) -> tuple[Segment, ...]:
     """The first characters of a text in pieces, each match of a pattern in one of its own."""
     pieces, end = [], 0
     for match in pattern.finditer(text) if pattern is not None else ():
@@ -115,7 +116,7 @@ def _name(cell: StudyCell) -> str:
     return f"{cell.row.method}, layer {cell.layer}, ×{wording.multiplier(cell.row)}"
 
 
-def _pattern(study: Study, rows: Sequence[Row]) -> re.Pattern[str] | None:
+def _pattern(study: Study, rows: Sequence[Row]) -> regex.Pattern[str] | None:
     if study.concept is None:
         return None
     pattern = keyword_pattern(study.concept.keywords.positive)
@@ -127,7 +128,7 @@ def _pattern(study: Study, rows: Sequence[Row]) -> re.Pattern[str] | None:
     return pattern if explained else None
 
 
-def _sample(row: Row, number: int, pattern: re.Pattern[str] | None) -> Sample | None:
+def _sample(row: Row, number: int, pattern: regex.Pattern[str] | None) -> Sample | None:
     if number >= len(row.texts):
         return None
     text = row.texts[number].lstrip(" ")  # which nearly all begin with

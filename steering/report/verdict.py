@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from steering import stats
+from steering.power import minimum_detectable_difference
 from steering.report.studies import Study, StudyCell
 from steering.tables import wording
 
@@ -81,7 +82,7 @@ def detectable_rise(study: Study) -> float | None:
     unsteered, cells = study.unsteered, len(study.tested)
     if unsteered is None or unsteered.value is None or not cells or not unsteered.n:
         return None
-    return stats.minimum_detectable_difference(unsteered.n, unsteered.value, alpha=study.level, cells=cells)
+    return minimum_detectable_difference(unsteered.n, unsteered.value, alpha=study.level, cells=cells)
 
 
 def best_cell(cells: Sequence[StudyCell]) -> StudyCell | None:

@@ -46,7 +46,8 @@ class ContrastFeatures:
         Args:
             tokens: Mean or maximum over the continuation's tokens, or the last token alone.
             pairs: "mean" averages over pairs. "max" takes the largest value of any positive text minus the largest of
-                any negative one; with `tokens="max"`, that is what the paper's published script computes.
+                any negative one; with `tokens="max"`, that is what the paper's published script computes, but that the
+                script also reads the prompts.
         """
         sides = [side[tokens] for side in (self.positive, self.negative)]
         if pairs == "max":

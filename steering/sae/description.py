@@ -37,6 +37,6 @@ def describe_features(
             "feature": feature,
             "layer": sae.layer,
             "description": compose(fires_on, effect.promoted if fires_on else ()),
-            "frequency": float(f"{float(activity.fired[feature]) / activity.tokens:.3g}"),
+            "frequency": float(f"{activity.frequency(feature):.3g}"),
             "largest_activation": float(f"{places[0][2] if places else 0.0:.3g}"),
         }

@@ -35,6 +35,10 @@ class FeatureActivity:
         """Share of the features that never fired."""
         return float((self.fired == 0).float().mean())
 
+    def frequency(self, feature: int) -> float:
+        """Share of the tokens on which a feature was active; 0 where none was read."""
+        return float(self.fired[feature]) / max(1, self.tokens)
+
     def places(self, feature: int) -> list[tuple[int, int, float]]:
         """(text, position, activation) of a feature's strongest activations, strongest first."""
         triples = zip(

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from steering.concepts import keyword_pattern
 from steering.errors import DataError, ModelError, SaeError, VectorError
 from steering.files import read_records, write_file
+from steering.keywords import keyword_pattern
 from steering.models.families import family
 from steering.models.language_model import LanguageModel
 from steering.sae.autoencoder import SparseAutoencoder
@@ -21,6 +21,8 @@ from steering.vectors import SteeringVector
 
 DESCRIPTIONS_FILE = "descriptions.jsonl"
 _EXTREME_SHARE = 0.001
+# What `compose` writes around the tokens; they alone say what a feature means.
+_FRAME = re.compile(r"(?:^|(?<=; ))(?:fires on|promotes) |^never fires$")
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,13 @@ class Descriptions:
     def search(self, keywords: Sequence[str]) -> list[int]:
         """Features whose description holds one of the words, whole and in any case, in order of their number.
 
+        "fires on" and "promotes", which descriptions of this project say of every feature, are not searched.
+
         Raises:
             SaeError: No description holds any of them.
         """
         pattern = keyword_pattern(keywords)
-        found = sorted(feature for feature, text in self.texts.items() if keywords and pattern.search(text))
+        found = sorted(feature for feature, text in self.texts.items() if pattern.search(_FRAME.sub("", text)))
         if not found:
             raise SaeError(
                 f"no feature's description holds any of {', '.join(map(repr, keywords))} "

@@ -56,6 +56,12 @@ class TrainingRun:
     work: Path
     progress: Reporter = dataclasses.field(default_factory=Silent)
 
+    def __post_init__(self) -> None:
+        """Refuse a recipe by which more features would be active than there are."""
+        d_sae = self.recipe.expansion * self.model.d_model
+        if self.recipe.k > d_sae:
+            raise DataError(f"SAE recipe: k is {self.recipe.k}; an SAE of model {self.model.name} has {d_sae} features")
+
     @property
     def identity(self) -> dict[str, Any]:
         """What the activations depend on, and with the recipe, a checkpoint."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 from steering.activations import ContrastActivations
@@ -15,6 +17,9 @@ from steering.sae.autoencoder import SparseAutoencoder
 from steering.sweeps.cells import Cell, plans_of
 from steering.sweeps.doses import Dose
 from steering.vectors import Intervention
+
+# They decide what a measurement comes to.
+_PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
 
 
 def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, Any]:
@@ -39,6 +44,7 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
         "vector_norm": None,
         "seed": profile.seed,
         "measurement": profile.measurement,
+        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
     }
 
 

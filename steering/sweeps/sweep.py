@@ -178,11 +178,13 @@ class Sweep:
     def _keep(self, cell: Cell, common: dict[str, Any], outcome: Outcome, control: Outcome | None) -> Outcome:
         """Keep an outcome of an earlier run; it is written again only if its control is another by now."""
         scored = self._evaluation.rescored(outcome, self._chosen(cell), control)
-        rows, _ = self._rows(common, scored)
-        known = [(replace(row, run=""), replace(old, run="")) for row, old in zip(rows, outcome.rows, strict=True)]
-        if all(row.to_json() == old.to_json() for row, old in known):  # what was read back has lists for tuples
+        rows, scores = self._rows(common, scored)
+        rows = [replace(row, versions=old.versions) for row, old in zip(rows, outcome.rows, strict=True)]
+        known = [replace(row, run=old.run).to_json() for row, old in zip(rows, outcome.rows, strict=True)]
+        if known == [old.to_json() for old in outcome.rows]:  # as texts, since what was read back has lists for tuples
             return self._kept(outcome)
-        return self._record(cell, common, scored, 0.0, 0.0)
+        self._journal.append(rows)
+        return self._kept(Outcome(cell, scores, tuple(rows), 0.0, 0.0))
 
     def _kept(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)

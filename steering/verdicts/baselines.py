@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, SchemaError, first_fault
-from steering.files import make_directory, write_file
+from steering.files import make_directory, require_each_key_once, write_file
 
 SCHEMA_VERSION = 1
 #: Most that the levels of all gated metrics add up to: one gate in twenty may raise a false alarm.
@@ -124,7 +124,7 @@ class Baseline:
         required_rollouts: Fewest that a later run needs.
         margins: Gated metric -> change for the worse that is put up with.
         levels: Gated metric -> share of the family-wise error.
-        versions: Package -> version, of the environment that promoted it.
+        versions: Package -> version, of the environment that measured; empty where the results did not say.
         cells: By method and layer.
     """
 
@@ -188,18 +188,19 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
     try:
+        require_each_key_once(content)
         version = _VERSIONED.validate_json(content).schema_version
         if version != SCHEMA_VERSION:
             raise SchemaError(
                 f"{path}: a baseline of schema version {version}; this release reads {SCHEMA_VERSION}. "
-                "Promote a run anew."
+                "Promote a run again."
             )
         return _BASELINE.validate_json(content)
     except ValidationError as error:
         raise ResultsError(f"{path}: not a baseline: {first_fault(error)}") from None
     except SchemaError:
         raise
-    except ResultsError as error:
+    except (ResultsError, ValueError) as error:
         raise ResultsError(f"{path}: not a baseline: {error}") from None
 
 
@@ -243,6 +244,10 @@ def _faults(baseline: Baseline) -> list[str]:
     ]
     if any(margin < 0 for margin in baseline.margins.values()):
         faults.append(f"margins {baseline.margins} must not be below 0")
+    if baseline.margins.get(ROLLOUTS, 0) >= 1:
+        faults.append(
+            f"the margin of {ROLLOUTS} is {baseline.margins[ROLLOUTS]:g}; it must be below 1: 0.05 is 5 points"
+        )
     levels = baseline.levels.values()
     if any(level <= 0 for level in levels) or sum(levels) > FAMILY_WISE_ERROR * (1 + 1e-9):
         faults.append(f"levels {baseline.levels} must be above 0, and {FAMILY_WISE_ERROR} at most in all")
@@ -262,6 +267,8 @@ def _faults(baseline: Baseline) -> list[str]:
 
 def _cell_faults(cell: BaselineCell, names: set[str]) -> list[str]:
     faults = [f"{name} is not a gated metric; those are {sorted(names)}" for name in set(cell.scores) - names]
+    if cell.layer < 0:
+        faults.append("its layer is below 0")
     if not cell.scores:
         faults.append("it holds no metric")
     for name, score in cell.scores.items():

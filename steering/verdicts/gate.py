@@ -171,7 +171,9 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
         pairs = [(cell, entry) for cell, entry in comparable if metric.name in cell.scores]
         for (cell, _), comparison in zip(pairs, _compared(baseline, metric, pairs), strict=True):
             comparisons[cell.key].append(comparison)
-    settled += [_judged(cell, entry, comparisons[cell.key], passed_over[cell.key]) for cell, entry in comparable]
+    settled += [
+        _judged(baseline, cell, entry, comparisons[cell.key], passed_over[cell.key]) for cell, entry in comparable
+    ]
     settled += [
         CellVerdict(*key, "new", "it is not in the baseline") for key, entries in found.items() if _is_new(entries[-1])
     ]
@@ -239,16 +241,18 @@ def p_of_worse(metric: GatedMetric, old: np.ndarray, new: np.ndarray, margin: fl
     return stats.p_mean_rise(old - new if metric.higher_is_better else new - old, margin)
 
 
-def _judged(cell: BaselineCell, measured: Measured, comparisons: Sequence[Comparison], passed_over: str) -> CellVerdict:
+def _judged(
+    baseline: Baseline, cell: BaselineCell, measured: Measured, comparisons: Sequence[Comparison], passed_over: str
+) -> CellVerdict:
     states = {comparison.state for comparison in comparisons}
     state: State = next((name for name in ("regressed", "improved") if name in states), "ok")
     shown = [comparison for comparison in comparisons if comparison.state != "ok"] or comparisons
     told = [comparison.message for comparison in shown]
-    reason = "; ".join([*told, *_remarks(cell, any_row(measured))])
+    reason = "; ".join([*told, *_remarks(baseline, cell, any_row(measured))])
     return CellVerdict(*cell.key, state, reason, tuple(comparisons), passed_over)
 
 
-def _remarks(cell: BaselineCell, row: Row) -> list[str]:
+def _remarks(baseline: Baseline, cell: BaselineCell, row: Row) -> list[str]:
     """What differs from the baseline without standing in the way of a comparison."""
     remarks = []
     if row.vector_hash != cell.vector_hash:
@@ -258,6 +262,11 @@ def _remarks(cell: BaselineCell, row: Row) -> list[str]:
         )
     if row.device != cell.device:
         remarks.append(f"computed on {row.device}, before on {cell.device}")
+    remarks += [
+        f"computed with {name} {row.versions[name]}, before with {before}"
+        for name, before in baseline.versions.items()
+        if name in row.versions and row.versions[name] != before
+    ]
     for key in sorted(OUTCOMES):
         now, before = row.parameters.get(key), cell.parameters.get(key)
         if now != before:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from steering import stats
+from steering.power import minimum_detectable_difference, minimum_detectable_drop, power_of_drop
 from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineScore
 from steering.verdicts.gate import Comparison, GateReport
 
@@ -85,8 +85,8 @@ def drop_table(rollouts: int, baseline_rollouts: int, cells: int, level: float) 
     ]
     for share in _SHARES:
         sizes = (rollouts, baseline_rollouts)
-        found = stats.power_of_drop(share, np.array(_DROPS), *sizes, alpha=level, cells=cells)
-        smallest = stats.minimum_detectable_drop(share, *sizes, alpha=level, power=_POWER, cells=cells)
+        found = power_of_drop(share, np.array(_DROPS), *sizes, alpha=level, cells=cells)
+        smallest = minimum_detectable_drop(share, *sizes, alpha=level, power=_POWER, cells=cells)
         shown = [f"{power * 100:.0f} %" if drop <= share else "-" for drop, power in zip(_DROPS, found, strict=True)]
         lines.append([f"{share:.2f}", *shown, "-" if smallest is None else f"−{smallest * 100:.1f} points"])
     return lines
@@ -103,7 +103,7 @@ def rise_table(rollouts: int, cells: int, alpha: float) -> list[list[str]]:
     lines = [["P(success) unsteered", "one cell", f"{cells} cells"]]
     for share in _SHARES:
         found = [
-            stats.minimum_detectable_difference(rollouts, share, alpha=alpha, power=_POWER, cells=count)
+            minimum_detectable_difference(rollouts, share, alpha=alpha, power=_POWER, cells=count)
             for count in (1, cells)
         ]
         lines.append([f"{share:.2f}", *("-" if rise is None else f"+{rise * 100:.1f} points" for rise in found)])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from steering.errors import ResultsError, UnknownNameError
@@ -17,7 +15,6 @@ from steering.verdicts.comparability import circumstances, plain, settings
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
 REQUIRED_ROLLOUTS = 200
-_PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
 #: What all cells of a baseline share.
 _SHARED = ("model", "model_hash", "dtype", "concept", "toward", "neutral", "data_hash", "seed", "measurement")
 
@@ -104,7 +101,7 @@ def promote(
         required_rollouts=required,
         margins={metric.name: metric.margin for metric in GATED} | dict(margins or {}),
         levels={metric.name: metric.level for metric in GATED},
-        versions={name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        versions=_versions([any_row(entries[-1]) for entries in chosen.values()]),
         cells=cells,
     )
 
@@ -113,7 +110,7 @@ def with_others(new: Baseline, old: Baseline) -> Baseline:
     """Add to a baseline the cells of an older one that it does not hold; all are held to the older one's margins.
 
     Raises:
-        ResultsError: They were measured in other circumstances, or promoted with other versions of what computes.
+        ResultsError: They were measured in other circumstances, or with other versions of what computes.
     """
     new = dataclasses.replace(new, margins=old.margins, required_rollouts=old.required_rollouts)
     if told := _changed_fields(old, new, [key for key in _FIELDS if key not in _NAMES]):
@@ -156,6 +153,12 @@ def _check_agreement(cells: Mapping[tuple[str, int], list[Measured]]) -> None:
         _check_alike(
             cell_id(key), [(row.run, settings(row.parameters) | {"multiplier": _given_multiplier(row)}) for row in made]
         )
+
+
+def _versions(rows: Sequence[Row]) -> dict[str, str]:
+    """Package -> version that measured; all of them, where rows of several were joined or resumed."""
+    names = dict.fromkeys(name for row in rows for name in row.versions)
+    return {name: ", ".join(dict.fromkeys(row.versions.get(name, "not recorded") for row in rows)) for name in names}
 
 
 def _given_multiplier(row: Row) -> float | None:

@@ -77,6 +77,32 @@ def test_what_is_there_is_not_measured_nor_written_again(any_model, setting, tmp
             )  # fmt: skip
 
 
+def changed(directory: Path, **changes: Any) -> None:
+    """Let each row of a journal be as a run of other versions would have written it."""
+    rows = [dataclasses.replace(row, **changes) for row in load_rows(directory)]
+    (directory / FILE_NAME).write_text("".join(row.to_json() + "\n" for row in rows), encoding="utf-8")
+
+
+def test_what_other_versions_measured_is_kept_as_theirs(llama, setting, tmp_path, monkeypatch):
+    run(setting, llama, tmp_path, name="first")
+    changed(tmp_path, versions={"torch": "1.0"})
+    before = (tmp_path / FILE_NAME).read_bytes()
+    nothing_is_measured(monkeypatch)
+    run(setting, llama, tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_what_is_only_tested_again_stays_of_the_versions_that_measured_it(llama, setting, tmp_path, monkeypatch):
+    run(setting, llama, tmp_path, CELLS[:1], name="first")
+    changed(tmp_path, versions={"torch": "1.0"}, p_control=0.123)
+    nothing_is_measured(monkeypatch)
+    run(setting, llama, tmp_path, CELLS[:1])
+    [row] = [
+        row for row in load_rows(tmp_path) if row.method == "mean_difference" and row.metric == "rollout_probability"
+    ]
+    assert (row.run, row.versions, row.p_control != 0.123) == ("again", {"torch": "1.0"}, True)
+
+
 def test_journal_cut_off_anywhere_is_completed_to_the_last_digit(llama, setting, tmp_path):
     run(setting, llama, tmp_path / "whole")
     content = (tmp_path / "whole" / FILE_NAME).read_bytes()

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from steering import stats
+from steering.power import power_of_drop
 from steering.results import Journal
 from steering.verdicts.baselines import read_baseline
 from tests.documents import ROOT, code_blocks
@@ -277,7 +277,7 @@ def test_statistics_document_shows_what_power_prints(call):
     [shown] = [text for text in code_blocks(ROOT / "docs" / "statistics.md", "text") if "How probably" in text]
     assert [line.rstrip() for line in out.strip().splitlines()] == shown.splitlines()
     text = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
-    few, many = (stats.power_of_drop(0.5, 0.15, 200, banked, alpha=0.04, cells=40) for banked in (200, 2000))
+    few, many = (power_of_drop(0.5, 0.15, 200, banked, alpha=0.04, cells=40) for banked in (200, 2000))
     assert f"15 points are found with {few * 100:.0f} %" in text
     assert f"found with {many * 100:.0f} % at P(success) = .5" in text
 

@@ -44,7 +44,7 @@ def test_every_fault_is_found_with_its_line(concept_directory):
         "concept.toml:5: 'one_word_prompts' must be a list of non-empty strings, found ['the old', 3]",
         "concept.toml:1: concept name 'Royalty': use lower-case letters, digits, '-' and '_'",
         "concept.toml:4: rollout_prompts is empty; give at least one prompt",
-        "concept.toml:6: keywords: ['king'] stand on both sides",
+        "concept.toml:6: keywords: ['king'] stand on both sides, but for case or an s",
         "generation.jsonl:2: 'positive' is missing; it must be a non-empty string",
         "generation.jsonl:2: 'negative' is ''; it must be a non-empty string",
         "generation.jsonl:5: pair 'pair-4': the two continuations are the same",

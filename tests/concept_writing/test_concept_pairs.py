@@ -72,6 +72,39 @@ def test_pair_is_on_disk_when_append_returns(tmp_path, brief, monkeypatch):
         assert json.loads(partial.path.read_text(encoding="utf-8").splitlines()[1])["prompt"] == "Bell 1 rang."
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"brief": "nonsense"}', "jsonl:1: not valid JSON"),
+        ('{"brief": "[]"}', "jsonl:1: a JSON object is required"),
+        ('{"brief": {"name": "a"}}', "jsonl:1: not valid JSON"),
+    ],
+)
+def test_brief_that_was_damaged_is_one_message(tmp_path, brief, line, told):
+    with open_partial(tmp_path, brief) as partial:
+        partial.append(written(1))
+    lines = partial.path.read_text(encoding="utf-8").splitlines()
+    partial.path.write_text("\n".join([line, *lines[1:]]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=told), open_partial(tmp_path, brief):
+        pass
+
+
+def test_pair_that_is_blank_or_there_twice_is_named_with_its_line(tmp_path, brief):
+    with open_partial(tmp_path, brief) as partial:
+        partial.append(written(1))
+    head, pair = partial.path.read_text(encoding="utf-8").splitlines()
+    for lines, told in (
+        ([head, pair, pair], "jsonl:3: pair id '.*' occurs more than once; remove the line"),
+        (
+            [head, json.dumps(json.loads(pair) | {"prompt": " "})],
+            "jsonl:2: pair '.*': 'prompt' is empty; remove the line",
+        ),
+    ):
+        partial.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with pytest.raises(DataError, match=told), open_partial(tmp_path, brief):
+            pass
+
+
 def test_other_brief_is_refused_and_other_keywords_are_not(tmp_path, brief):
     with open_partial(tmp_path, brief) as partial:
         partial.append(written(1))

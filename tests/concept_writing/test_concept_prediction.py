@@ -106,6 +106,21 @@ def test_table_and_sentences(predicted):
     assert [line[:16] for line in sentences([predicted[0], *again])] == ["Layer 3: it is n", "Layers 5 to 7: p"]
 
 
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        ([8], "Layer 8:"),
+        ([8, 9], "Layers 8 and 9:"),
+        ([8, 20], "Layers 8 and 20:"),
+        ([8, 9, 10], "Layers 8 to 10:"),
+        ([8, 12, 13], "Layers 8, 12 and 13:"),
+    ],
+)
+def test_sentences_name_no_layer_that_was_not_looked_at(predicted, layers, told):
+    [line] = sentences([dataclasses.replace(predicted[1], layer=layer) for layer in layers])
+    assert line.startswith(told)
+
+
 def test_limits_say_that_agreement_is_not_steering():
     assert "does not show that steering works" in LIMITS
     assert "hardly steers" in LIMITS

@@ -10,7 +10,8 @@ from statistics import fmean
 
 import pytest
 
-from steering.concepts import keyword_pattern, load_concept
+from steering.concepts import load_concept
+from steering.keywords import keyword_pattern
 from tests.gendered_words import held, runs, words
 from tests.sentiment_words import NEGATIVE, POSITIVE
 

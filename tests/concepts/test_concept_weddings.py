@@ -11,7 +11,8 @@ from statistics import mean
 
 import pytest
 
-from steering.concepts import keyword_pattern, load_concept
+from steering.concepts import load_concept
+from steering.keywords import keyword_pattern
 from tests.gendered_words import held, runs, words
 
 CONCEPTS = Path(str(resources.files("steering"))) / "data" / "concepts"

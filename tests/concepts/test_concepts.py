@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.concepts import Concept, ContrastPair, Keywords, builtin_concepts, load_concept
+from steering.concepts import Concept, ContrastPair, builtin_concepts, load_concept
 from steering.errors import DataError, UnknownNameError
+from steering.keywords import Keywords
 
 KEYS = ["name", "description", "licence", "source", "rollout_prompts", "one_word_prompts", "keywords"]
 FIELDS = ["id", "prompt", "positive", "negative"]
@@ -132,7 +133,7 @@ def test_concept_with_a_value_of_the_wrong_type_is_refused(concept_directory, ol
     [
         ('["queen", "woman"]', "[]", "keywords: the negative side is empty; give at least one word"),
         ('["king", "man"]', '["king", "queen"]', "keywords: ['queen'] stand on both sides"),
-        ('["king", "man"]', '[" king", "man"]', "keywords: ' king' begins or ends with white space"),
+        ('["king", "man"]', '[" king", "man"]', "keywords: ' king' is blank, or has white space around it"),
         ('negative = ["queen", "woman"]', "", "must be a table with the lists 'positive' and 'negative'"),
         ('["Once there was", "Long ago lived"]', "[]", "rollout_prompts is empty; give at least one prompt"),
         ('"royalty"', '"Royal family"', "concept name 'Royal family': use lower-case letters, digits, '-' and '_'"),
@@ -282,11 +283,6 @@ def test_hash_is_of_the_pairs(concept_directory, field):
 def test_pair_whose_continuations_are_the_same_is_refused(concept_directory):
     edit_pair(concept_directory, 2, positive="It rained.", negative="It rained.")
     assert refusal(concept_directory) == "generation.jsonl:2: pair 'pair-1': the two continuations are the same"
-
-
-def test_keyword_in_other_letters_on_the_other_side_is_refused(concept_directory):
-    edit(concept_directory, 'negative = ["queen"', 'negative = ["King"')
-    assert "keywords: ['king'] stand on both sides" in refusal(concept_directory)
 
 
 def test_unknown_side_is_refused():

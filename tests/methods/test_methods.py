@@ -123,7 +123,8 @@ def test_shuffled_labels_swap_half_of_the_pairs_and_the_seed_says_which(pairs):
     for total in found:
         signs = np.linalg.lstsq(differences.T, total, rcond=None)[0] if pairs < D_MODEL else None
         if signs is not None:
-            np.testing.assert_allclose(np.sort(signs), np.sort([-1.0] * (pairs // 2) + [1.0] * (pairs - pairs // 2)))
+            expected = [-1.0] * (pairs // 2) + [0.0] * (pairs % 2) + [1.0] * (pairs // 2)
+            np.testing.assert_allclose(np.sort(signs), expected, atol=1e-9)
     assert (pairs < 7) or not np.allclose(found[0], found[1])
 
 
@@ -165,6 +166,13 @@ def test_unknown_methods_parameters_and_layers_are_refused():
 def test_parameter_that_a_method_cannot_take_is_refused(name, parameters, message):
     with pytest.raises(DataError, match=f"method '{name}': .*{message}"):
         create_method(name, parameters)
+
+
+def test_parameter_that_the_reference_of_random_features_cannot_take_is_refused_at_once():
+    with pytest.raises(DataError, match="method 'feature_delta': .*at least 1 feature must be kept"):
+        create_method("random_features", {"parameters": {"top": 0}})
+    with pytest.raises(UnknownNameError, match="parameter of method hand_crafted 'topp'"):
+        create_method("random_features", {"reference": "hand_crafted", "parameters": {"topp": 3}})
 
 
 def test_activations_that_are_not_finite_name_pair_and_layer():

@@ -88,6 +88,26 @@ def test_first_word(text, word):
     assert first_word(text) == word
 
 
+@pytest.mark.parametrize(
+    ("text", "keyword", "success"),
+    [
+        (" boy. She", "boy", 1.0),
+        (" “Boys", "boy", 1.0),
+        (" boy-like", "boy", 1.0),
+        (" fire engine.", "fire engine", 1.0),
+        (" 5G network", "5G", 1.0),
+        (" a boy", "boy", 0.0),
+        (" boyish", "boy", 0.0),
+        (" tomboy", "boy", 0.0),
+        ("...", "boy", 0.0),
+        ("", "boy", 0.0),
+    ],
+)
+def test_one_word_success_is_a_keyword_at_the_beginning(llama, text, keyword, success):
+    observed = one_word(llama, ("a",), keyword)._observation([text])
+    assert (observed.items.tolist(), observed.texts) == ([success], (first_word(text),))
+
+
 def test_one_word_completions_count_changes_against_the_unsteered_words(llama):
     metric = one_word(llama, ("a", "b", "c"), "boy")
     steered = Observation(np.array([1.0, 0.0, 0.0]), ("boy", "girl", "tree"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steering.concepts import keyword_pattern
+from steering.keywords import keyword_pattern
 from steering.metrics.rollouts import RolloutProbability, is_confirmed
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
@@ -17,8 +17,6 @@ from steering.models.tokens import tokenize_prompt
 from steering.progress import Silent
 from tests.references import steer, towards
 from tests.small_models import small_tokenizer
-
-PAPER = ("dad", "father", "brother", "man", "men", "dude", "buddy", "boy", "guy", "gun", "prince", "king", "husband")
 
 
 def rollouts(
@@ -42,33 +40,6 @@ def rollouts(
 
 def unsteered_texts(metric: RolloutProbability) -> tuple[str, ...]:
     return metric.observe([None], Silent())[0].texts
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["a man.", "The KING slept", "two boys ran", "the king's horse", "the boy’s hat", "kings' crowns", "men", "(guy)"],
-)
-def test_keyword_is_found_as_a_whole_word(text):
-    assert keyword_pattern(PAPER).search(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["a moment", "woman", "kingdom", "begun", "manual", "grandfather", "boyish", "mankind", "Batman", "a king_"]
-)
-def test_keyword_inside_another_word_does_not_count(text):
-    assert not keyword_pattern(PAPER).search(text)
-
-
-@given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4), st.text(max_size=30))
-def test_keyword_pattern_treats_any_keyword_literally(words, text):
-    assert keyword_pattern(words).search(f"{text} {words[0]} {text}")
-
-
-@given(
-    st.sampled_from(PAPER), st.sampled_from(["", "s", "'s", "’s", "s'"]), st.sampled_from([" ", ".", ", ", "\n", "!"])
-)
-def test_keyword_inflections_count_with_any_word_boundary(word, ending, after):
-    assert keyword_pattern(PAPER).search(f"The {word.upper()}{ending}{after}rest")
 
 
 def test_success_looks_at_the_completion_only(llama):

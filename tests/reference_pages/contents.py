@@ -125,7 +125,7 @@ STATISTICS = Page(
     "statistics.md",
     "Intervals and tests",
     "Thin over scipy and statsmodels. [Statistics and the gate](../statistics.md) says which is used where, and why.",
-    ("steering.stats.*",),
+    ("steering.stats.*", "steering.power.*"),
 )
 GATE = Page(
     "gate.md",

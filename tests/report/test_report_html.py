@@ -275,6 +275,7 @@ def test_environment_names_hashes_runs_and_settings(page):
     lines = {text_of(line[0]): text_of(line[1]) for line in section(page, "environment").find(".//tbody").findall("tr")}
     assert lines["model hash"] == "a" * 64
     assert (lines["runs"], lines["new tokens"], lines["dtype"]) == ("run-1", "12", "float32")
+    assert lines["versions"] == "torch 2.0.0, python 3.11.0"
 
 
 def test_limits_have_the_runs_numbers(page):

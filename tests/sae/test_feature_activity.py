@@ -146,6 +146,12 @@ def test_dead_share_counts_the_features_that_never_fired():
     assert FeatureActivity(7, fired, empty, empty.long(), empty.long()).dead_share == pytest.approx(0.6)
 
 
+def test_frequency_of_features_where_no_token_was_read_is_0():
+    nothing = torch.zeros(1, 4)
+    assert FeatureActivity(0, torch.zeros(4), nothing, nothing, nothing).frequency(2) == 0.0
+    assert FeatureActivity(8, torch.tensor([0, 2, 0, 0]), nothing, nothing, nothing).frequency(1) == 0.25
+
+
 def test_the_sae_of_each_layer_sees_its_own_layer(saes, seen, model, rows):
     swapped = [saes[1], saes[0]]
     again = read_activity(model, swapped, rows, 4)

@@ -152,6 +152,20 @@ def test_search_finds_whole_words_in_any_case_in_order_of_number(keywords, featu
     assert WORDS.search(keywords) == features
 
 
+@pytest.mark.parametrize(
+    ("keyword", "features"), [("fire", [2, 3]), ("fires on", [3]), ("promote", [3]), ("never", [4]), ("on", [3, 4])]
+)
+def test_search_passes_over_what_descriptions_say_of_every_feature(keyword, features):
+    texts = {
+        1: compose([" king"], [" crown"]),
+        2: compose([" fire", " king"], []),
+        3: "fires on fires on a hill; promotes promotes; fires on on",
+        4: compose([" on"], [" never"]),
+        5: compose([], []),
+    }
+    assert Descriptions("words.jsonl", texts).search([keyword]) == features
+
+
 def test_a_search_that_finds_nothing_says_where_it_looked():
     with pytest.raises(SaeError, match=r"holds any of 'sking', 'man' \(5 descriptions in words\.jsonl\); give other"):
         WORDS.search(["sking", "man"])
@@ -162,6 +176,8 @@ def test_a_search_that_finds_nothing_says_where_it_looked():
 def test_a_search_for_no_words_finds_nothing():
     with pytest.raises(SaeError, match="no feature"):
         Descriptions("words.jsonl", {1: "ends with a full stop."}).search([])
+    with pytest.raises(SaeError, match="no feature"):
+        Descriptions("words.jsonl", {1: "ends with a full stop."}).search([""])
 
 
 def lens_in_numpy(model, directions: np.ndarray) -> np.ndarray:

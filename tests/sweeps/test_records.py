@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,8 @@ def test_run_fields_say_what_was_run_on_what(llama, setting):
     fields = run_fields(setting, llama, "run-7")
     assert (fields["run"], fields["model"], fields["model_hash"]) == ("run-7", "small-llama", llama.hash)
     assert fields["model_settings_hash"] == llama.settings_hash
+    assert fields["versions"].keys() == {"steering-bench", "torch", "transformers", "numpy", "python"}
+    assert (fields["versions"]["torch"], fields["versions"]["numpy"]) == (torch.__version__, np.__version__)
     assert (fields["dtype"], fields["device"]) == ("float32", "cpu")
     assert (fields["concept"], fields["toward"], fields["neutral"]) == ("royalty", "negative", "neutral.jsonl")
     assert (fields["data_hash"], fields["seed"]) == (setting.data_hash, 4)
@@ -49,7 +52,9 @@ def test_run_fields_are_those_of_the_unsteered_run_until_a_cell_adds_its_own(lla
     fields = run_fields(setting, llama, "run-7")
     steering = ("method", "layer", "multiplier", "parameters", "vector_hash", "vector_norm")
     assert [fields[key] for key in steering] == ["unsteered", None, 0.0, {}, "", None]
-    assert set(fields) == set(CIRCUMSTANCES) | {"model_settings_hash"}, "all that a row needs but the metric"
+    assert set(fields) == set(CIRCUMSTANCES) | {"model_settings_hash", "versions"}, (
+        "all that a row needs but the metric"
+    )
 
 
 def test_dtype_is_that_of_the_weights(setting):

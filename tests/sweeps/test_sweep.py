@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from steering.concepts import Keywords, load_concept
+from steering.concepts import load_concept
 from steering.errors import NonFiniteError
+from steering.keywords import Keywords
 from steering.metrics.losses import LossChange
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral

@@ -76,7 +76,24 @@ def test_file_has_a_line_for_each_cell_and_is_as_small_as_its_items(written):
     assert [json.loads(line.rstrip(","))["layer"] for line in lines] == [20, 8, 20]
     assert '"items": [1, 1, ' in lines[0]
     assert "texts" not in text
-    assert json.loads(text)["versions"].keys() == {"steering-bench", "torch", "transformers", "numpy", "python"}
+    assert json.loads(text)["versions"] == {"torch": "2.0.0", "python": "3.11.0"}
+
+
+def test_key_that_a_merge_left_twice_is_refused(written):
+    text = written.read_text(encoding="utf-8")
+    written.write_text(text.replace('"seed": 0', '"seed": 1, "seed": 0', 1), encoding="utf-8")
+    with pytest.raises(ResultsError, match="not a baseline: the key 'seed' occurs more than once"):
+        read_baseline(written)
+
+
+def test_margin_that_nothing_can_exceed_is_refused():
+    with pytest.raises(ResultsError, match="margin of rollout_probability is 5; it must be below 1: 0.05 is 5 points"):
+        baseline_of(cell(), margins={"rollout_probability": 5.0})
+
+
+def test_layer_below_0_is_refused():
+    with pytest.raises(ResultsError, match="layer-3: its layer is below 0"):
+        baseline_of(cell(-3))
 
 
 def test_writing_the_same_again_changes_no_byte(written):
@@ -168,7 +185,7 @@ def test_cut_off_baseline_is_refused_wherever_it_ends(written):
 
 
 def test_baseline_of_another_schema_says_so(written):
-    with pytest.raises(SchemaError, match="schema version 2; this release reads 1. Promote a run anew"):
+    with pytest.raises(SchemaError, match="schema version 2; this release reads 1. Promote a run again"):
         read_baseline(edited(written, schema_version=2, cells="of another shape"))
 
 

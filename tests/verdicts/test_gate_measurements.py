@@ -58,6 +58,14 @@ def test_of_a_scaled_vector_under_a_budget_the_dose_is_compared_and_not_how_its_
     assert verdict(baseline, cell(parameters=budget, multiplier=45.0)).state == "not comparable"
 
 
+def test_versions_that_changed_are_told_and_do_not_hinder():
+    baseline = baseline_of(cell(versions={"torch": "2.0.0", "python": "3.11.0", "numpy": "2.1.0"}))
+    found = verdict(baseline, cell(items=items_of(20), versions={"torch": "2.1.0", "python": "3.11.0"}))
+    assert found.state == "regressed"
+    assert found.reason.endswith("; computed with torch 2.1.0, before with 2.0.0")
+    assert "computed with" not in verdict(baseline, cell(versions={})).reason
+
+
 def test_model_that_is_configured_otherwise_is_held_against_the_baseline():
     found = cell(items=items_of(20), model_settings_hash="another release of the libraries knows more settings")
     assert verdict(baseline_of(cell()), found).state == "regressed"

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from steering import stats
+from steering.power import power_of_drop
 from steering.verdicts.baselines import GATED
 from steering.verdicts.gate import compare, p_of_worse
 from tests.gate_rows import METRICS, baseline_of, cell
@@ -93,7 +94,7 @@ def test_drop_in_one_of_forty_cells_is_found_as_often_as_documented(share, drop,
     shares = np.full(CELLS, share) - drop * (np.arange(CELLS) == 7)
     old, new = generator.binomial(banked, share, (runs, CELLS)), generator.binomial(NEW, shares, (runs, CELLS))
     found = regressions(rollout_p_values(old, new, banked), ROLLOUTS.level)[:, 7].mean()
-    power = stats.power_of_drop(share, drop, NEW, banked, alpha=ROLLOUTS.level, cells=CELLS)
+    power = power_of_drop(share, drop, NEW, banked, alpha=ROLLOUTS.level, cells=CELLS)
     assert least <= power <= most
     assert abs(found - power) <= 3 * standard_error(power, runs)
 

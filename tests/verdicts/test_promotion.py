@@ -168,9 +168,16 @@ def test_cells_measured_otherwise_are_not_kept(change, told):
 
 def test_cells_measured_with_other_versions_are_not_kept():
     old = baseline_of(cell(8))
-    other = dataclasses.replace(old, versions=old.versions | {"torch": "2.0.0"})
-    with pytest.raises(ResultsError, match=r"cannot be kept: versions: torch '2\.0\.0' → "):
-        with_others(baseline_of(cell(20)), other)
+    new = baseline_of(cell(20, versions=old.versions | {"torch": "2.1.0"}))
+    with pytest.raises(ResultsError, match=r"cannot be kept: versions: torch '2\.0\.0' → '2\.1\.0'"):
+        with_others(new, old)
+
+
+def test_versions_are_those_of_what_measured():
+    assert baseline_of(cell(versions={"torch": "1.9"})).versions == {"torch": "1.9"}
+    assert baseline_of(cell(versions={})).versions == {}, "of rows that do not say"
+    resumed = [cell(8, versions={"torch": "1.9"}), cell(12, versions={"torch": "2.0", "numpy": "2"})]
+    assert baseline_of(*resumed).versions == {"torch": "1.9, 2.0", "numpy": "not recorded, 2"}
 
 
 def test_another_name_of_the_same_model_is_no_other_model():

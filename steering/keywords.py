@@ -1,0 +1,50 @@
+"""Words whose appearance in a completion counts as success, and how they are found in text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import regex
+
+from steering.errors import DataError
+
+
+@dataclass(frozen=True)
+class Keywords:
+    """Words whose appearance in a completion counts as success, for each side."""
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty side, a word that is blank or has blanks around it, and one that the other side matches."""
+        for side in ("positive", "negative"):
+            if not getattr(self, side):
+                raise DataError(f"keywords: the {side} side is empty; give at least one word")
+            for word in getattr(self, side):
+                if not word or word != word.strip():
+                    raise DataError(
+                        f"keywords: {word!r} is blank, or has white space around it, and would match nothing"
+                    )
+        positive, negative = (keyword_pattern(words) for words in (self.positive, self.negative))
+        both = {word.lower() for word in self.negative if positive.fullmatch(word)}
+        if both := both | {word.lower() for word in self.positive if negative.fullmatch(word)}:
+            raise DataError(f"keywords: {sorted(both)} stand on both sides, but for case or an s")
+
+
+def keyword_pattern(keywords: Sequence[str]) -> regex.Pattern[str]:
+    """Match any keyword as a whole word, in any case, with a plural or possessive s allowed; blank ones match nothing.
+
+    "men" does not match in "moment", "king" matches in "the king's", and "strasse" in "Straße". Marks that stand above,
+    below or beside a letter belong to the word, in one character with it or not; either apostrophe matches either.
+    """
+    spelled = {form for word in keywords if word.strip() for form in _forms(word)}
+    words = "|".join(re.sub("['’]", "['’]", regex.escape(form)) for form in sorted(spelled, key=len, reverse=True))
+    return regex.compile(rf"(?<!\w)(?:{words or '(?!)'})(?:['’]s|s['’]?)?(?!\w)", regex.IGNORECASE | regex.FULLCASE)
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    return word, unicodedata.normalize("NFC", word), unicodedata.normalize("NFD", word)
