@@ -25,7 +25,7 @@ from steering.tables.wording import visible
 if TYPE_CHECKING:
     from steering.activations import ContrastActivations
 
-app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True)
+app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True, rich_markup_mode="markdown")
 
 # What a brief cannot do without, and the option of each key.
 _NEEDED = {"description": "--describe", "positive": "--positive", "negative": "--negative"}
@@ -98,7 +98,9 @@ def check(
     concept: Reference,
     model: Annotated[
         str,
-        typer.Option(help="Predict by this model at which layers steering is worth a try: 'embedded', a directory …"),
+        typer.Option(
+            help="Predict by this model at which layers steering is worth a try: 'embedded', a directory, a GGUF file or a hub id."
+        ),
     ] = "",
     layers: Annotated[str, typer.Option(help="Blocks, for instance 8,20; by default all.")] = "",
     dtype: Dtype = "auto",

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from steering.sae.features import Descriptions
     from steering.vectors import SteeringVector
 
-app = typer.Typer(help="What SAE features mean, and what they have to do with a concept.", no_args_is_help=True)
+app = typer.Typer(
+    help="What SAE features mean, and what they have to do with a concept.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 Layer = Annotated[int, typer.Option(help="Block whose output the SAE reads, from 0.")]
 _LENS_TOKENS = 10

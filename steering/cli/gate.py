@@ -16,7 +16,9 @@ from steering.errors import DataError, ResultsError, SchemaError, UnknownNameErr
 from steering.files import turns_at
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
 
-app = typer.Typer(help="Write and show what later runs are compared with.", no_args_is_help=True)
+app = typer.Typer(
+    help="Write and show what later runs are compared with.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 _METRICS = ", ".join(metric.name for metric in GATED)
 
@@ -115,11 +117,15 @@ def promote_results(
     layers: Layers = "",
     run: RunName = "all",
     required_rollouts: Annotated[
-        int | None, typer.Option(min=1, help="Fewest that a later run needs; by default 200, or all of the baseline's.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Fewest that a later run needs; by default 200, or as many as the baseline has where that is fewer.",
+        ),
     ] = None,
     margin: Annotated[
         list[str] | None,
-        typer.Option(help=f"A change for the worse that is put up with: METRIC=VALUE; repeatable. Of {_METRICS}."),
+        typer.Option(help=f"A change for the worse that is tolerated: METRIC=VALUE; repeatable. Of {_METRICS}."),
     ] = None,
     keep_others: Annotated[
         bool,

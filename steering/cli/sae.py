@@ -16,7 +16,9 @@ from steering.errors import SaeError
 from steering.files import make_directory
 from steering.sae.recipe import Recipe
 
-app = typer.Typer(help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 _RECIPE = Recipe()
 _RANKS = 24

@@ -36,7 +36,11 @@ from steering.tables.wording import visible
 if TYPE_CHECKING:
     from steering.vectors import SteeringVector
 
-app = typer.Typer(help="Construct steering vectors to keep, try them, and use them elsewhere.", no_args_is_help=True)
+app = typer.Typer(
+    help="Construct steering vectors to keep, try them, and use them elsewhere.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 app.command("import")(import_vector)
 app.command()(export)
 

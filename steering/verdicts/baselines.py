@@ -32,7 +32,7 @@ class GatedMetric:
         higher_is_better: Which direction is a regression: down, if so.
         paired: Whether the items are the same texts in every run. Rollouts are not: a baseline may bank more of them.
         level: Its share of the family-wise error; Holm's adjustment spends it once over all cells.
-        margin: A change for the worse that is put up with: a difference of probabilities, or nats per token.
+        margin: A change for the worse that is tolerated: a difference of probabilities, or nats per token.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Baseline:
         seed: Of sampling.
         measurement: As in results; a later run may have another number of rollouts.
         required_rollouts: Fewest that a later run needs.
-        margins: Gated metric -> change for the worse that is put up with.
+        margins: Gated metric -> change for the worse that is tolerated.
         levels: Gated metric -> share of the family-wise error.
         versions: Package -> version, of the environment that measured; empty where the results did not say.
         cells: By method and layer.

@@ -44,7 +44,7 @@ class Comparison:
         new_n: Their number.
         low: Lower end of the 95 % interval of new − old: Newcombe's for rollouts, bootstrap over texts for losses.
         high: Upper end.
-        margin: Change for the worse that is put up with.
+        margin: Change for the worse that is tolerated.
         level: What the adjusted p values are held against.
         p_value: One-sided, of a change for the worse beyond the margin.
         p_worse: The same, adjusted over the cells.

@@ -69,7 +69,7 @@ def promote(
         methods: Take these only; empty takes all.
         layers: Likewise.
         required_rollouts: Fewest that a later run needs; by default 200, or as many as there are.
-        margins: Gated metric -> change for the worse that is put up with, where it is not to be the default.
+        margins: Gated metric -> change for the worse that is tolerated, where it is not to be the default.
 
     Raises:
         UnknownNameError: A method or a layer was not measured, or no metric has such a name.

@@ -25,7 +25,8 @@ _HEADINGS = ("option", "value", "default", "meaning")
 
 INTRODUCTION = """\
 The `steering` command, and the options that this project adds to pytest in its checkout. Each command has `--help` too.
-A user's mistake ends with one message on standard error and exit status 2, or 4 of `pytest bench`."""
+A user's mistake ends with one message on standard error and exit status 2, or 4 of `pytest bench`
+(2 where it shows only once the model is loaded)."""
 
 
 def page() -> str:
