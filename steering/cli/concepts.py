@@ -98,9 +98,7 @@ def check(
     concept: Reference,
     model: Annotated[
         str,
-        typer.Option(
-            help="Predict by this model at which layers steering is worth a try: 'embedded', a directory, a GGUF file or a hub id."
-        ),
+        typer.Option(help="Say where in this model it is worth a try: 'embedded', a directory, a GGUF file, a hub id."),
     ] = "",
     layers: Annotated[str, typer.Option(help="Blocks, for instance 8,20; by default all.")] = "",
     dtype: Dtype = "auto",
