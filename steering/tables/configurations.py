@@ -64,7 +64,7 @@ def shared(row: Row) -> str:
 
 def _behind_names(row: Row) -> dict[str, str]:
     hashes = {"weights": row.model_hash, "model settings": row.model_settings_hash, "texts": row.data_hash}
-    return {name: value[:8] for name, value in hashes.items()} | {"device": row.device}
+    return {name: value[:8] or "unknown" for name, value in hashes.items()} | {"device": row.device}
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,12 @@ def test_what_holds_no_direction_is_one_message(tmp_path, name, write, told):
     assert "\n" not in str(caught.value)
 
 
+def test_path_that_cannot_be_looked_at_is_one_message(tmp_path):
+    for path in (tmp_path / "none.gguf", tmp_path / ("long" * 100 + ".gguf"), tmp_path):
+        with pytest.raises(VectorError, match="no such file"):
+            read_direction(path, 3)
+
+
 @pytest.mark.parametrize("cut", range(0, 700, 23))
 def test_damaged_control_vectors_are_one_message_or_a_direction(tmp_path, cut):
     content = to_gguf([Intervention(SteeringVector(DIRECTION, 3, "m", "c", "model"), 1.0)], "llama")

@@ -125,7 +125,19 @@ def mcnemar_of(gained, lost):
 def test_controls_that_succeed_are_counted():
     rows = [row for row in run() if row.method != "random_direction"]
     rows += [success_row("random_direction", layer, count) for layer, count in zip(LAYERS, (4, 30, 38), strict=True)]
-    assert any("Of 3 control cells, 2 are above the unsteered run" in remark for remark in verdict(rows).remarks)
+    [told] = [
+        remark for remark in verdict(rows).remarks if "Of 3 control cells, 2 are above the unsteered run" in remark
+    ]
+    assert told.endswith("on average.")
+
+
+def test_many_controls_that_succeed_put_the_unsteered_run_in_doubt():
+    rows = [row for row in run() if row.method != "random_direction"]
+    rows += [success_row("random_direction", layer, 30) for layer in LAYERS]
+    assert any(
+        "3 are above" in remark and remark.endswith("rely on what is above its control as well.")
+        for remark in verdict(rows).remarks
+    )
 
 
 def test_cells_that_failed_are_named_with_the_reason():

@@ -223,7 +223,7 @@ def test_p_values_of_other_circumstances_are_adjusted_by_themselves():
     [
         ({"data_hash": "0123456789"}, "texts d", "texts 01234567"),
         ({"model_hash": "0123456789"}, "weights m", "weights 01234567"),
-        ({"model_settings_hash": "0123456789"}, "model settings ", "model settings 01234567"),
+        ({"model_settings_hash": "0123456789"}, "model settings unknown", "model settings 01234567"),
         ({"device": "cuda"}, "device cpu", "device cuda"),
     ],
 )
