@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,9 +28,8 @@ class Keywords:
                     raise DataError(
                         f"keywords: {word!r} is blank, or has white space around it, and would match nothing"
                     )
-        positive, negative = (keyword_pattern(words) for words in (self.positive, self.negative))
-        both = {word.lower() for word in self.negative if positive.fullmatch(word)}
-        if both := both | {word.lower() for word in self.positive if negative.fullmatch(word)}:
+        others = (self.negative, keyword_pattern(self.positive)), (self.positive, keyword_pattern(self.negative))
+        if both := {word.lower() for words, pattern in others for word in words if pattern.fullmatch(word)}:
             raise DataError(f"keywords: {sorted(both)} stand on both sides, but for case or an s")
 
 
@@ -42,7 +40,7 @@ def keyword_pattern(keywords: Sequence[str]) -> regex.Pattern[str]:
     below or beside a letter belong to the word, in one character with it or not; either apostrophe matches either.
     """
     spelled = {form for word in keywords if word.strip() for form in _forms(word)}
-    words = "|".join(re.sub("['’]", "['’]", regex.escape(form)) for form in sorted(spelled, key=len, reverse=True))
+    words = "|".join(regex.sub("['’]", "['’]", regex.escape(form)) for form in sorted(spelled, key=len, reverse=True))
     return regex.compile(rf"(?<!\w)(?:{words or '(?!)'})(?:['’]s|s['’]?)?(?!\w)", regex.IGNORECASE | regex.FULLCASE)
 
 

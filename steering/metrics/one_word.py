@@ -29,6 +29,12 @@ def first_word(completion: str) -> str:
     return match.group() if match else ""
 
 
+def _begins_with(pattern: regex.Pattern[str], completion: str) -> bool:
+    """Whether a completion begins with a match, but for what stands before its first letter or digit."""
+    start = _START.search(completion)
+    return start is not None and pattern.match(completion, start.start()) is not None
+
+
 @dataclass(frozen=True, eq=False)
 class OneWordCompletion:
     """Greedy completions of prompts by one word.
@@ -62,11 +68,8 @@ class OneWordCompletion:
 
     def _observation(self, completions: Sequence[str]) -> Observation:
         pattern = keyword_pattern(self.keywords)
-        starts = [match.start() if (match := _START.search(text)) else len(text) for text in completions]
-        success = [
-            float(pattern.match(text, start) is not None) for text, start in zip(completions, starts, strict=True)
-        ]
-        return Observation(np.array(success), tuple(first_word(text) for text in completions))
+        success = np.array([float(_begins_with(pattern, text)) for text in completions])
+        return Observation(success, tuple(first_word(text) for text in completions))
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Share of prompts whose word changed, and share completed by a keyword, with Wilson intervals."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -44,8 +45,13 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
         "vector_norm": None,
         "seed": profile.seed,
         "measurement": profile.measurement,
-        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": dict(_versions()),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 def vector_fields(setting: Setting, intervention: Intervention, activations: ContrastActivations) -> dict[str, Any]:

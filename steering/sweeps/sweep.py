@@ -183,8 +183,7 @@ class Sweep:
         known = [replace(row, run=old.run).to_json() for row, old in zip(rows, outcome.rows, strict=True)]
         if known == [old.to_json() for old in outcome.rows]:  # as texts, since what was read back has lists for tuples
             return self._kept(outcome)
-        self._journal.append(rows)
-        return self._kept(Outcome(cell, scores, tuple(rows), 0.0, 0.0))
+        return self._write(Outcome(cell, scores, tuple(rows), 0.0, 0.0))
 
     def _kept(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)
@@ -199,8 +198,11 @@ class Sweep:
         evaluation_seconds: float,
     ) -> Outcome:
         rows, scores = self._rows(common, scored)
-        self._journal.append(rows)
-        return self._kept(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
+        return self._write(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
+
+    def _write(self, outcome: Outcome) -> Outcome:
+        self._journal.append(outcome.rows)
+        return self._kept(outcome)
 
     def _rows(
         self, common: dict[str, Any], scored: Mapping[str, list[Score] | str]
