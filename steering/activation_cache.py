@@ -128,7 +128,7 @@ def _circumstances(model: LanguageModel) -> dict[str, Any]:
         "device": model.device.type,
         "processor": torch.cuda.get_device_name(model.device) if on_gpu else torch.cpu.get_capabilities(),
         "threads": torch.get_num_threads(),
-        "matrix products": torch.get_float32_matmul_precision(),
+        "matrix products": [torch.get_float32_matmul_precision(), os.environ.get("MKL_CBWR", "")],
         "tokens of a batch": model.token_budget,
     }
 

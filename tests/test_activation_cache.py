@@ -228,7 +228,8 @@ def test_key_tells_texts_apart(llama, other):
 
 
 @pytest.mark.parametrize(
-    "what", ["format", "code", "library", "processor", "threads", "precision", "batches", "device", "attention"]
+    "what",
+    ["format", "code", "library", "processor", "threads", "precision", "order", "batches", "device", "attention"],
 )
 def test_key_tells_circumstances_apart(what, llama, monkeypatch):
     before = key(llama)
@@ -239,6 +240,7 @@ def test_key_tells_circumstances_apart(what, llama, monkeypatch):
         "processor": (torch.cpu, "get_capabilities", lambda: {"amx_bf16": False}),
         "threads": (torch, "get_num_threads", lambda: 77),
         "precision": (torch, "get_float32_matmul_precision", lambda: "medium"),
+        "order": (activation_cache.os, "environ", {**activation_cache.os.environ, "MKL_CBWR": "COMPATIBLE"}),
         "batches": (LanguageModel, "token_budget", 77),
         "device": (llama, "device", torch.device("meta")),
         "attention": (llama.module.config, "_attn_implementation", "eager"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,23 @@ def test_zero_multiplier_reproduces_the_unsteered_run_to_the_last_bit(model, ste
     assert model.generate([prompt] * 16, [zero] * 16, sampler, 20) == model.generate(
         [prompt] * 16, [None] * 16, sampler, 20
     )
+
+
+def test_results_in_float32_do_not_depend_on_what_is_measured_beside_them(steered):
+    model = LanguageModel.load("embedded", "float32")
+    choices = [Intervention(replace(steered.vector, layer=layer), 12.0) for layer in (12, 20, 28)]
+    texts = [tokenize_document(model.tokenizer, text, 32, 64) for text in load_neutral("embedded", 40).documents]
+    together = ContinuationLosses(model, texts).measure(choices)
+    for choice, losses in zip(choices, together, strict=True):
+        for few in (1, 2, 3):
+            assert ContinuationLosses(model, texts[:few]).measure([choice])[0].tolist() == losses[:few].tolist()
+    prompt = model.tokenizer("My favorite doll is a little")["input_ids"]
+    sampler = NucleusSampler(uniform_streams(0, 100, 20), 0.8, 1.0)
+    rows = [choice for choice in choices for _ in range(100)]
+    together = model.generate([prompt] * 300, rows, sampler, 20)
+    for number, choice in enumerate(choices):
+        alone = model.generate([prompt] * 100, [choice] * 100, sampler, 20)
+        assert alone == together[100 * number : 100 * (number + 1)]
 
 
 def test_steering_raises_the_loss_of_feminine_stories_more_than_that_of_neutral_text(model, steered):

@@ -56,6 +56,33 @@ def test_another_c_library_is_left_alone(monkeypatch):
     assert asked == ["mallopt", "malloc_trim"]
 
 
+# The embedded model's products, outputs × inputs, at numbers of rows for which MKL has kernels of their own.
+PRODUCTS = """
+import torch
+from steering.models.machine import prepare_process
+
+prepare_process()
+torch.set_num_threads(2)
+generator = torch.Generator().manual_seed(0)
+different = []
+for shape in ((576, 576), (192, 576), (1536, 576), (576, 1536), (49152, 576)):
+    weights = torch.randn(shape, generator=generator)
+    inputs = torch.randn(520, shape[1], generator=generator)
+    together = torch.nn.functional.linear(inputs, weights)
+    for rows in (8, 16, 24, 32, 48, 64, 96, 128, 192, 200, 256, 400):
+        if not torch.equal(torch.nn.functional.linear(inputs[:rows], weights), together[:rows]):
+            different.append((shape, rows))
+print(different)
+"""
+
+
+def test_a_row_of_a_float32_product_does_not_depend_on_how_many_there_are():
+    environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}
+    command = [sys.executable, "-c", PRODUCTS]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
 MEMORY = """
 import resource, torch
 from steering.models.machine import prepare_process, release_freed_memory
