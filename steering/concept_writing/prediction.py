@@ -127,17 +127,8 @@ def sentences(predictions: Sequence[LayerPrediction]) -> list[str]:
     found = []
     for verdict, group in groupby(predictions, key=lambda entry: entry.verdict):
         layers = list(group)
-        where = _listed([entry.layer for entry in layers])
+        where = wording.counted_layers([entry.layer for entry in layers]).capitalize()
         areas = [entry.separation[0] for entry in layers]
         area = f"{min(areas):.2f}" if len(areas) == 1 else f"{min(areas):.2f} to {max(areas):.2f}"
         found.append(f"{where}: {verdict.value} (AUC {area}).")
     return found
-
-
-def _listed(layers: Sequence[int]) -> str:
-    *others, last = layers
-    if not others:
-        return f"Layer {last}"
-    if len(others) > 1 and list(layers) == list(range(layers[0], last + 1)):
-        return f"Layers {layers[0]} to {last}"
-    return f"Layers {', '.join(map(str, others))} and {last}"

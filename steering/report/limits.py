@@ -10,8 +10,9 @@ from steering import stats
 from steering.keywords import keyword_pattern
 from steering.report.samples import Samples
 from steering.report.studies import Study
-from steering.report.verdict import counted_layers, detectable_rise
+from steering.report.verdict import detectable_rise
 from steering.results import NEUTRAL_BUDGET
+from steering.tables import wording
 
 _KEYWORDS = (
     "A completion counts as a success when it holds a keyword as a whole word, whatever else it says. Nobody judged "
@@ -106,7 +107,9 @@ def _one_word(study: Study, samples: Samples | None) -> str:
                 found.setdefault((cell.label, word), []).append(cell.layer)
     if not found:
         return ""
-    told = "; ".join(f"“{word}” by {label} at {counted_layers(layers)}" for (label, word), layers in found.items())
+    told = "; ".join(
+        f"“{word}” by {label} at {wording.counted_layers(layers)}" for (label, word), layers in found.items()
+    )
     return (
         f"At least nine tenths of the successes are the same word: {told}. A vector that makes a model say one word "
         "need not have to do with the concept."
@@ -130,7 +133,7 @@ def _doses(study: Study) -> str:
         )
     return (
         "Each cell was measured at the doses shown. Vectors have different lengths, and damage neutral text to "
-        "different degrees: a method that is higher here need not be so at equal damage (`pytest bench --budget`)."
+        "different degrees: a method that is higher here need not be so at equal damage (pytest bench --budget)."
     )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
@@ -69,18 +68,6 @@ def verdict_of(study: Study, neutral_bound: float) -> Verdict:
     )
 
 
-def layer_list(layers: Iterable[int]) -> str:
-    """Block numbers with runs of them joined: "8–12, 20"."""
-    numbered = enumerate(sorted(set(layers)))
-    runs = [[layer for _, layer in run] for _, run in groupby(numbered, key=lambda entry: entry[1] - entry[0])]
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-
-
-def counted_layers(layers: Sequence[int]) -> str:
-    """The same with the noun in its number: "layers 8–12, 20"."""
-    return f"{_plural(len(set(layers)), 'layer')} {layer_list(layers)}"
-
-
 def detectable_rise(study: Study) -> float | None:
     """The rise of P(success) that a cell of the study would have shown with a probability of 80 %, as claims say it."""
     unsteered, cells = study.unsteered, len(study.tested)
@@ -137,13 +124,13 @@ def _method(study: Study, label: str, cells: Sequence[StudyCell], neutral_bound:
     sentences = []
     count = f"{len(steering)} of {len(tested)} {_plural(len(tested), 'layer')}"
     if steering:
-        sentences.append(f"Steers at {count}: {layer_list(cell.layer for cell in steering)}.")
+        sentences.append(f"Steers at {count}: {wording.layer_list(cell.layer for cell in steering)}.")
     else:
         tried = "the one layer tested" if len(tested) == 1 else f"any of {len(tested)} layers"
         sentences.append(f"Not found to steer at {tried}.")
     missing = [cell.layer for cell in tested if not study.steers(cell)]
     if steering and missing:
-        sentences.append(f"Not found at {counted_layers(missing)}.")
+        sentences.append(f"Not found at {wording.counted_layers(missing)}.")
     sentences += [_highest(best_cell(tested)), *_beyond_control(study, steering), *_cost(steering, neutral_bound)]
     return MethodVerdict(label, bool(steering), tuple(sentences))
 
@@ -207,8 +194,8 @@ def _controls(study: Study) -> str:
     if reached < _MANY_CONTROLS or reached <= _TIMES_CHANCE * expected:
         return told
     return (
-        f"{told} So many say that what controls do raises P(success), too, or that the unsteered run, which all cells "
-        "are compared with, came out low by chance: rely on what is above its control as well."
+        f"{told} That suggests that controls raise P(success), too, or that the unsteered run, with which all cells "
+        "are compared, came out low by chance: rely on cells that are above their control as well."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Literal
 
 from steering.results import Row
@@ -90,3 +92,15 @@ def multiplier(row: Row) -> str:
 def norm(row: Row) -> str:
     """Length of what is added: the vector's times the multiplier."""
     return ABSENT if row.vector_norm is None else f"{abs(row.multiplier) * row.vector_norm:.0f}"
+
+
+def layer_list(layers: Iterable[int]) -> str:
+    """Block numbers with runs of them joined: "8–12, 20"."""
+    numbered = enumerate(sorted(set(layers)))
+    runs = [[layer for _, layer in run] for _, run in groupby(numbered, key=lambda entry: entry[1] - entry[0])]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+
+
+def counted_layers(layers: Sequence[int]) -> str:
+    """The same with the noun in its number: "layers 8–12, 20"."""
+    return f"{'layer' if len(set(layers)) == 1 else 'layers'} {layer_list(layers)}"

@@ -103,17 +103,17 @@ def test_table_and_sentences(predicted):
     assert first.startswith("Layer 3: it is not shown that pairs agree more than by chance")
     assert second.startswith("Layer 5: pairs agree, and their mean difference tells the sides of test pairs apart")
     again = [dataclasses.replace(predicted[1], layer=layer) for layer in (5, 6, 7)]
-    assert [line[:16] for line in sentences([predicted[0], *again])] == ["Layer 3: it is n", "Layers 5 to 7: p"]
+    assert [line[:16] for line in sentences([predicted[0], *again])] == ["Layer 3: it is n", "Layers 5–7: pair"]
 
 
 @pytest.mark.parametrize(
     ("layers", "told"),
     [
         ([8], "Layer 8:"),
-        ([8, 9], "Layers 8 and 9:"),
-        ([8, 20], "Layers 8 and 20:"),
-        ([8, 9, 10], "Layers 8 to 10:"),
-        ([8, 12, 13], "Layers 8, 12 and 13:"),
+        ([8, 9], "Layers 8–9:"),
+        ([8, 20], "Layers 8, 20:"),
+        ([8, 9, 10], "Layers 8–10:"),
+        ([8, 12, 13], "Layers 8, 12–13:"),
     ],
 )
 def test_sentences_name_no_layer_that_was_not_looked_at(predicted, layers, told):
