@@ -246,17 +246,17 @@ def load_rows(path: Path) -> list[Row]:
         raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
     lines = content.split(b"\n")[:-1]
     rows = [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    last: dict[tuple[Any, ...], Row] = {}
-    for row in rows:
-        last.pop(row.key, None)  # in the order of the measurements that count
-        last[row.key] = row
-    latest = {row.place: row for row in rows}
-    made = {row.cell: (row.vector_hash, row.multiplier) for row in last.values()}
-    return [
-        row
-        for row in last.values()
-        if made[row.cell] == (row.vector_hash, row.multiplier) and (not row.lacks_vector or latest[row.place] is row)
-    ]
+    last = sorted({row.key: number for number, row in enumerate(rows)}.values())
+    made = {rows[number].cell: (rows[number].vector_hash, rows[number].multiplier) for number in last}
+    constructed = {row.place: number for number, row in enumerate(rows) if not row.lacks_vector}
+
+    def counts(number: int) -> bool:
+        row = rows[number]
+        if made[row.cell] != (row.vector_hash, row.multiplier):
+            return False
+        return not row.lacks_vector or constructed.get(row.place, -1) < number
+
+    return [rows[number] for number in last if counts(number)]
 
 
 def parse_row(line: bytes | str) -> Row:

@@ -22,6 +22,15 @@ def test_failed_construction_gives_way_to_a_later_measurement_of_the_cell(tmp_pa
     assert load_rows(tmp_path) == [later]
 
 
+def test_doses_that_failed_stay_beside_each_other(tmp_path):
+    rows = [without_vector(multiplier=multiplier) for multiplier in (6.0, 12.0, 18.0)]
+    Journal(tmp_path).append(rows)
+    assert load_rows(tmp_path) == rows
+    made = small_row(run="run-2", multiplier=6.0, parameters={"top": 3, "construction": "feature_delta"})
+    Journal(tmp_path).append([made])
+    assert load_rows(tmp_path) == [made]
+
+
 def test_failed_construction_after_a_measurement_is_kept_beside_it(tmp_path):
     rows = [small_row(), without_vector(run="run-2")]
     Journal(tmp_path).append(rows)
