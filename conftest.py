@@ -15,7 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--toward", choices=["positive", "negative"], help="side of the concept to steer towards")
     option("--neutral", help="'embedded', 'openwebtext' or a JSON Lines file with a 'text' in each object")
     option("--saes", help="'embedded', a directory of SAEs in SAELens's format or a SAELens release")
-    option("--descriptions", metavar="FILE", help="JSON Lines file that describes the features, Neuronpedia's too")
+    option(
+        "--descriptions",
+        metavar="FILE",
+        help="JSON Lines file that describes the features; Neuronpedia's format works, too",
+    )
     option("--layers", metavar="N,N", help="exactly these layers, for instance 8,20; -k layer1 would also run layer10")
     option("--rollouts", type=int, metavar="N", help="sampled completions of each configuration")
     option("--multiplier", type=float, metavar="X", help="dose of every method, instead of the profile's")
@@ -23,9 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--vector",
         action="append",
         metavar="FILE",
-        help="measure this vector, too, by its file's name, at its layer, beside a random direction; repeatable",
+        help="also measure this vector, named after its file, at its layer, with a random direction; repeatable",
     )
-    option("--equal-norm", action="store_true", help="scale each vector to the norm of the mean difference there")
+    option("--equal-norm", action="store_true", help="scale each vector to its layer's norm of the mean difference")
     option(
         "--budget",
         type=float,
@@ -34,12 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     option("--split", choices=["test", "development"], help="development: other prompts, documents and random numbers")
     option("--seed", type=int, metavar="N", help="seed of sampling")
-    option("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
-    option("--device", default="auto", help="for instance cpu, cuda or mps (default: the best there is)")
+    option("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="dtype of the weights")
+    option("--device", default="auto", help="for instance cpu, cuda or mps (default: the best available)")
     option("--fresh", action="store_true", help="capture activations anew instead of reading them from the cache")
     option("--resume", action="store_true", help="measure nothing that the results directory holds already")
     option("--shard", metavar="I/N", help="run one of N parts of the selected tests, for instance 2/4")
     option(
         "--gate", metavar="FILE", help="compare with a baseline; exit status 1: regressed or missing, 6: not comparable"
     )
-    option("--results", default="results", metavar="DIR", help="where results.jsonl is appended to (default: results)")
+    option("--results", default="results", metavar="DIR", help="append to results.jsonl here (default: results)")

@@ -69,7 +69,7 @@ class Reference:
         return np.array(losses)
 
     def _loss_batch(self, texts: Sequence[TokenizedText], intervention: Intervention) -> list[float]:
-        batch = pad_right([text.ids for text in texts], 0).to(self._model.device)
+        batch = pad_right([text.ids for text in texts]).to(self._model.device)
         layer, addition = intervention.vector.layer, intervention.addition.to(batch.ids.device, self._model.dtype)
         positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)
         lengths = torch.tensor([text.prompt_length for text in texts], device=batch.ids.device).unsqueeze(1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from steering.cli.options import parse_layers
 from steering.errors import DataError
 from steering.methods import create_method, needs_sae
 from steering.methods.stored import load_fitting
@@ -22,7 +23,7 @@ from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import FILE_NAME, Row, load_rows, new_run_name
 from steering.sae.library import SaeLibrary, open_library
-from steering.sweeps.cells import Cell, Outcome, reads_sae, with_controls
+from steering.sweeps.cells import Cell, Outcome, measurable, with_controls
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import at_equal_norm, at_multiplier, without_foreign_saes
 from steering.sweeps.records import run_fields
@@ -110,14 +111,14 @@ class Run:
     @property
     def all_cells(self) -> list[Cell]:
         """One cell for each method at each layer, ordered by layer; no layer without the SAE that a method reads."""
-        profile, with_sae = self.setting.profile, self.layers_with_sae
+        profile = self.setting.profile
         cells = [
             Cell(plan.name, layer, plan.multiplier)
             for layer in self.layers
             for plan in profile.methods
             if plan.layers is None or layer in plan.layers
         ]
-        return [cell for cell in cells if cell.layer in with_sae or not reads_sae(profile, cell)]
+        return measurable(profile, cells, self.layers_with_sae)
 
     @property
     def all_rows(self) -> list[Row]:
@@ -231,10 +232,7 @@ def _overridden(profile: Profile, config: pytest.Config) -> Profile:
     if (budget := config.getoption("budget")) is not None:
         given["neutral_budget"] = budget
     if layers := config.getoption("layers"):
-        try:
-            given["layers"] = tuple(sorted({int(layer) for layer in layers.split(",")}))
-        except ValueError:
-            raise pytest.UsageError(f"--layers {layers!r}: give block numbers with commas, for instance 8,20") from None
+        given["layers"] = parse_layers(layers)
     changed = dataclasses.replace(profile, **given)
     if (multiplier := config.getoption("multiplier")) is not None:
         if budget is not None:

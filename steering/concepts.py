@@ -91,7 +91,7 @@ class Concept:
     def __post_init__(self) -> None:
         """Refuse empty splits, repeated ids and prompts shared between the splits."""
         if not self.feature_keywords:
-            object.__setattr__(self, "feature_keywords", self._success_words)
+            object.__setattr__(self, "feature_keywords", self.success_words)
         if not CONCEPT_NAME.fullmatch(self.name):
             raise DataError(f"concept name {self.name!r}: use lower-case letters, digits, '-' and '_'")
         if not self.rollout_prompts:
@@ -117,7 +117,7 @@ class Concept:
             raise DataError(f"concept {self.name!r}: prompt in both splits: {min(shared)!r}")
 
     @property
-    def _success_words(self) -> tuple[str, ...]:
+    def success_words(self) -> tuple[str, ...]:
         """Keywords of both sides, in an order that does not depend on which is which."""
         return tuple(sorted(self.keywords.positive + self.keywords.negative))
 
@@ -129,7 +129,7 @@ class Concept:
         for key in ("description", "licence", "source", "development_prompts", "split"):
             del content[key]
         # Left out where they say nothing new, so that such concepts keep the hash from before there were any.
-        if self.feature_keywords == self._success_words:
+        if self.feature_keywords == self.success_words:
             del content["feature_keywords"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

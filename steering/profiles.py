@@ -156,8 +156,10 @@ class Profile:
         """Refuse values that make no sense; the message names the key."""
         for key in ("name", "model", "concept", "neutral"):
             self._require(key, bool(getattr(self, key).strip()), "a name or a path")
-        for key in ("rollouts", "new_tokens", "neutral_documents", "development_documents", *_NEUTRAL_TOKENS):
+        for key in ("rollouts", "new_tokens", *_NEUTRAL_TOKENS):
             self._require(key, getattr(self, key) >= 1, "at least 1")
+        for key in ("neutral_documents", "development_documents"):
+            self._require(key, getattr(self, key) >= 2, "at least 2: one has no interval")
         self._require("temperature", 1e-6 <= self.temperature < math.inf, "finite and at least 0.000001")
         self._require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._require("alpha", 0 < self.alpha < 1, "between 0 and 1")
@@ -262,11 +264,16 @@ class Setting:
         """Neutral documents for methods that learn from some: those of the development split.
 
         Raises:
-            DataError: The neutral set holds no document beyond those of the test split.
+            DataError: Something else is done on these documents, or the neutral set holds none beyond the test split's.
         """
-        if self.development is not None:
-            return self.development
         profile = self.profile
+        if self.development is not None:
+            use = "the run measures" if profile.split == "development" else "doses of a budget are chosen"
+            raise DataError(
+                f"profile {profile.name!r}: a method that learns from the development documents cannot be measured "
+                f"where {use} on the same documents; leave out the method, or the "
+                f"{'split' if profile.split == 'development' else 'budget'}"
+            )
         return load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)
 
     @property

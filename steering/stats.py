@@ -78,7 +78,8 @@ def _correlation(both: int, gained: int, lost: int, n: int) -> float:
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean over items `[item]`, at 95 % confidence, from a fixed seed."""
     low, high = _bootstrap(values, "two-sided")
-    return low, high
+    mean = float(values.mean())
+    return min(low, mean), max(high, mean)  # of items that differ by rounding alone, quantiles round past the mean
 
 
 def mean_upper_bound(values: np.ndarray) -> float:

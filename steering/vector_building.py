@@ -13,8 +13,8 @@ from typing import Any
 from steering.activation_cache import ActivationCache
 from steering.activations import FeatureReader, capture_pairs, with_losses
 from steering.concepts import Concept
-from steering.errors import NonFiniteError
-from steering.methods import construct, create_method, needs_sae
+from steering.errors import DataError, NonFiniteError, SaeError
+from steering.methods import construct, create_method, needs_losses, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_documents
 from steering.neutral import NeutralSet
@@ -36,9 +36,9 @@ class Recipe:
         method: A registered construction method.
         layers: Blocks to construct it at.
         parameters: Of the method; those left out take their defaults.
-        saes: The sparse autoencoders, for a method that reads features.
+        saes: The sparse autoencoders; required by a method that reads features.
         recommended_multiplier: Written into each vector.
-        neutral: Documents, for a method that follows the gradient of losses.
+        neutral: Documents; required by a method that follows the gradient of losses.
     """
 
     method: str
@@ -49,10 +49,22 @@ class Recipe:
     neutral: NeutralSet | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no model is needed to refuse: an unknown method or parameter, a layer without an SAE, a NaN."""
+        """Refuse what no model is needed to refuse.
+
+        Raises:
+            UnknownNameError: There is no such method, or it has no such parameter.
+            DataError: A parameter has a value that it cannot take; or the method needs neutral documents.
+            SaeError: The method reads features, and there is no SAE for a layer.
+            NonFiniteError: The multiplier is NaN or infinite.
+        """
         if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
             raise NonFiniteError(f"multiplier {self.recommended_multiplier} is not finite")
-        if needs_sae(create_method(self.method, self.parameters)) and self.saes is not None:
+        method = create_method(self.method, self.parameters)
+        if needs_losses(method) and self.neutral is None:
+            raise DataError(f"method {self.method!r} needs the losses of neutral documents: give `neutral`")
+        if needs_sae(method):
+            if self.saes is None:
+                raise SaeError(f"method {self.method!r} reads features: give `saes`")
             for layer in self.layers:
                 self.saes.require(layer)
 

@@ -10,8 +10,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from steering.errors import VectorError, one_line
+from steering.gguf_header import check_header
 from steering.vectors import MAX_BYTES
 
+# A control vector announces some hundred things: what it is, and a tensor for each layer.
+_MOST_ANNOUNCED = 10_000
 _NUMBERS = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
 # What gguf's reader raises of a damaged file, which it looks up by counts that the file holds.
 _DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError)
@@ -66,11 +69,12 @@ def _of_safetensors(path: Path, tensor: str) -> torch.Tensor:
 def _of_control_vector(path: Path, layer: int) -> torch.Tensor:
     name = f"direction.{layer}"
     try:
+        check_header(path, _MOST_ANNOUNCED)
         tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
         if name in tensors and tensors[name].tensor_type in _NUMBERS:
             return torch.from_numpy(tensors[name].data.copy())
     except _DAMAGE as error:
-        raise VectorError(f"{path}: not a GGUF file: {one_line(error)}") from None
+        raise VectorError(f"{path}: cannot be read as a control vector: {one_line(error)}") from None
     if name in tensors:
         raise VectorError(f"{path}: {name} is {tensors[name].tensor_type.name}; F32 or F16 is required")
     raise VectorError(f"{path}: no tensor {name!r}. It holds: {', '.join(tensors) or 'none'}")

@@ -162,21 +162,18 @@ def load_vector(path: Path) -> SteeringVector:
             metadata = file.metadata() or {}
             if missing := [key for key in _METADATA if key not in metadata]:
                 raise VectorError(f"its metadata lack {', '.join(missing)}")
-            parameters = json.loads(metadata["parameters"])
-            if not isinstance(parameters, dict):
-                raise VectorError(f"its parameters are {parameters!r}; an object is required")
             return SteeringVector(
                 direction=file.get_tensor(_TENSOR),
                 layer=int(metadata["layer"]),
                 method=metadata["method"],
                 concept=metadata["concept"],
                 model=metadata["model"],
-                parameters=parameters,
+                parameters=_parsed(metadata, "parameters", dict[str, Any], {}),
                 features=_parsed(metadata, _FEATURES, tuple[FeatureWeight, ...], ()),
                 origin=_parsed(metadata, _ORIGIN, Origin, Origin()),
                 recommended_multiplier=_parsed(metadata, _MULTIPLIER, float, None),
             )
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError, SteeringError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, SteeringError) as error:
         raise VectorError(f"{path}: not a steering vector file: {one_line(error)}") from None
 
 

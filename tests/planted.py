@@ -44,7 +44,7 @@ def planted_activations(direction: torch.Tensor, pairs: int = 40, seed: int = 0)
 class PlantedLosses:
     """Losses that a positive text has the less, and a negative one the more, the further one goes along the direction.
 
-    A neutral one has the more, the further one goes anywhere.
+    A neutral one has the least a little way off in every dimension: on one side of the pairs more than on the other.
     """
 
     direction: torch.Tensor
@@ -55,7 +55,7 @@ class PlantedLosses:
 
     def __call__(self, kind: str, _rows: Sequence[int], addition: torch.Tensor) -> torch.Tensor:
         if kind == "neutral":
-            return addition.square().sum() / 100
+            return (addition - 0.5).square().sum() / 100
         side = 1 if (kind == "negative") != self.flipped else -1
         return torch.nn.functional.softplus(side * (addition @ self.direction) / self.direction.square().sum().clamp(1))
 

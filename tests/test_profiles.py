@@ -190,7 +190,8 @@ def test_profile_without_methods_is_refused(path):
 @pytest.mark.parametrize(
     ("key", "value", "right"),
     [
-        *((key, 0, "at least 1") for key in ("rollouts", "new_tokens", "neutral_documents")),
+        *((key, 0, "at least 1") for key in ("rollouts", "new_tokens")),
+        *((key, 1, "at least 2: one has no interval") for key in ("neutral_documents", "development_documents")),
         *((f"neutral_{part}_tokens", -1, "at least 1") for part in ("prompt", "continuation")),
         *(
             ("temperature", value, "finite and at least 0.000001")

@@ -133,6 +133,14 @@ def test_mean_interval_contains_the_mean_and_lies_within_the_items(items):
     assert items.mean() - slack <= high <= items.max() + slack
 
 
+@given(base=st.floats(-10, 10, allow_subnormal=False), n=st.integers(1, 300), raised=st.floats(0, 1))
+def test_mean_interval_contains_the_mean_of_items_that_are_equal_but_for_rounding(base, n, raised):
+    items = np.full(n, base)
+    items[: round(raised * n)] = np.nextafter(base, 11)
+    low, high = stats.mean_interval(items)
+    assert low <= items.mean() <= high
+
+
 @given(values)
 def test_mean_upper_bound_lies_between_the_mean_and_the_two_sided_end(items):
     assume(len(items) > 1)
@@ -144,7 +152,7 @@ def test_mean_upper_bound_lies_between_the_mean_and_the_two_sided_end(items):
 
 @pytest.mark.parametrize("items", [[0.1] * 7, [-3.0], [0.0, 0.0], [1e-300] * 3])
 def test_constant_items_have_an_interval_without_width(items):
-    assert stats.mean_interval(np.array(items)) == (items[0], items[0])
+    assert stats.mean_interval(np.array(items)) == pytest.approx((items[0], items[0]), rel=1e-15, abs=0)
     assert stats.mean_upper_bound(np.array(items)) == (items[0] if len(items) > 1 else math.inf)
 
 

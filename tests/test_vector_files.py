@@ -84,6 +84,17 @@ def test_damaged_provenance_is_one_line(tmp_path, key, text, fault):
     assert "\n" not in str(caught.value)
 
 
+def test_parameters_that_no_terminal_could_show_are_one_message(call, tmp_path):
+    path = tmp_path / "v.safetensors"
+    half = {**METADATA, "parameters": r'{"a": "\ud800"}'}
+    save_file({"direction": torch.ones(3)}, str(path), metadata=half)
+    for options in ((), ("--json",)):
+        status, out, err = call("vector", "show", path, *options)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"error: {path}: not a steering vector file: its parameters are damaged: Invalid JSON: ")
+        assert len(err.splitlines()) == 1
+
+
 def test_a_file_that_is_too_large_for_a_vector_is_not_opened(tmp_path):
     path = tmp_path / "model.safetensors"
     with path.open("wb") as file:

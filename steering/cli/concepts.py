@@ -38,26 +38,26 @@ Prompts = Annotated[list[str] | None, typer.Option(help="As in concept.toml; rep
 
 @app.command("generate")
 def generate_concept(
-    output: Annotated[Path, typer.Option(help="Directory of the new concept; a second start goes on there.")],
+    output: Annotated[Path, typer.Option(help="Directory of the new concept; a second start resumes there.")],
     describe: Annotated[str, typer.Option(help="What the contrast is, in a sentence.")] = "",
     positive: Annotated[str, typer.Option(help="What continuations to steer towards are like.")] = "",
     negative: Annotated[str, typer.Option(help="What the other continuations are like.")] = "",
-    brief: Annotated[Path | None, typer.Option(help="TOML file with all of this; options win over it.")] = None,
-    name: Annotated[str, typer.Option(help="Of the concept; the directory's name by default.")] = "",
+    brief: Annotated[Path | None, typer.Option(help="TOML file with all of this; options override it.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the concept; by default, the directory's.")] = "",
     licence: Annotated[str, typer.Option(help="SPDX identifier or a sentence.")] = "",
     positive_keyword: Words = None,
     negative_keyword: Words = None,
     rollout_prompt: Prompts = None,
     one_word_prompt: Prompts = None,
     development_prompt: Prompts = None,
-    pairs: Annotated[int, typer.Option(help="How many; a seventh of them is for the test.")] = 350,
+    pairs: Annotated[int, typer.Option(help="How many pairs; a seventh of them is for the test.")] = 350,
     stories: Annotated[int, typer.Option(help="How many to ask for at a time.")] = 3,
     endpoint: Annotated[str, typer.Option(help="OpenAI-compatible server.")] = "https://api.openai.com/v1",
     model: Annotated[str, typer.Option(help="Name of the chat model there.")] = "gpt-4-turbo",
-    key_variable: Annotated[str, typer.Option(help="Variable of the environment with the key.")] = KEY_VARIABLE,
+    key_variable: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = KEY_VARIABLE,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without an answer before another attempt.")] = 120.0,
 ) -> None:
-    """Have a chat model write the pairs of a concept, after the prompt of the paper."""
+    """Have a chat model write the pairs of a concept, with a prompt that follows the paper's."""
     from steering.concept_writing.chat import ChatClient
     from steering.concept_writing.writing import Order, generate
 
@@ -98,13 +98,13 @@ def check(
     concept: Reference,
     model: Annotated[
         str,
-        typer.Option(help="Say where in this model it is worth a try: 'embedded', a directory, a GGUF file, a hub id."),
+        typer.Option(help="Say at which layers of it to try: 'embedded', a directory, a GGUF file or a hub id."),
     ] = "",
     layers: Annotated[str, typer.Option(help="Blocks, for instance 8,20; by default all.")] = "",
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Say all that is wrong with a concept; exit status 1 if it cannot be used."""
+    """Say everything that is wrong with a concept; exit status 1 if it cannot be used."""
     from steering.concept_writing.checks import check_concept_files
     from steering.concept_writing.files import read_concept_files
 

@@ -12,7 +12,7 @@ import typer
 from steering.cli.options import Methods, Metrics, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import FILE_WIDTH, terminal_width
 from steering.errors import ResultsError
-from steering.files import write_file
+from steering.files import make_directory, write_file
 
 if TYPE_CHECKING:
     from steering.results import Row
@@ -61,7 +61,7 @@ def export_results(
     if output is not None:
         require_other_file(output, results)
     if form is Format.parquet and output is None:
-        raise ResultsError("--format parquet is no text: name a file with --output")
+        raise ResultsError("--format parquet is not text: name a file with --output")
     if pivot and form not in (pivots := _pivots(width)):
         raise ResultsError(f"--pivot makes a table, and --format {form} holds none; choose {', '.join(pivots)}")
     rows = load_rows(results)
@@ -71,7 +71,9 @@ def export_results(
         parse_names(methods, "--methods"), parse_layer_filter(layers), parse_names(metrics, "--metrics"), run
     ).apply(rows)
     if not wanted:
-        raise ResultsError(f"{results}: no row has all of what --methods, --layers, --metrics and --run ask for")
+        raise ResultsError(f"{results}: no row matches all of --methods, --layers, --metrics and --run")
+    if output is not None:
+        make_directory(output.parent)
     content = _content(form, wanted, rows, pivot, width)
     if output is None:
         typer.echo(content, nl=False)

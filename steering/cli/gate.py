@@ -43,7 +43,7 @@ Results = Annotated[Path, typer.Argument(help="A results directory or its result
 
 def compare(
     baseline: Annotated[
-        Path, typer.Argument(help="A baseline file; or earlier results, which are taken as one without being written.")
+        Path, typer.Argument(help="A baseline file, or earlier results, which are used as a baseline but not written.")
     ],
     results: Results,
     methods: Methods = "",
@@ -51,10 +51,10 @@ def compare(
     run: RunName = "all",
     form: Annotated[ReportFormat, typer.Option("--format", help="text, markdown or json.")] = ReportFormat.text,
 ) -> None:
-    """Hold results against a baseline: one verdict for each cell.
+    """Compare results with a baseline: one verdict for each cell.
 
-    --run chooses among the results, --methods and --layers among both. What a later run measured again belongs to that
-    run alone.
+    --run selects from the results, --methods and --layers from both. What a later run measured again belongs only to
+    that run.
 
     Exit status: 0 no cell is worse; 1 a cell regressed, failed or is missing; 6 a cell cannot be compared (another
     model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits
@@ -68,7 +68,7 @@ def compare(
 
     names, blocks = parse_names(methods, "--methods"), parse_layer_filter(layers)
     if _holds_rows(baseline) and results.is_file() and results.suffix == ".json":
-        raise ResultsError(f"the baseline comes before what is held against it: steering compare {results} {baseline}")
+        raise ResultsError(f"the baseline comes before what is compared with it: steering compare {results} {baseline}")
     rows = RowFilter(run=run).apply(load_rows(results))
     try:
         held = _baseline(baseline, names, blocks)
@@ -85,16 +85,18 @@ def compare(
 
 
 def power(
-    rollouts: Annotated[int, typer.Option(min=1, help="Of a new run.")] = 200,
-    baseline_rollouts: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 2000,
+    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of a new run.")] = 200,
+    baseline_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of the baseline.")] = 2000,
     cells: Annotated[int, typer.Option(min=1, help="Methods × layers that are compared.")] = 40,
-    level: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of the gate on rollouts, over all cells.")] = GATED[
-        0
-    ].level,
-    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of the claim to be above the unsteered run.")] = 0.01,
+    level: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Level of the gate on rollouts, over all cells.")
+    ] = GATED[0].level,
+    alpha: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Level of the claim to be above the unsteered run.")
+    ] = 0.01,
     form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
 ) -> None:
-    """Print what a number of rollouts can show: drops that the gate finds, and rises that a claim can be made of."""
+    """Print what a number of rollouts can show: drops that the gate finds, and rises that support a claim."""
     from steering.verdicts import gate_tables
 
     typer.echo(
@@ -112,7 +114,7 @@ def power(
 @app.command("promote")
 def promote_results(
     results: Results,
-    output: Annotated[Path, typer.Option(help="The baseline file; one that is there is replaced.")],
+    output: Annotated[Path, typer.Option(help="The baseline file; an existing one is replaced.")],
     methods: Methods = "",
     layers: Layers = "",
     run: RunName = "all",
@@ -120,23 +122,21 @@ def promote_results(
         int | None,
         typer.Option(
             min=1,
-            help="Fewest that a later run needs; by default 200, or as many as the baseline has where that is fewer.",
+            help="Fewest rollouts that a later run needs; by default 200, or the baseline's if it has fewer.",
         ),
     ] = None,
     margin: Annotated[
         list[str] | None,
-        typer.Option(help=f"A change for the worse that is tolerated: METRIC=VALUE; repeatable. Of {_METRICS}."),
+        typer.Option(help=f"A tolerated change for the worse: METRIC=VALUE; repeatable. Metrics: {_METRICS}."),
     ] = None,
     keep_others: Annotated[
         bool,
-        typer.Option(
-            "--keep-others", help="Of the file that is there, keep the cells that are not promoted, and its margins."
-        ),
+        typer.Option("--keep-others", help="Keep the existing file's margins, and its cells that are not promoted."),
     ] = False,
 ) -> None:
-    """Make measured cells the baseline of later runs, and say what changes relative to the one that was there.
+    """Make measured cells the baseline of later runs, and say what changes relative to the existing one.
 
-    Controls are left out. Nothing is written where a cell failed or the results do not belong together.
+    Controls are left out. Nothing is written if a cell failed or the results do not belong together.
     """
     from steering.results import load_rows
     from steering.tables.row_filters import RowFilter

@@ -21,14 +21,15 @@ Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="For instance cpu, cuda or mps.")]
 Saes = Annotated[str, typer.Option(help="'embedded', a directory in SAELens's format, or a SAELens release.")]
 DescriptionsFile = Annotated[
-    str, typer.Option(metavar="FILE", help="JSON Lines file that describes the features, Neuronpedia's too.")
+    str,
+    typer.Option(metavar="FILE", help="JSON Lines file that describes the features; Neuronpedia's format works, too."),
 ]
 ConceptName = Annotated[str, typer.Option(help="Built-in concept or a directory with concept.toml.")]
 Toward = Annotated[str, typer.Option(help="Side of the concept to steer towards: positive or negative.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Parameters = Annotated[str, typer.Option(help="Of the method: a JSON object, or a .json or .toml file.")]
-Methods = Annotated[str, typer.Option(help="Only these methods, with commas.")]
-Metrics = Annotated[str, typer.Option(help="Only these metrics, with commas.")]
+Parameters = Annotated[str, typer.Option(help="The method's parameters: a JSON object, or a .json or .toml file.")]
+Methods = Annotated[str, typer.Option(help="Only these methods, comma-separated.")]
+Metrics = Annotated[str, typer.Option(help="Only these metrics, comma-separated.")]
 Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20.")]
 RunName = Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")]
 

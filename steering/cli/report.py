@@ -10,22 +10,22 @@ import typer
 from steering.cli.gate import read_cells
 from steering.cli.options import Layers, Methods, parse_layer_filter, parse_names
 from steering.errors import DataError, ResultsError
-from steering.files import write_file
+from steering.files import make_directory, write_file
 
 
 def report(
     results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The report; one that is there is replaced.")] = Path(
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The report; an existing one is replaced.")] = Path(
         "report.html"
     ),
     profile: Annotated[
         str,
         typer.Option(
-            help="Of the run: a name or a TOML file. Gives the level of tests, the bound of neutral loss, and keywords."
+            help="The run's profile: a name or a TOML file. Gives the level of tests, neutral bound and keywords."
         ),
     ] = "",
     gate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A baseline; shows its verdicts, and fails for none of them.")
+        Path | None, typer.Option(metavar="FILE", help="A baseline; its verdicts are shown, and none is an error.")
     ] = None,
     methods: Methods = "",
     layers: Layers = "",
@@ -35,6 +35,7 @@ def report(
     --methods and --layers choose the cells of the baseline that count; the report shows all that was measured.
     """
     from steering.profile_files import load_profile
+    from steering.profiles import Profile
     from steering.report.figures import figures_of
     from steering.report.html import render
     from steering.results import load_rows, require_other_file
@@ -49,6 +50,8 @@ def report(
     if not rows:
         raise ResultsError(f"{results}: no results in it yet")
     compared = None if gate is None else compare(read_cells(gate, names, blocks), rows)
-    page = render(rows, figures_of(rows), chosen, compared)
+    make_directory(output.parent)  # before the figures are drawn, which takes long
+    level = Profile.alpha if chosen is None else chosen.alpha
+    page = render(rows, figures_of(rows, level=level), chosen, compared)
     write_file(output, page.encode())
     typer.echo(f"{output}: {len(rows)} values, {len(page.encode()) / 1e6:.1f} MB")

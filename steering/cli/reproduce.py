@@ -41,7 +41,7 @@ def reproduce(
 ) -> None:
     """Measure what the paper's figures and tables show, draw them, and write the report.
 
-    What the output directory holds already is not measured again: an interrupted run goes on where it ended.
+    What the output directory already holds is not measured again: an interrupted run resumes where it stopped.
     """
     changes: dict[str, Any] = {
         key: value
@@ -162,7 +162,7 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     rows, setting = measured.rows, measured.setting
     if not rows:
         raise ResultsError(f"{output}: nothing was measured")
-    figures = figures_of(rows, PAPER)
+    figures = figures_of(rows, PAPER, setting.profile.alpha)
     figures += [similarity_figure(each.products, each.extremes, layer=each.layer) for each in measured.similarities]
     report, tables = output / "report.html", output / "tables.md"
     write_file(report, render(rows, figures, setting.profile).encode())

@@ -12,7 +12,7 @@ def merge_results(
     sources: Annotated[list[Path], typer.Argument(help="Results directories, as `pytest bench --shard` leaves them.")],
     output: Annotated[Path, typer.Option("--output", help="A directory without results.")],
 ) -> None:
-    """Join the results of shards; refuses what contradicts itself."""
+    """Join the results of shards; refuse them if they contradict each other."""
     from steering.merging import merge, write_merged
 
     rows = merge(sources)

@@ -36,8 +36,8 @@ Saes = Annotated[str, typer.Argument(help="'embedded', a directory in SAELens's 
 def train(
     layers: Annotated[str, typer.Option(help="Blocks to train on, for instance 8,20.")],
     corpus: Corpus,
-    out: Annotated[Path, typer.Option(help="Where the SAEs go: one directory a layer, in SAELens's format.")],
-    work: Annotated[Path, typer.Option(help="Where activations and checkpoints are kept; a killed run goes on there.")],
+    out: Annotated[Path, typer.Option(help="Where the SAEs go: one directory per layer, in SAELens's format.")],
+    work: Annotated[Path, typer.Option(help="Where activations and checkpoints are kept; a killed run resumes there.")],
     model: Model = "embedded",
     tokens: Annotated[int, typer.Option(min=1, help="Training tokens.")] = _RECIPE.tokens,
     context_tokens: ContextTokens = 128,
@@ -47,15 +47,15 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Tokens of a step.")] = _RECIPE.batch_size,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = _RECIPE.learning_rate,
     dead_after_tokens: Annotated[
-        int, typer.Option(help="Features silent for so long are revived.")
+        int, typer.Option(help="Features silent for this many tokens are revived.")
     ] = _RECIPE.dead_after_tokens,
     seed: Annotated[int, typer.Option(help="Decides rows, order and initial weights.")] = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Train TopK SAEs by SAELens's trainer on the outputs of some blocks, read in one pass.
+    """Train TopK SAEs with SAELens's trainer on the outputs of some blocks, read in one pass.
 
-    Activations take 2 × d_model bytes a token and layer in the work directory (in 16 bits). The last tenth of each
+    Activations take 2 × d_model bytes per token and layer in the work directory (in 16 bits). The last tenth of each
     source is left for `steering sae evaluate`.
     """
     from steering.models.checks import check_layers
@@ -129,7 +129,7 @@ def describe(
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Describe each feature by the tokens that it fires on and promotes; written beside the SAE, no text is kept."""
+    """Describe each feature by the tokens it fires on and promotes, in a file next to the SAE; no text is kept."""
     from steering.sae.corpus import read_corpus, token_rows
     from steering.sae.description import describe_features
     from steering.sae.feature_activity import read_activity

@@ -48,13 +48,13 @@ def import_vector(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file, or a control vector (.gguf).")],
     layer: Annotated[int, typer.Option(min=0, help="Block whose output it is added to, from 0.")],
     output: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
-    tensor: Annotated[str, typer.Option(help="Its name, in a .safetensors file that holds several.")] = "",
+    tensor: Annotated[str, typer.Option(help="Name of the tensor, if a .safetensors file holds several.")] = "",
     multiplier: Annotated[float, typer.Option(help="Dose to recommend, written into the file.")] = 1.0,
     name: Annotated[str, typer.Option(help="How it was constructed, for tables.")] = "imported",
     concept: Annotated[str, typer.Option(help="Name of the concept that it is about.")] = "",
     model: Annotated[str, typer.Option(help="Name of the model that it is for, as results call it.")] = "",
 ) -> None:
-    """Take over a direction that another program wrote, so that it can be measured, shown, tried and exported."""
+    """Import a direction that another program wrote, so that it can be measured, shown, tried and exported."""
     from steering.vector_import import read_direction
     from steering.vectors import SteeringVector
 
@@ -78,7 +78,7 @@ def export(
     multiplier: Multiplier = None,
     model_type: Annotated[str, typer.Option(help="model_type of the model's config.json, for files without it.")] = "",
 ) -> None:
-    """Write vectors times multipliers for another program, where scale 1 is then the dose."""
+    """Write vectors times their multipliers for another program; scale 1 is then the dose."""
     from steering.vector_export import to_gguf, to_lm_eval
 
     target = _EXPORTS[form]
@@ -91,7 +91,7 @@ def export(
         typer.echo(f"{output}: {visible(vector.method)} at layer {vector.layer}, × {intervention.multiplier:g}")
     typer.echo(f"Use it with: {target.usage.format(file=shlex.quote(str(output)))}")
     typer.echo(
-        f"{target.program} adds it at all positions, generated ones too. Here the prompt's positions alone are "
+        f"{target.program} adds it at all positions, generated ones too. Here only the prompt's positions are "
         "steered: what was measured here is not what it does there."
     )
 

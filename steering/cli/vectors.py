@@ -55,7 +55,7 @@ def build(
     method: Annotated[str, typer.Option(help="Construction method; `steering list` names them.")],
     layers: Annotated[str, typer.Option("--layer", "--layers", help="Block, or several, for instance 8,20.")],
     output: Annotated[
-        Path, typer.Option(help="The .safetensors file to write; of several layers, NAME-layer8.safetensors and so on.")
+        Path, typer.Option(help="The .safetensors file to write; for several layers, NAME-layer8.safetensors etc.")
     ],
     concept: ConceptName = "gender",
     toward: Toward = "positive",
@@ -68,7 +68,7 @@ def build(
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Construct a vector at each of some layers from a concept's pairs, and write it with its provenance."""
+    """Construct a vector at each of the layers from a concept's pairs, and write it with its provenance."""
     from steering.activation_cache import ActivationCache
     from steering.methods import methods, needs_losses, needs_sae
     from steering.models.checks import check_layers
@@ -120,8 +120,8 @@ def apply(
     prompt: Annotated[str, typer.Argument(help="Text to complete.")],
     multiplier: Multiplier = None,
     samples: Annotated[int, typer.Option(min=1, help="How many completions to sample.")] = 3,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each at most.")] = 40,
-    greedy: Annotated[bool, typer.Option("--greedy", help="The most probable completion, one of them.")] = False,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each, at most.")] = 40,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Show only the most probable completion.")] = False,
     top_p: Annotated[float, typer.Option(min=1e-6, max=1, help="Nucleus to sample from.")] = 0.8,
     temperature: Annotated[float, typer.Option(min=1e-6, help="Of sampling.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,

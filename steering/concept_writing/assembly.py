@@ -119,7 +119,7 @@ def write_concept(concept: Concept, directory: Path, comment: str = "") -> None:
         **{key: list(getattr(concept, key)) for key in ("rollout_prompts", "one_word_prompts", "development_prompts")},
         "keywords": {side: list(getattr(concept.keywords, side)) for side in ("positive", "negative")},
     }
-    if concept.feature_keywords != tuple(sorted(concept.keywords.positive + concept.keywords.negative)):
+    if concept.feature_keywords != concept.success_words:
         table["feature_keywords"] = list(concept.feature_keywords)
     text = tomli_w.dumps({key: value for key, value in table.items() if value or key != "development_prompts"})
     write_file(directory / "concept.toml", (f"# {comment}\n\n{text}" if comment else text).encode())

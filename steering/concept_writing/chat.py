@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -199,6 +200,8 @@ class ChatClient:
             date = parsedate_to_datetime(value)
         except (ValueError, OverflowError):
             return 0.0
+        if date.tzinfo is None:  # dates of HTTP are in UTC, also where one does not say so
+            date = date.replace(tzinfo=UTC)
         return date.timestamp() - self._clock.now()
 
     def _reply(self, response: httpx.Response, content: bytes) -> Reply:

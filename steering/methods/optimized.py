@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,6 +59,9 @@ class Optimized:
     seed: int = 0
 
     needs_losses: ClassVar[bool] = True
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "swapping_sides_flips_sign": "neutral documents are read under +v alone, and the sides' weights may differ",
+    }
 
     def __post_init__(self) -> None:
         """Refuse what would move nothing, or cannot be computed with."""

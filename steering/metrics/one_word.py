@@ -13,7 +13,7 @@ from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy
-from steering.models.tokens import tokenize_prompt
+from steering.models.tokens import completed_text, tokenize_prompt
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.vectors import Intervention
@@ -29,10 +29,10 @@ def first_word(completion: str) -> str:
     return match.group() if match else ""
 
 
-def _begins_with(pattern: regex.Pattern[str], completion: str) -> bool:
-    """Whether a completion begins with a match, but for what stands before its first letter or digit."""
-    start = _START.search(completion)
-    return start is not None and pattern.match(completion, start.start()) is not None
+def _begins_with(pattern: regex.Pattern[str], text: str, start: int) -> bool:
+    """Whether a match is the first that stands from some character of a text on, but for what is no letter or digit."""
+    first = _START.search(text, start)
+    return first is not None and pattern.match(text, first.start()) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +63,14 @@ class OneWordCompletion:
         rows = [intervention for intervention in interventions for _ in range(count)]
         prompts = list(self.prompts) * len(interventions)
         completions = self.model.generate(prompts, rows, Greedy(), _NEW_TOKENS, progress)
-        texts = self.model.tokenizer.batch_decode(completions, skip_special_tokens=True)
+        pairs = zip(prompts, completions, strict=True)
+        texts = [completed_text(self.model.tokenizer, prompt, completion) for prompt, completion in pairs]
         return [self._observation(texts[first : first + count]) for first in range(0, len(texts), count)]
 
-    def _observation(self, completions: Sequence[str]) -> Observation:
+    def _observation(self, texts: Sequence[tuple[str, int]]) -> Observation:
         pattern = keyword_pattern(self.keywords)
-        success = np.array([float(_begins_with(pattern, text)) for text in completions])
-        return Observation(success, tuple(first_word(text) for text in completions))
+        success = np.array([float(_begins_with(pattern, whole, start)) for whole, start in texts])
+        return Observation(success, tuple(first_word(whole[start:]) for whole, start in texts))
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Share of prompts whose word changed, and share completed by a keyword, with Wilson intervals."""

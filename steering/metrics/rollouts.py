@@ -13,7 +13,7 @@ from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import tokenize_prompt
+from steering.models.tokens import completed_text, tokenize_prompt
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.vectors import Intervention
@@ -23,15 +23,20 @@ _UNFINISHED = "\ufffd"
 
 
 def is_confirmed(pattern: regex.Pattern[str], text: str) -> bool:
-    """Whether a text holds a match that no further text can undo: the character after it is there, and is no letter."""
-    return any(text[match.end() : match.end() + 1] not in ("", _UNFINISHED) for match in pattern.finditer(text))
+    """Whether a completion holds a match that neither further text nor its prompt can undo.
+
+    The character after the match is there, so that it is no letter; and so is one before it: a match at the beginning
+    may go on with the prompt's last word.
+    """
+    matches = (match for match in pattern.finditer(text) if match.start() > 0)
+    return any(text[match.end() : match.end() + 1] not in ("", _UNFINISHED) for match in matches)
 
 
 @dataclass(frozen=True, eq=False)
 class RolloutProbability:
     """Share of completions that hold a keyword; the prompt itself is never searched.
 
-    A completion ends early once its keyword is confirmed by what follows it.
+    A completion ends early once its keyword is confirmed by what stands around it.
 
     Attributes:
         model: Completes the prompts.
@@ -59,19 +64,16 @@ class RolloutProbability:
         prompts = [self.prompts[index % len(self.prompts)] for index in range(self.rollouts)] * len(interventions)
         rows = [intervention for intervention in interventions for _ in range(self.rollouts)]
         completions = self.model.generate(prompts, rows, self.sampler, self.new_tokens, progress, ended=self._has_ended)
-        texts = [self._decoded(completion) for completion in completions]
+        pairs = zip(prompts, completions, strict=True)
+        texts = [completed_text(self.model.tokenizer, prompt, completion) for prompt, completion in pairs]
         return [self._observation(texts[first : first + self.rollouts]) for first in range(0, len(rows), self.rollouts)]
 
     def _has_ended(self, completion: Sequence[int]) -> bool:
-        return is_confirmed(self.pattern, self._decoded(completion))
+        return is_confirmed(self.pattern, completed_text(self.model.tokenizer, (), completion)[0])
 
-    def _decoded(self, completion: Sequence[int]) -> str:
-        """Text of a completion; a longer one's begins with it, so that nothing is cleaned up after the fact."""
-        decode = self.model.tokenizer.decode
-        return str(decode(list(completion), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-    def _observation(self, texts: Sequence[str]) -> Observation:
-        return Observation(np.array([float(self.pattern.search(text) is not None) for text in texts]), tuple(texts))
+    def _observation(self, texts: Sequence[tuple[str, int]]) -> Observation:
+        items = np.array([float(self.pattern.search(whole, start) is not None) for whole, start in texts])
+        return Observation(items, tuple(whole[start:] for whole, start in texts))
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Probability with its Wilson interval, and the exact paired test against the unsteered rollouts."""

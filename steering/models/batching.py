@@ -48,19 +48,20 @@ class TokenBatch:
         return TokenBatch(self.ids.repeat(copies, 1), self.mask.repeat(copies, 1))
 
 
-def pad_right(rows: Sequence[Sequence[int]], pad_id: int, multiple: int = 1) -> TokenBatch:
+def pad_right(rows: Sequence[Sequence[int]], multiple: int = 1) -> TokenBatch:
     """Stack rows, padded on the right to a multiple of some width."""
     longest = max(len(row) for row in rows)
-    return _pad(rows, pad_id, -(-longest // multiple) * multiple, left=False)
+    return _pad(rows, -(-longest // multiple) * multiple, left=False)
 
 
-def pad_left(rows: Sequence[Sequence[int]], pad_id: int, width: int) -> TokenBatch:
+def pad_left(rows: Sequence[Sequence[int]], width: int) -> TokenBatch:
     """Stack rows, padded on the left to a width, so that all end at the same position."""
-    return _pad(rows, pad_id, width, left=True)
+    return _pad(rows, width, left=True)
 
 
-def _pad(rows: Sequence[Sequence[int]], pad_id: int, width: int, *, left: bool) -> TokenBatch:
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.int64)
+def _pad(rows: Sequence[Sequence[int]], width: int, *, left: bool) -> TokenBatch:
+    # By token 0, whatever the tokenizer says: the mask hides it, and a pad token may lie outside of the embedding.
+    ids = torch.zeros((len(rows), width), dtype=torch.int64)
     mask = torch.zeros_like(ids)
     for index, row in enumerate(rows):
         filled = slice(width - len(row), width) if left else slice(0, len(row))

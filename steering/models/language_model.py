@@ -89,7 +89,6 @@ class LanguageModel:
         self._blocks: Any = self._traced.get(family(module.config.model_type).blocks)
         self._unembedding: Any = self._traced.get(_path_of(module, module.get_output_embeddings()))
         self._parameters = inspect.signature(module.forward).parameters
-        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._end_ids = end_of_text_ids(module, tokenizer)
         self.length_limit = getattr(module.config, "max_position_embeddings", None)
         use_matrix_products(module)
@@ -163,7 +162,7 @@ class LanguageModel:
 
     def batch(self, rows: Sequence[Sequence[int]], *, multiple: int = 1) -> TokenBatch:
         """Stack token rows on the model's device, padded on the right to a multiple of some width."""
-        return pad_right(rows, self._pad_id, multiple).to(self.device)
+        return pad_right(rows, multiple).to(self.device)
 
     @torch.inference_mode()
     def outputs(self, batch: TokenBatch, layers: Sequence[int], start: Stored | None = None) -> dict[int, torch.Tensor]:
@@ -264,7 +263,7 @@ class LanguageModel:
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
         """Read prompts, padded on the left to a width, each with its intervention."""
         enough = [rows[index] for index in filled_up(torch.arange(len(rows))).tolist()]
-        batch = pad_left([prompt for prompt, _ in enough], self._pad_id, width).to(self.device)
+        batch = pad_left([prompt for prompt, _ in enough], width).to(self.device)
         steered = [intervention for _, intervention in enough]
         edits = additions(steered, batch.mask.bool(), self.d_model, self.dtype)
         with self._traced.trace(**self._inputs(batch), use_cache=True):

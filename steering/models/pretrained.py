@@ -16,7 +16,11 @@ from huggingface_hub.utils.tqdm import enable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.errors import ModelError, first_line
+from steering.gguf_header import check_header
 from steering.models.families import family
+
+# Three times what the largest vocabularies take, with a score, a type and a merge for each token.
+_MOST_ANNOUNCED = 1 << 22
 
 
 def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -43,6 +47,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
     if not os.path.isfile(path):  # noqa: PTH113 - False, not an error, for what cannot be a path
         raise ModelError(f"model {str(path)!r}: no such file")
     with quiet(), _explained(str(path)):
+        check_header(path, _MOST_ANNOUNCED)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         # The bar over its tensors is tqdm's own, which transformers' switch does not reach.
         with contextlib.redirect_stderr(io.StringIO()):
@@ -59,6 +64,7 @@ def read_layer_count(source: str) -> int:
     with quiet(), _explained(source):
         if source.endswith(".gguf"):
             path = Path(source)
+            check_header(path, _MOST_ANNOUNCED)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
         else:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -73,7 +79,7 @@ def _explained(reference: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ModelError(
-            f"model {reference!r} cannot be loaded: {first_line(error)} "
+            f"model {reference!r} cannot be loaded: {first_line(error).rstrip('.')}. "
             "Give 'embedded', a directory with config.json, tokenizer and *.safetensors, a GGUF file, "
             "or a hub id that this machine can reach."
         ) from error

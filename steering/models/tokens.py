@@ -82,9 +82,25 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int
     return ids
 
 
+def completed_text(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], completion: Sequence[int]
+) -> tuple[str, int]:
+    """Text of a prompt with its completion, and the character at which the completion begins.
+
+    A completion decoded alone would not show whether it goes on with the prompt's last word: "fire" and "man" give
+    "fireman". No space is cleaned up, so that a longer completion's text begins with a shorter one's.
+    """
+
+    def decoded(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    return decoded([*prompt, *completion]), len(decoded(prompt))
+
+
 def _tokens_of_text(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:
     """Token ids, and the character at which each ends; a token that closes a sequence is left out: it is no text."""
-    encoding = tokenizer(text, return_offsets_mapping=True)
+    # Not verbose: a text that is too long for the model is cut by what calls this, or refused.
+    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
     ids, ends = list(encoding["input_ids"]), [end for _, end in encoding["offset_mapping"]]
     while ends and ends[-1] == 0:
         ends.pop()

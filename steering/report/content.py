@@ -113,25 +113,26 @@ def _is_number(cell: str) -> bool:
 _PARETO = "Improvements on the mean difference"
 _CAPTIONS = {
     "Cells": "Every configuration. Intervals are at 95 %. p: one-sided, paired with the unsteered rollouts; p control: "
-    "with those of the method's control; by Holm's method where the heading says so, those of controls in parentheses "
-    "and unadjusted. norm: length of what is added. Δ loss: steered minus unsteered, nats per token.",
-    "Doses": "Each method at the largest of some multipliers whose loss on neutral development documents stays within "
-    "one budget. optimism: how much more it costs on the test documents than it did there.",
+    "paired with those of the method's control. Both are adjusted by Holm's method where the heading says so; those of "
+    "controls are in parentheses, unadjusted. norm: length of the added vector. Δ loss: steered minus unsteered, nats "
+    "per token.",
+    "Doses": "Each method at the largest of a set of multipliers whose loss on neutral development documents stays "
+    "within one budget. optimism: how much more it costs on the test documents than on those.",
     "Selection": "The layer and dose that the development split chooses, and what they reach on the test split. Only "
     "“P test” is a result: “best on test” was chosen on the data that it is reported on.",
-    _PARETO: "Each cell against the dose of mean_difference at its layer that it comes nearest to improving on: how "
-    "much higher its P(success) and its neutral loss are. improves: the first is higher and the second lower, both by "
-    "paired tests; p, the larger of the two, is adjusted by Holm's method over all such comparisons. dominated: the "
-    "reverse.",
-    "Controls": "Each cell beside its controls. Null cells are controls of the same construction at any layer; the "
+    _PARETO: "Each cell against the dose of mean_difference at its layer that it comes nearest to improving on, or, "
+    "where it improves on none and some dominate it, that dominates it most clearly: how much higher its P(success) "
+    "and its neutral loss are. improves: the first is higher and the second lower, both by paired tests; p, the larger "
+    "of the two, is adjusted by Holm's method over all such comparisons. dominated: the reverse.",
+    "Controls": "Each cell with its controls. Null cells are controls of the same construction at any layer; the "
     "empirical p cannot be below 1 / (1 + their number).",
     "Neutral documents": "The change of loss over neutral documents, nats per token: its mean, the one-sided 95 % "
-    "upper bound of that, and the documents that suffer most.",
+    "upper bound of the mean, and the documents that suffer most.",
     "Separation of test pairs": "What steering adds to loss(negative) − loss(positive) of each test pair. wrong way: "
     "the share of pairs for which that is below 0.",
-    "Cells on the development split": "The same configurations on the split that layers and doses are chosen by. No "
-    "result is reported from here.",
-    "Sparse autoencoders": "How much each autoencoder keeps of what it reads, on the neutral documents.",
+    "Cells on the development split": "The same configurations on the split for choosing layers and doses. No result "
+    "is reported from it.",
+    "Sparse autoencoders": "How much of its input each autoencoder preserves, on the neutral documents.",
     "Features": "The three features with the largest weights in each vector that is a sum of features.",
 }
 
@@ -162,7 +163,7 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
         parts=tuple(_part(study, bound, chosen) for study in studies),
         tables={title: Table.of(captions[title], table) for title, table in tables.items() if len(table) > 1},
         settings=Table.of("What the values depend on, and which runs wrote them.", settings_table(rows)),
-        versions=Table.of("What computed this report; the settings say what measured the results.", versions_table()),
+        versions=Table.of("What computed this report. What measured the results is in the settings.", versions_table()),
         gate=None if gate is None else _gate(gate),
         level=level,
         neutral_bound=bound,
@@ -196,7 +197,7 @@ def _part(study: Study, neutral_bound: float, chosen_on_development: bool) -> St
 
 
 def _gate(report: GateReport) -> GatePart:
-    caption = "The baseline's value, and this one. Changes that are beyond chance and margin are marked."
+    caption = "The baseline's value and this run's. Changes beyond chance and margin are marked."
     return GatePart(Table.of(caption, verdict_table(report)), tuple(clipped(line, 2000) for line in remarks(report)))
 
 

@@ -15,16 +15,16 @@ from steering.results import NEUTRAL_BUDGET
 from steering.tables import wording
 
 _KEYWORDS = (
-    "A completion counts as a success when it holds a keyword as a whole word, whatever else it says. Nobody judged "
+    "A completion counts as a success if it contains a keyword as a whole word, whatever else it says. Nobody judged "
     "meaning, grammar or truth."
 )
 # Share of the successes from which they are said to be one word.
 _ONE_WORD = 0.9
 _BEST_LAYER = (
-    "The highest of many values is, on average, higher than it would be if it were measured again: it was found among "
-    "the rollouts that it is reported on. Layers and doses are better chosen on the development split."
+    "The highest of many values would, on average, be lower if it were measured again, because it was chosen on the "
+    "rollouts that it is reported on. It is better to choose layers and doses on the development split."
 )
-_CHOSEN = " The table “Selection” shows what was chosen there, and what that reaches."
+_CHOSEN = " The table “Selection” shows what was chosen there, and what it reaches on the test split."
 
 
 def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool) -> list[tuple[str, str]]:
@@ -56,9 +56,9 @@ def _nothing_found(study: Study) -> str:
     if rise is None or study.unsteered is None:
         return ""
     return (
-        f"A cell that was not found to steer may have an effect all the same. With {study.unsteered.n} rollouts, an "
+        f"A cell that was not found to steer may still have an effect. With {study.unsteered.n} rollouts, an "
         f"unsteered P(success) of {study.unsteered.value:.3f} and {len(study.tested)} cells that share the level "
-        f"{study.level:g}, a rise by {rise:.3f} is found with a probability of 80 % (the two rollouts of a pair taken "
+        f"{study.level:g}, a rise by {rise:.3f} is found with a probability of 80 % (taking the two rollouts of a pair "
         "as independent); a smaller one is found less often."
     )
 
@@ -69,7 +69,7 @@ def _rollouts(study: Study) -> str:
         return ""
     low, high = stats.proportion_interval(np.arange(unsteered.n) < unsteered.n / 2)
     return (
-        f"P(success) is a share of {unsteered.n} sampled completions; where it is a half, its 95 % interval reaches "
+        f"P(success) is a share of {unsteered.n} sampled completions; if it is one half, its 95 % interval goes "
         f"from {low:.2f} to {high:.2f}. An interval holds for its own cell, not for all cells at once, and whether "
         "two of them overlap is not a test."
     )
@@ -82,11 +82,11 @@ def _prompts(study: Study, samples: Samples | None) -> str:
     if len(prompts) == 1:
         return (
             f"All rollouts complete one prompt, “{prompts[0]}”. Intervals are over completions of it: another prompt "
-            "may give other values, and another order of methods and layers."
+            "may give other values, and rank methods and layers differently."
         )
     return (
-        f"Rollouts complete {len(prompts)} prompts in turn; intervals take them for independent. Completions "
-        "of one prompt are more alike than those of different ones, so that others may differ by more than they say."
+        f"Rollouts complete {len(prompts)} prompts in turn; intervals treat them as independent. Completions of one "
+        "prompt are more alike than those of different prompts, so other prompts may differ by more than intervals say."
     )
 
 
@@ -112,34 +112,35 @@ def _one_word(study: Study, samples: Samples | None) -> str:
     )
     return (
         f"At least nine tenths of the successes are the same word: {told}. A vector that makes a model say one word "
-        "need not have to do with the concept."
+        "need not have anything to do with the concept."
     )
 
 
 def _many_cells(study: Study) -> str:
     return (
         f"P values against the unsteered run are adjusted by Holm's method over the {len(study.tested)} cells of this "
-        "study, and those against controls separately; not over both, nor over other runs, concepts, doses or metrics "
-        "that were looked at. All cells share one set of unsteered rollouts and of random numbers, so that they err "
-        "together."
+        "study, and those against controls separately. They are not adjusted over both, nor over other runs, concepts, "
+        "doses or metrics that were looked at. All cells share one set of unsteered rollouts and of random numbers, so "
+        "their errors are shared too."
     )
 
 
 def _doses(study: Study) -> str:
     if any(NEUTRAL_BUDGET in cell.row.parameters for cell in study.cells):
         return (
-            "Methods are compared at the doses that stay within one budget of neutral loss, looked for on development "
-            "documents among some fixed multipliers: the budget is seldom used up, and not to the same part."
+            "Methods are compared at doses that stay within one budget of neutral loss, chosen on development "
+            "documents from a fixed set of multipliers. The budget is seldom used up, and methods use different parts "
+            "of it."
         )
     return (
         "Each cell was measured at the doses shown. Vectors have different lengths, and damage neutral text to "
-        "different degrees: a method that is higher here need not be so at equal damage (pytest bench --budget)."
+        "different degrees: a method that is better here need not be at equal damage (pytest bench --budget)."
     )
 
 
 def _controls(study: Study) -> str:
     if not study.controls:
-        return "There is no control cell, so it is not excluded that some other direction of this length does the same."
+        return "There is no control cell, so some other direction of this length might do the same."
     return ""
 
 
@@ -156,7 +157,7 @@ def _neutral(study: Study) -> str:
 def _model(study: Study) -> str:
     row = study.rows[0]
     return (
-        f"Everything here is of one model ({row.model}, {row.dtype}, on {row.device}), one concept ({row.concept}, "
+        f"Everything here is for one model ({row.model}, {row.dtype}, on {row.device}), one concept ({row.concept}, "
         f"towards its {row.toward} side) and one seed ({row.seed}). Another machine or number format gives slightly "
-        "other completions from the same seed."
+        "different completions from the same seed."
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steering import stats
 from steering.concepts import Concept
 from steering.results import SAE, UNSTEERED, Row
+from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import (
     NEUTRAL_CHANGE,
     SUCCESS,
@@ -123,8 +123,7 @@ def _is_success(row: Row) -> bool:
 def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
     found = steered(rows)
     firsts = [any_row(metrics) for metrics in found]
-    successes = [row for metrics in found if (row := metrics.get(SUCCESS)) is not None and row.value is not None]
-    adjusted = {field: _adjusted(successes, field) for field in ("p_value", "p_control")}
+    p_values, p_controls = adjusted_p_values(rows, "p_value"), adjusted_p_values(rows, "p_control")
     cells = []
     for metrics, row, label in zip(found, firsts, labels(firsts, lambda row: row.layer), strict=True):
         success, neutral = metrics.get(SUCCESS), metrics.get(NEUTRAL_CHANGE)
@@ -134,8 +133,8 @@ def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
                 row,
                 success if success is not None and success.value is not None else None,
                 neutral if neutral is not None and neutral.value is not None else None,
-                None if success is None else adjusted["p_value"].get(success.key),
-                None if success is None else adjusted["p_control"].get(success.key),
+                None if success is None else p_values.get(success.key),
+                None if success is None else p_controls.get(success.key),
                 tuple(dict.fromkeys(row.reason for row in metrics.values() if row.status == "failed")),
             )
         )
@@ -147,9 +146,3 @@ def _ordered(cells: Sequence[StudyCell]) -> tuple[StudyCell, ...]:
     methods = list(dict.fromkeys(cell.row.method for cell in cells))
     doses = {cell.label: cell.row.multiplier for cell in reversed(cells)}  # of the first cell of each label
     return tuple(sorted(cells, key=lambda cell: (methods.index(cell.row.method), doses[cell.label])))
-
-
-def _adjusted(rows: Sequence[Row], field: str) -> dict[tuple[object, ...], float]:
-    family = [row for row in rows if not row.is_control and getattr(row, field) is not None]
-    adjusted = stats.holm([getattr(row, field) for row in family])
-    return {row.key: float(value) for row, value in zip(family, adjusted, strict=True)}

@@ -106,7 +106,7 @@ def _headline(study: Study, steering: Sequence[StudyCell], cells: Sequence[Study
 def _lead(study: Study, steering: Sequence[StudyCell]) -> str:
     tested = len(study.tested)
     if study.unsteered is None:
-        return "P(success) of the unsteered run was not measured, so that no cell can be held against it."
+        return "P(success) of the unsteered run was not measured, so no cell can be compared with it."
     if not tested:
         return "No cell that is not a control has a test against the unsteered run."
     return (
@@ -146,7 +146,7 @@ def _highest(cell: StudyCell | None) -> str:
 def _beyond_control(study: Study, steering: Sequence[StudyCell]) -> list[str]:
     held = [cell for cell in steering if cell.p_control is not None]
     if not held:
-        return ["No control was tested beside it."] if steering else []
+        return ["No control was tested for comparison."] if steering else []
     beyond = [cell for cell in held if study.exceeds_control(cell)]
     named = ", ".join(dict.fromkeys(cell.row.control for cell in held))
     if len(held) == 1:
@@ -158,7 +158,7 @@ def _cost(steering: Sequence[StudyCell], neutral_bound: float) -> list[str]:
     rows = [cell.neutral for cell in steering if cell.neutral is not None]
     values = [row.value for row in rows if row.value is not None]
     if not values:
-        return ["What it costs on neutral text was not measured."] if steering else []
+        return ["Its cost on neutral text was not measured."] if steering else []
     low, high = (wording.signed(value) for value in (min(values), max(values)))
     kept = sum(stats.mean_upper_bound(np.array(row.items)) < neutral_bound for row in rows if row.items)
     change = low if low == high else f"{low} to {high}"
@@ -175,8 +175,8 @@ def _missed(study: Study) -> str:
     if not absent or rise is None or study.unsteered is None:
         return ""
     return (
-        f"Where nothing was found, that is no proof that there is nothing: with {study.unsteered.n} rollouts, a rise "
-        f"of P(success) by {rise:.3f} is found with a probability of 80 %; a smaller one may be missed."
+        f"Finding nothing does not prove that there is nothing: with {study.unsteered.n} rollouts, a rise of "
+        f"P(success) by {rise:.3f} is found with a probability of 80 %; a smaller one may be missed."
     )
 
 

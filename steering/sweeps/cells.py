@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from steering.methods import methods, needs_sae
@@ -70,6 +70,11 @@ def plans_of(profile: Profile, cell: Cell) -> list[MethodPlan]:
 def reads_sae(profile: Profile, cell: Cell) -> bool:
     """Whether a cell needs an SAE at its layer: for its own vector, one whose norm it takes, or for its controls."""
     return any(needs_sae(methods[plan.method]) for each in _chain(profile, cell) for plan in plans_of(profile, each))
+
+
+def measurable(profile: Profile, cells: Iterable[Cell], sae_layers: Collection[int]) -> list[Cell]:
+    """Those of some cells that need no SAE, or are at a layer that has one."""
+    return [cell for cell in cells if cell.layer in sae_layers or not reads_sae(profile, cell)]
 
 
 def with_controls(profile: Profile, cells: Sequence[Cell]) -> list[Cell]:

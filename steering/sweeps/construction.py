@@ -9,7 +9,7 @@ from functools import cached_property
 
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs, with_losses
-from steering.errors import NonFiniteError, SaeError, VectorError
+from steering.errors import DataError, NonFiniteError, SaeError, VectorError
 from steering.methods import construct, methods, needs_losses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
@@ -118,7 +118,7 @@ class Constructor:
                 unit = Intervention(intervention.vector, intervention.multiplier / abs(cell.multiplier))
                 dose = self._doses.find(unit)
                 intervention = Intervention(unit.vector, unit.multiplier * dose.factor)
-        except (SaeError, VectorError, NonFiniteError) as error:
+        except (DataError, SaeError, VectorError, NonFiniteError) as error:
             intervention, reason = None, str(error)
         return Constructed(intervention, reason, dose, time.perf_counter() - started)
 

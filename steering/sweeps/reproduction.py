@@ -18,7 +18,7 @@ from steering.progress import Reporter
 from steering.results import Journal, load_rows
 from steering.sae.features import similarity
 from steering.sae.library import SaeLibrary
-from steering.sweeps.cells import Cell
+from steering.sweeps.cells import Cell, measurable
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.sae_quality import SaeQuality
 from steering.sweeps.sweep import Sweep
@@ -99,7 +99,14 @@ def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], 
     ]
     if optimized:
         found.append(_search(profile, mean, example_layer(profile, layers, sae_layers), optimized))
-    return [study for study in found if study.cells]
+    possible = [_measurable(profile, study, sae_layers) for study in found]
+    return [study for study in possible if study.cells]
+
+
+def _measurable(profile: Profile, study: Study, sae_layers: Sequence[int]) -> Study:
+    """A study without the cells that need an SAE where there is none, if only for the norm that they take."""
+    known = replace(profile, methods=_with_referenced(profile, study.plans))
+    return replace(study, cells=tuple(measurable(known, study.cells, sae_layers)))
 
 
 def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> Study:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -12,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steering import stats
 from steering.results import SAE, UNSTEERED, Row
 from steering.tables import wording
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, Runs, any_row, configurations, shared, steered
+from steering.tables.adjustment import adjusted_p_values
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, Runs, any_row, configurations, shared
 from steering.tables.wording import ABSENT, alignment, visible
 
 #: Columns of the summary, each a metric and its heading.
@@ -95,8 +96,8 @@ def summary(
 
     Who looks at many cells finds one with a small p by chance. Where several cells that are not controls were measured
     under the same circumstances, their p values are therefore adjusted over all of these by Holm's method (Holm 1979,
-    Scandinavian Journal of Statistics 6: 65-70), and the headings say so. Controls are no claims to be adjusted for,
-    and would only widen the family: they are left out of it, and their own p values stand in parentheses, unadjusted.
+    Scandinavian Journal of Statistics 6: 65-70), and the headings say so. The p values of controls are left out of
+    this, and stand in parentheses, unadjusted.
 
     Args:
         rows: Of one or several runs.
@@ -139,19 +140,10 @@ class _PValues:
     adjusted: Mapping[tuple[object, ...], float]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], field: str) -> _PValues:
-        families: dict[str, list[Row]] = {}
-        for metrics in steered(rows):
-            row = metrics.get(SUCCESS)
-            if row is not None and not row.is_control and getattr(row, field) is not None:
-                families.setdefault(shared(row), []).append(row)
-        if all(len(family) < 2 for family in families.values()):
-            return cls(field, {})
-        adjusted: dict[tuple[object, ...], float] = {}
-        for family in families.values():
-            values = stats.holm([getattr(row, field) for row in family])
-            adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
-        return cls(field, adjusted)
+    def of(cls, rows: Sequence[Row], field: Literal["p_value", "p_control"]) -> _PValues:
+        adjusted = adjusted_p_values(rows, field)
+        studies = {shared(row) for row in rows if row.key in adjusted}
+        return cls(field, adjusted if len(adjusted) > len(studies) else {})
 
     @property
     def heading(self) -> str:

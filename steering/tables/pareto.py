@@ -35,12 +35,16 @@ class Comparison:
         against: The same of the mean difference.
         p_better: Adjusted p value that it succeeds more often and costs less.
         p_worse: Adjusted p value that it succeeds less often and costs more.
+        raw_better: The first of these before the adjustment, after which many are 1 and cannot be told apart.
+        raw_worse: The second of these before the adjustment.
     """
 
     cell: _Point
     against: _Point
     p_better: float
     p_worse: float
+    raw_better: float
+    raw_worse: float
 
     @property
     def row(self) -> Row:
@@ -91,12 +95,10 @@ def comparisons(rows: Sequence[Row]) -> list[Comparison]:
 
 def _within(points: Sequence[_Point]) -> list[Comparison]:
     pairs = [(point, reference) for point in points for reference in points if _is_reference(reference, point)]
-    better = stats.holm([_p_better(point, reference) for point, reference in pairs])
-    worse = stats.holm([_p_better(reference, point) for point, reference in pairs])
-    return [
-        Comparison(point, reference, float(p_better), float(p_worse))
-        for (point, reference), p_better, p_worse in zip(pairs, better, worse, strict=True)
-    ]
+    better = [_p_better(point, reference) for point, reference in pairs]
+    worse = [_p_better(reference, point) for point, reference in pairs]
+    p_values = zip(stats.holm(better).tolist(), stats.holm(worse).tolist(), better, worse, strict=True)
+    return [Comparison(*pair, *found) for pair, found in zip(pairs, p_values, strict=True)]
 
 
 def _is_reference(reference: _Point, point: _Point) -> bool:
@@ -113,7 +115,10 @@ def _p_better(point: _Point, other: _Point) -> float:
 
 
 def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
-    """One line for each cell, against the dose of the mean difference that it comes nearest to improving on.
+    """One line for each cell, against one dose of the mean difference.
+
+    That is the dose that it comes nearest to improving on, by the p value before adjustment. A cell that improves on
+    none, but is dominated by some, has the one that dominates it most clearly: it is not to look open beside another.
 
     ΔP and Δ cost are how much higher its P(success) and its neutral loss are than those of the mean difference.
 
@@ -141,13 +146,19 @@ def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> l
 
 
 def _nearest(found: Sequence[Comparison]) -> list[Comparison]:
-    """Of each cell the comparison that speaks most for it; where none speaks for it, the one that is worst."""
-    cells: dict[tuple[object, ...], Comparison] = {}
+    """Of each cell the comparison that is shown, as `pareto_summary` says."""
+    cells: dict[tuple[object, ...], list[Comparison]] = {}
     for comparison in found:
-        known = cells.setdefault(comparison.row.key, comparison)
-        if (comparison.p_better, comparison.p_worse) < (known.p_better, known.p_worse):
-            cells[comparison.row.key] = comparison
-    return list(cells.values())
+        cells.setdefault(comparison.row.key, []).append(comparison)
+    return [min(of_cell, key=_rank) for of_cell in cells.values()]
+
+
+def _rank(comparison: Comparison) -> tuple[int, float, float]:
+    """Low for what is shown of a cell: an improvement, else a domination, else what is nearest to an improvement."""
+    better, worse = comparison.raw_better, comparison.raw_worse
+    if comparison.verdict == "dominated":
+        return 1, worse, better
+    return 0 if comparison.verdict == "improves" else 2, better, worse
 
 
 def _interval(difference: tuple[float, float, float]) -> str:

@@ -158,7 +158,7 @@ def test_check_predicts_by_a_model(call, concept_directory, model_directory):
     rows = [line.split() for line in out.splitlines() if re.match(r" +[01] ", line)]
     assert [row[0] for row in rows] == ["0", "1"]
     # Six pairs can be swapped in 32 ways that differ: p is 1/32 at best, which two layers cannot bring below .01.
-    assert "Layers 0 and 1: it is not shown that pairs agree more than by chance" in out
+    assert "Layers 0–1: it is not shown that pairs agree more than by chance" in out
     assert "This does not show that steering works." in out
     status, out, _ = call("concept", "check", concept_directory, *options, "--layers", "1")
     assert "Layer 1: " in out

@@ -95,7 +95,7 @@ def test_parquet_goes_to_a_file(call, results, tmp_path):
     frame = pd.read_parquet(tmp_path / "out.parquet")
     assert frame["value"].tolist() == [row.value for row in load_rows(results)]
     status, out, err = call("export", results, "--format", "parquet")
-    assert (status, out, err) == (2, "", "error: --format parquet is no text: name a file with --output\n")
+    assert (status, out, err) == (2, "", "error: --format parquet is not text: name a file with --output\n")
 
 
 def chosen(call, results, *options):
@@ -140,7 +140,7 @@ def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
         (("--run", "first"), "unknown run 'first'. Known: run-1, run-2."),
         (("--pivot", "rollouts"), "unknown metric 'rollouts'. "),
         (("--pivot", "rollout_probability", "--format", "json"), "--pivot makes a table, and --format json holds none"),
-        (("--methods", "mean_difference", "--run", "last"), "{results}: no row has all of what --methods, --layers, "),
+        (("--methods", "mean_difference", "--run", "last"), "{results}: no row matches all of --methods, --layers, "),
     ],
 )
 def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, options, message):
@@ -153,9 +153,17 @@ def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, opti
 
 
 def test_output_that_cannot_be_written_is_one_message(call, results, tmp_path):
-    status, out, err = call("export", results, "--output", tmp_path / "nowhere" / "out")
+    (tmp_path / "file").write_text("before", encoding="utf-8")
+    status, out, err = call("export", results, "--output", tmp_path / "file" / "out")
     assert (status, out) == (2, "")
-    assert err == f"error: {tmp_path}/nowhere/out: cannot be written: No such file or directory\n"
+    assert err == f"error: {tmp_path}/file: cannot be written: File exists\n"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "before"
+
+
+def test_directory_of_the_output_is_made(call, results, tmp_path):
+    _, printed, _ = call("export", results)
+    assert call("export", results, "--output", tmp_path / "a" / "b" / "out") == (0, "", "")
+    assert (tmp_path / "a" / "b" / "out").read_text(encoding="utf-8") == printed
 
 
 def test_nothing_is_one_message(call, tmp_path):

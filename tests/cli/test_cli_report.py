@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("without_collection")
 def figures(monkeypatch):
     """Each report has one figure."""
     module = ModuleType("steering.report.figures")
-    module.figures_of = lambda rows: [StandIn(caption=f"{len(rows)} rows")]
+    module.figures_of = lambda rows, level: [StandIn(caption=f"{len(rows)} rows at level {level:g}")]
     monkeypatch.setitem(sys.modules, "steering.report.figures", module)
 
 
@@ -38,7 +38,29 @@ def test_report_is_written_to_the_working_directory(call, results, tmp_path, mon
     assert (status, err) == (0, "")
     assert out.startswith(f"report.html: {len(rows)} values, ")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page == render(rows, [StandIn(caption=f"{len(rows)} rows")])
+    assert page == render(rows, [StandIn(caption=f"{len(rows)} rows at level 0.01")])
+
+
+def test_figures_have_the_level_of_the_profile(call, results, tmp_path, profile_file):
+    profile_file.write_text(f"alpha = 0.02\n{profile_file.read_text(encoding='utf-8')}", encoding="utf-8")
+    options = ("--output", tmp_path / "out.html", "--profile", profile_file)
+    assert call("report", results, *options)[0] == 0
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert f"{len(load_rows(results))} rows at level 0.02" in page
+
+
+def test_directory_of_the_report_is_made(call, results, tmp_path):
+    status, _, err = call("report", results, "--output", tmp_path / "runs" / "may" / "monday.html")
+    assert (status, err) == (0, "")
+    assert (tmp_path / "runs" / "may" / "monday.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_directory_that_cannot_be_made_is_told_before_anything_is_drawn(call, results, monkeypatch):
+    monkeypatch.setattr(sys.modules["steering.report.figures"], "figures_of", pytest.fail)
+    journal = results / "results.jsonl"
+    status, out, err = call("report", results, "--output", journal / "no" / "where.html")
+    assert (status, out) == (2, "")
+    assert err == f"error: {journal}/no: cannot be written: Not a directory\n"
 
 
 def test_baseline_and_profile_are_shown(call, results, tmp_path, profile_file):
@@ -70,7 +92,7 @@ def test_cells_of_the_baseline_that_were_not_to_be_measured_are_not_missing(call
         (("{results}", "--profile", "embeded"), "unknown profile 'embeded'. Did you mean 'embedded'?"),
         (("{results}", "--gate", "nowhere"), "nowhere: no such baseline; `steering baseline promote` writes one"),
         (("{results}", "--output", "{results}/results.jsonl"), "--output {results}/results.jsonl is the results"),
-        (("{results}", "--output", "{results}/no/where"), "{results}/no/where: cannot be written: No such file"),
+        (("{results}", "--output", "{results}"), "{results}: cannot be written: Is a directory"),
     ],
 )
 def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, monkeypatch, options, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 import traceback
 from contextlib import contextmanager
 from email.utils import formatdate
@@ -70,6 +71,16 @@ class Asked:
             self.ask()
         assert KEY not in "".join(traceback.format_exception(caught.value))
         return str(caught.value)
+
+
+@pytest.fixture
+def east_of_greenwich(monkeypatch):
+    """Local time nine hours ahead of UTC: dates that are read by it are others, and the last hours of 9999 are none."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @contextmanager
@@ -150,11 +161,16 @@ def test_patience_ends_and_waits_double_up_to_it():
         ("9" * 400, 120.0),
         (formatdate(1_700_000_030, usegmt=True), 30.0),
         (formatdate(1_600_000_000, usegmt=True), 0.5),
+        ("Tue, 14 Nov 2023 22:13:50", 30.0),
+        ("Fri, 31 Dec 9999 23:59:59", 120.0),
+        ("Fri, 31 Dec 9999 23:59:59 -0000", 120.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 120.0),
         ("soon", 0.5),
         ("-5", 0.5),
         ("²", 0.5),
     ],
 )
+@pytest.mark.usefixtures("east_of_greenwich")
 def test_retry_after_is_honoured_up_to_a_cap(asked_for, waited):
     limited = error(429)
     limited.headers["Retry-After"] = asked_for.encode().decode("latin-1")

@@ -119,6 +119,14 @@ def test_gender_survives_writing_and_reading(tmp_path):
     assert load_concept(str(tmp_path)).hash == concept.hash
 
 
+def test_success_words_are_not_written_again_as_feature_keywords(tmp_path):
+    concept = assemble(concept_brief(BRIEF, "x"), written(70))
+    for words, said in ((concept.success_words, False), (("veil",), True)):
+        write_concept(replace(concept, feature_keywords=words), tmp_path)
+        assert ("feature_keywords" in (tmp_path / "concept.toml").read_text(encoding="utf-8")) is said
+        assert load_concept(str(tmp_path)).feature_keywords == words
+
+
 LINE = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
 
 

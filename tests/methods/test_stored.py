@@ -105,8 +105,8 @@ def quantised(path: Path) -> None:
         ("v.safetensors", lambda path: path.write_bytes(b"x" * (17 << 20)), "at most 16777216 are read"),
         ("v.safetensors", lambda path: path.mkdir(), "no such file"),
         ("v.pt", lambda path: torch.save({"a": DIRECTION}, path), "a pickle, which can run code"),
-        ("v.gguf", lambda path: path.write_bytes(b"GGUF" + b"\xff" * 100), "not a GGUF file"),
-        ("v.gguf", lambda path: path.write_bytes(b""), "not a GGUF file"),
+        ("v.gguf", lambda path: path.write_bytes(b"GGUF" + b"\xff" * 100), "cannot be read as a control vector"),
+        ("v.gguf", lambda path: path.write_bytes(b""), "cannot be read as a control vector"),
         ("v.gguf", quantised, "direction.3 is Q8_0; F32 or F16 is required"),
         (
             "v.gguf",

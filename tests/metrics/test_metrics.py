@@ -101,10 +101,11 @@ def test_first_word(text, word):
         (" tomboy", "boy", 0.0),
         ("...", "boy", 0.0),
         ("", "boy", 0.0),
+        ("boy.", "boy", 0.0),
     ],
 )
 def test_one_word_success_is_a_keyword_at_the_beginning(llama, text, keyword, success):
-    observed = one_word(llama, ("a",), keyword)._observation([text])
+    observed = one_word(llama, ("a",), keyword)._observation([(f"a tom{text}", 5)])
     assert (observed.items.tolist(), observed.texts) == ([success], (first_word(text),))
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -13,9 +14,9 @@ from steering.keywords import keyword_pattern
 from steering.metrics.rollouts import RolloutProbability, is_confirmed
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import tokenize_prompt
+from steering.models.tokens import completed_text, tokenize_prompt
 from steering.progress import Silent
-from tests.references import steer, towards
+from tests.references import Scripted, steer, towards
 from tests.small_models import small_tokenizer
 
 
@@ -48,6 +49,17 @@ def test_success_looks_at_the_completion_only(llama):
     pattern = keyword_pattern(("king", "man"))
     assert observed.items.tolist() == [float(bool(pattern.search(text))) for text in observed.texts]
     assert observed.items.min() == 0, "a keyword in the prompt would make every rollout a success"
+
+
+@pytest.mark.parametrize(("continued", "success"), [("man ran.", 0.0), (" man ran.", 1.0), ("man saw a man.", 1.0)])
+def test_completion_that_goes_on_with_the_prompt_s_last_word_holds_no_keyword_there(llama, continued, success):
+    ids = llama.tokenizer.encode(continued)
+    prompt = tokenize_prompt(llama.tokenizer, "Down the ladder came a fire")
+    scripted = Scripted(torch.tensor([ids]))
+    metric = RolloutProbability(llama, (prompt,), keyword_pattern(["man"]), 1, len(ids), scripted)
+    [observed] = metric.observe([None], Silent())
+    assert observed.items.tolist() == [success]
+    assert continued.startswith(observed.texts[0])
 
 
 def test_rollouts_of_a_planted_vector_succeed(llama):
@@ -106,6 +118,7 @@ def test_confirmed_success_is_undone_by_no_further_text(keywords, beginning, unf
     pattern = keyword_pattern(keywords)
     if is_confirmed(pattern, beginning + "\ufffd" * unfinished):
         assert pattern.search(beginning + rest)
+        assert pattern.search("fire" + beginning + rest, len("fire"))
 
 
 @given(st.data(), st.sampled_from(["king", "man", "s", "e"]))
@@ -117,7 +130,8 @@ def test_confirmed_completion_is_undone_by_no_further_token(data, keyword):
     metric = RolloutProbability(SimpleNamespace(tokenizer=tokenizer), (), pattern, 1, 1, None)
     ends = [end for end in range(1, len(ids) + 1) if metric._has_ended(ids[:end])]
     for end in ends:
-        assert all(pattern.search(metric._decoded(ids[:longer])) for longer in range(end, len(ids) + 1))
+        texts = [completed_text(tokenizer, (), ids[:longer])[0] for longer in range(end, len(ids) + 1)]
+        assert all(pattern.search(f"a fire{text}", len("a fire")) for text in texts)
 
 
 @pytest.mark.parametrize("ending", ["", "s", "'", "'s", "’", "’s", "s'", "s’"])
@@ -127,8 +141,8 @@ def test_success_is_confirmed_by_what_follows_the_keyword_with_its_ending(ending
     assert is_confirmed(pattern, f"The king{ending} \ufffd")
 
 
-@pytest.mark.parametrize("text", ["The king", "The kings", "The king\ufffd", "The kings\ufffd", "kingdom ", "a\ufffd"])
-def test_success_is_not_confirmed_while_the_next_token_can_undo_it(text):
+@pytest.mark.parametrize("text", ["The king", "The kings", "The king\ufffd", "The kings\ufffd", "kingdom ", "king "])
+def test_success_is_not_confirmed_while_the_next_token_or_the_prompt_can_undo_it(text):
     assert not is_confirmed(keyword_pattern(["king"]), text)
 
 
@@ -140,7 +154,10 @@ def test_leaving_early_changes_no_success(any_model, keywords):
     prompts, rows = list(metric.prompts) * 40 * len(choices), [choice for choice in choices for _ in range(80)]
     complete = any_model.generate(prompts, rows, metric.sampler, 12)
     early = any_model.generate(prompts, rows, metric.sampler, 12, ended=metric._has_ended)
-    expected = [float(bool(metric.pattern.search(any_model.tokenizer.decode(row)))) for row in complete]
+    wholes = [any_model.tokenizer.decode([*prompt, *row]) for prompt, row in zip(prompts, complete, strict=True)]
+    starts = [len(any_model.tokenizer.decode(prompt)) for prompt in prompts]
+    pairs = zip(wholes, starts, strict=True)
+    expected = [float(metric.pattern.search(whole, start) is not None) for whole, start in pairs]
     found = np.concatenate([observed.items for observed in metric.observe(choices, Silent())])
     assert found.tolist() == expected
     assert 0 < sum(expected) < len(expected)

@@ -36,7 +36,7 @@ def test_batches_of_a_worked_example():
 @given(rows_of_ids)
 def test_padding_fills_one_side_and_the_mask_finds_the_rows(rows):
     width = max(map(len, rows))
-    for batch, left in ((pad_left(rows, 0, width), True), (pad_right(rows, 0), False)):
+    for batch, left in ((pad_left(rows, width), True), (pad_right(rows), False)):
         ids, mask = batch.ids.numpy(), batch.mask.numpy()
         assert ids.shape == mask.shape == (len(rows), width)
         assert ids.dtype == mask.dtype == np.int64
@@ -46,31 +46,26 @@ def test_padding_fills_one_side_and_the_mask_finds_the_rows(rows):
             assert filled == (gap + [1] * len(row) if left else [1] * len(row) + gap)
 
 
-def test_padding_uses_the_given_token():
-    assert pad_right([[1], [1, 2]], 7).ids.tolist() == [[1, 7], [1, 2]]
-    assert pad_left([[1], [1, 2]], 7, 2).ids.tolist() == [[7, 1], [1, 2]]
-
-
 @given(rows_of_ids, st.integers(1, 16), st.integers(0, 5))
 def test_padding_to_a_multiple_and_to_a_width_adds_padding_alone(rows, multiple, more):
     longest = max(map(len, rows))
-    right, left = pad_right(rows, 0, multiple), pad_left(rows, 0, longest + more)
+    right, left = pad_right(rows, multiple), pad_left(rows, longest + more)
     width = right.ids.shape[1]
     assert width % multiple == 0
     assert 0 <= width - longest < multiple
-    assert right.ids[:, :longest].equal(pad_right(rows, 0).ids)
-    assert right.mask[:, :longest].equal(pad_right(rows, 0).mask)
-    assert left.ids[:, more:].equal(pad_left(rows, 0, longest).ids)
-    assert left.mask[:, more:].equal(pad_left(rows, 0, longest).mask)
+    assert right.ids[:, :longest].equal(pad_right(rows).ids)
+    assert right.mask[:, :longest].equal(pad_right(rows).mask)
+    assert left.ids[:, more:].equal(pad_left(rows, longest).ids)
+    assert left.mask[:, more:].equal(pad_left(rows, longest).mask)
     for padding in (right.ids[:, longest:], right.mask[:, longest:], left.ids[:, :more], left.mask[:, :more]):
         assert not padding.any()
 
 
 @given(rows_of_ids, st.integers(1, 3))
 def test_repeated_batches_hold_whole_copies_one_after_another(rows, copies):
-    batch = pad_right(rows, 0).repeated(copies)
-    assert batch.ids.tolist() == pad_right(rows, 0).ids.tolist() * copies
-    assert batch.mask.tolist() == pad_right(rows, 0).mask.tolist() * copies
+    batch = pad_right(rows).repeated(copies)
+    assert batch.ids.tolist() == pad_right(rows).ids.tolist() * copies
+    assert batch.mask.tolist() == pad_right(rows).mask.tolist() * copies
 
 
 @given(st.lists(st.integers(0, 5), max_size=20))

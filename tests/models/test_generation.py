@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from unittest import mock
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
 from steering.vectors import Intervention
 from tests.references import Scripted, prompt_ids, steer
-from tests.small_models import CONFIGS, small_model
+from tests.small_models import CONFIGS, small_model, small_module
 
 NEW_TOKENS = 14
 COPIES = 4
@@ -102,6 +105,31 @@ def test_caches_and_logits_of_rows_together_fit_into_the_memory_that_is_meant_fo
             assert model.rows_together(length) == 5
 
 
+def test_rows_together_take_a_quarter_of_what_is_free_on_a_gpu(llama, monkeypatch):
+    on_cpu = llama.rows_together(4)
+    monkeypatch.setattr(llama, "device", torch.device("cuda"))
+    for name, value in (
+        ("mem_get_info", (24 << 30, 80 << 30)),
+        ("memory_reserved", 9 << 30),
+        ("memory_allocated", 1 << 30),
+    ):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda _, value=value: value)
+    assert llama.rows_together(4) == pytest.approx(8 * on_cpu, rel=1e-3)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (0, 80 << 30))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 1 << 30)
+    assert llama.rows_together(4) == on_cpu, "at least as much as on a CPU"
+
+
+def test_logits_of_an_apple_gpu_are_sampled_on_the_cpu(llama):
+    """Samplers compute in float64, which MPS does not."""
+    last = torch.zeros(2, 5)
+    on_gpu = mock.MagicMock(device=torch.device("mps"))
+    on_gpu.amax.return_value, on_gpu.cpu.return_value = last.amax(dim=-1), last
+    logits = mock.MagicMock()
+    logits.__getitem__.return_value = on_gpu
+    assert llama._sampled(logits) is last
+
+
 def test_prefill_unembeds_the_last_position_of_each_row_from_memory_of_its_own(any_model, monkeypatch):
     """Of a view, torch copies the unembedding's matrix for each row: a gigabyte for twenty prompts."""
     linear, matrix, seen = torch.nn.functional.linear, any_model.module.get_output_embeddings().weight, []
@@ -143,6 +171,18 @@ def test_alike_rows_are_computed_once(llama, monkeypatch):
     tokens[:, 1] = torch.arange(60) % 12 + 1
     llama.generate([[1, 2]] * 60, [None] * 60, Scripted(tokens), 4)
     assert seen == [8, 16, 16]
+
+
+def test_pad_token_of_the_tokenizer_may_lie_outside_of_the_embedding(llama):
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    assert tokenizer.pad_token_id >= llama.module.config.vocab_size
+    model = LanguageModel(small_module("llama"), tokenizer, "small llama")
+    rows = [[1, 2, 3], [1, 2]]
+    expected = [model.generate([row], [None], Greedy(), 3)[0] for row in rows]
+    assert model.generate(rows, [None, None], Greedy(), 3) == expected
+    [batch] = model.capture(rows, [0])
+    assert batch.lengths == (3, 2)
 
 
 def test_generation_of_no_rows_is_empty(llama):

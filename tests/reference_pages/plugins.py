@@ -57,7 +57,7 @@ def _parameters(source: griffe.Class, link: Linker) -> str:
 def metric_sections(link: Linker) -> str:
     """Every registered metric, by name."""
     # Of a metric, its names alone are asked for: one document is enough, and any model.
-    profile = dataclasses.replace(load_profile("embedded"), neutral_documents=1)
+    profile = dataclasses.replace(load_profile("embedded"), neutral_documents=2)
     setting, model = Setting.load(profile), small_model("llama")
     found = (_metric(name, metrics[name](setting, model).names, link) for name in metrics)
     return joined("## Registered metrics", *found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from steering.report.figures import figures_of
 from steering.report.figures.series import comparisons_of, over_layers
 from steering.tables.configurations import SUCCESS
-from tests.figure_rows import budget_rows, cell, dosed_rows, named, plain_rows, records, unsteered
+from tests.figure_rows import budget_rows, cell, dosed_rows, line_named, named, plain_rows, records, unsteered
 from tests.small_rows import quality
 
 
@@ -102,6 +103,38 @@ def test_what_failed_is_a_gap_and_is_told():
     assert line.get_ydata()[[0, 2]].tolist() == [0.5, 0.5]
     assert line.get_ydata()[1] != line.get_ydata()[1]
     assert [entry["status"] for entry in records(figure)] == ["ok", "failed", "ok"]
+
+
+NEUTRAL = "loss_change_neutral"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row for row in budget_rows() if row.metric == SUCCESS],
+        [*failed([row for row in budget_rows() if row.metric == NEUTRAL]), *budget_rows()[:1], *budget_rows()[4::4]],
+    ],
+    ids=["not measured", "failed"],
+)
+def test_cells_at_a_budget_are_drawn_without_their_loss_on_neutral_text(rows):
+    figures = figures_of([row for row in rows if row.metric in (SUCCESS, NEUTRAL)])
+    drawn = {figure.name: figure.draw() for figure in figures}
+    [name] = [name for name in drawn if name.startswith("equal_damage")]
+    below = drawn[name].axes[2]
+    assert below.get_yscale() == "log"
+    assert [line.get_ydata().tolist() for line in below.lines] == [[2.5 * 2, 2.5 * 8], [2.5 * 3, 2.5 * 9]]
+
+
+def test_cells_at_a_budget_are_drawn_where_nothing_is_known_to_be_added():
+    rows = [replace(row, vector_norm=None) for row in budget_rows() if row.metric == SUCCESS]
+    [figure] = [figure for figure in figures_of(rows) if figure.name.startswith("equal_damage")]
+    assert figure.draw().axes[2].get_yscale() == "linear"
+
+
+def test_value_beside_its_interval_by_rounding_is_drawn():
+    beside = [replace(row, low=np.nextafter(row.value, 1)) if row.metric == NEUTRAL else row for row in cell(layer=2)]
+    figure = named(figures_of([*unsteered(), *cell(), *beside]), "pareto")
+    assert 0.05 in line_named(figure.draw().axes[1], "mean_difference").get_xdata()
 
 
 def test_failed_cells_alone_give_no_figure():

@@ -42,6 +42,12 @@ def segments(axes):
     return {tuple(np.round(path.vertices[:, 1], 9)) for path in paths}
 
 
+def framed(axes):
+    """Corners of the cells of a map that have a frame."""
+    frames = [patch for patch in axes.patches if to_hex(patch.get_edgecolor()) == "#000000" and not patch.fill]
+    return {patch.get_xy() for patch in frames}
+
+
 @pytest.mark.parametrize("rows", [plain_rows(), dosed_rows()], ids=["methods", "doses"])
 def test_data_of_success_are_the_rows(rows):
     [figure] = [figure for figure in figures_of(rows) if figure.name.startswith("success_by_layer")]
@@ -119,18 +125,21 @@ def test_heat_map_shows_values_intervals_and_what_survives_the_adjustment():
         replace(row, p_value=p_values.get((row.layer, row.multiplier)) if row.metric == SUCCESS else None)
         for row in dosed_rows()
     ]
-    figure = named(figures_of(rows), "success_by_dose-feature_delta")
+    figure = named(figures_of(rows, level=0.05), "success_by_dose-feature_delta")
     axes = figure.draw().axes[0]
     texts = {text.get_text() for text in axes.texts}
     own = [row for row in rows if row.metric == SUCCESS and row.layer is not None]
     assert texts == {f"{row.value:.2f}\n{f'{row.low:.2f}'.lstrip('0')}–{f'{row.high:.2f}'.lstrip('0')}" for row in own}
     # Holm's steps, written down: .005 × 6, .008 × 5, .0125 × 4; the third is not below .05, and ends it.
-    framed = {patch.get_xy() for patch in axes.patches if to_hex(patch.get_edgecolor()) == "#000000" and not patch.fill}
-    assert framed == {(2 - 0.48, 0 - 0.48), (1 - 0.48, 1 - 0.48)}
+    assert framed(axes) == {(2 - 0.48, 0 - 0.48), (1 - 0.48, 1 - 0.48)}
     adjusted = {(entry["layer"], entry["multiplier"]): entry["p_holm"] for entry in records(figure)}
     assert adjusted[3, 2.0] == pytest.approx(0.03)
     assert adjusted[5, 0.5] == pytest.approx(0.04)
     assert adjusted[5, 2.0] == pytest.approx(0.05)
+    assert "with p < 0.05 (" in figure.caption
+    strict = named(figures_of(rows), "success_by_dose-feature_delta")
+    assert framed(strict.draw().axes[0]) == set()
+    assert "with p < 0.01 (" in strict.caption
 
 
 def test_values_are_legible_on_their_colours():

@@ -55,6 +55,14 @@ def test_controls_stand_at_the_layers_with_saes_and_where_there_are_none_at_all(
     assert losses.shows == "Fig. 6"
 
 
+def test_vectors_as_long_as_a_sum_of_features_are_measured_where_there_is_an_sae():
+    plans = (MethodPlan("feature_delta", 1.0), MethodPlan("mean_difference", 1.0, norm_of="feature_delta"))
+    profile = Profile("own", "", "m", "c", "n", plans, saes="some")
+    found = studies(profile, range(4), (1, 3), optimized=0)
+    assert [study.shows for study in found] == ["Fig. 5, 11, 12, Table I", "Fig. 6", "Fig. 8, 9, Tables II, III"]
+    assert {cell.layer for study in found for cell in study.cells} == {1, 3}
+
+
 def test_search_is_where_the_plan_of_the_mean_difference_is():
     profile = Profile("own", "", "m", "c", "n", (MethodPlan("mean_difference", 2.0, layers=(5,)),))
     *_, search = studies(profile, range(12), ())
@@ -98,7 +106,7 @@ def options(tmp_path: Path, model_directory: Path, concept_directory: Path, neut
     path = tmp_path / "small.toml"
     path.write_text(
         f'description = "A test."\nmodel = "{model_directory}"\nconcept = "{concept_directory}"\n'
-        f'neutral = "{neutral_file}"\nsaes = "{tmp_path / "saes"}"\nrollouts = 8\nnew_tokens = 6\n'
+        f'neutral = "{neutral_file}"\nsaes = "{tmp_path / "saes"}"\nrollouts = 8\nnew_tokens = 6\nalpha = 0.02\n'
         "neutral_prompt_tokens = 4\n"
         '[methods.mean_difference]\nmultiplier = 2\ncontrol = "random_direction"\n'
         "[methods.random_direction]\nmultiplier = 2\n"
@@ -124,7 +132,9 @@ def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path)
     assert "Pareto improvement" in result.output
     assert re.findall(r"optimising (\S+) …", result.output) == ["optimized_1-layer0", "optimized_2-layer0"]
     out = tmp_path / "out"
-    assert (out / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert report.startswith("<!doctype html>")
+    assert "a frame marks those above the unsteered run with p &lt; 0.02 (" in report
     tables = (out / "tables.md").read_text(encoding="utf-8")
     assert "### Cells" in tables
     assert re.search(r"^\| the old \| \S+ \| \S+ \|$", tables, re.MULTILINE)

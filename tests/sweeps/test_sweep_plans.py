@@ -225,8 +225,9 @@ def test_what_else_a_vector_or_its_norm_was_made_of_is_in_its_rows(llama, settin
         MethodPlan("as long", 2.0, "random_direction", norm_of="delta"),
         MethodPlan("optimized", 1.0, "optimized", {"steps": 1, "batch": 2}),
     )
-    training = load_neutral(str(neutral_file), 2)
-    own = dataclasses.replace(setting, profile=dataclasses.replace(PROFILE, methods=plans), development=training)
+    training = load_neutral(str(neutral_file), 2, skip=2)
+    documents = {"neutral": str(neutral_file), "neutral_documents": 2, "development_documents": 2}
+    own = dataclasses.replace(setting, profile=dataclasses.replace(PROFILE, methods=plans, **documents))
     cells = [Cell(plan.name, 1, plan.multiplier) for plan in plans]
     sweep = sweep_of(own, llama, tmp_path, saes, *cells)
     for each in cells:
@@ -237,6 +238,28 @@ def test_what_else_a_vector_or_its_norm_was_made_of_is_in_its_rows(llama, settin
     assert found["optimized"]["training_hash"] == training.hash
     assert "sae" not in found["as long"] | found["optimized"]
     assert "training_hash" not in found["as long"] | found["delta"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "use"),
+    [({"split": "development"}, "the run measures"), ({"neutral_budget": 0.1}, "doses of a budget are chosen")],
+)
+def test_vector_that_learns_from_documents_is_not_measured_where_they_serve_something_else(
+    llama, setting, neutral_file, tmp_path, changes, use
+):
+    plans = (
+        MethodPlan("mean_difference", 1.0),
+        MethodPlan("optimized", 1.0, "optimized", {"steps": 1, "batch": 2}),
+    )
+    development = load_neutral(str(neutral_file), 2, skip=2)
+    own = dataclasses.replace(
+        setting, profile=dataclasses.replace(PROFILE, methods=plans, **changes), development=development
+    )
+    cells = [Cell(plan.name, 1, plan.multiplier) for plan in plans]
+    sweep = sweep_of(own, llama, tmp_path, None, *cells)
+    assert not sweep.measure(cells[0]).failures
+    [reason] = sweep.measure(cells[1]).failures
+    assert f"where {use} on the same documents" in reason
 
 
 @pytest.mark.parametrize("changes", [{"control": "other features"}, {"norm_of": "delta"}])

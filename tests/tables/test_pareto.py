@@ -13,6 +13,8 @@ from steering.tables.export import to_markdown
 from steering.tables.pareto import LEVEL, comparisons, pareto_statement, pareto_summary
 from tests.small_rows import small_row, unsteered_row
 
+pytestmark = pytest.mark.usefixtures("without_collection")
+
 ROLLOUTS, DOCUMENTS = 200, 64
 
 
@@ -85,6 +87,62 @@ def test_line_of_a_cell_is_about_the_dose_that_it_comes_nearest_to_improving_on(
     statement = pareto_statement(rows)
     assert statement.startswith("1 of 1 cells are Pareto improvements over mean_difference (3 comparisons")
     assert "a ×12 at layer 1 over ×9: P(success) +0.200" in statement
+
+
+def raw_p(here: list[Row], there: list[Row]) -> float:
+    """That one cell succeeds more often than another, and costs less, without any adjustment."""
+    (success, cost), (other_success, other_cost) = ([row.items for row in rows] for rows in (here, there))
+    gained = round(sum(success) - sum(other_success))  # successes are nested: all pairs that differ do so in one way
+    p_success = scipy_stats.binomtest(max(gained, 0), abs(gained), alternative="greater").pvalue if gained else 1.0
+    return float(max(p_success, scipy_stats.ttest_rel(other_cost, cost, alternative="greater").pvalue))
+
+
+def test_nearest_dose_is_found_where_all_adjusted_p_values_are_1():
+    doses = {"3": (0.05, 0.005), "6": (0.095, 0.03), "9": (0.2, 0.05)}
+    means = {
+        dose: cell("mean_difference", *point, multiplier=float(dose), seed=int(dose)) for dose, point in doses.items()
+    }
+    others = [cell(f"m{n:02}", 0.2 + 0.005 * (n % 4), 0.033, multiplier=12.0, seed=n + 10) for n in range(30)]
+    rows = [row for rows in (*means.values(), *others) for row in rows]
+    assert {(found.p_better, found.verdict) for found in comparisons(rows)} == {(1.0, "open")}
+    shown = [line[4] for line in pareto_summary(rows)[1:]]
+    assert shown == [min(means, key=lambda dose: raw_p(other, means[dose])) for other in others]
+    assert set(shown) == {"6", "9"}
+
+
+def test_cell_that_is_dominated_is_shown_against_the_dose_that_dominates_it_most_clearly():
+    success, cost = cell("mean_difference", 0.28, 0.02, multiplier=6.0, seed=1)
+    rolled = dataclasses.replace(success, items=tuple(np.roll(success.items, 1)))  # fails where a succeeds, once
+    rows = [
+        *cell("mean_difference", 0.1, 0.03, multiplier=3.0),
+        *(rolled, cost),
+        *cell("mean_difference", 0.4, 0.01, multiplier=9.0, seed=2),
+        *cell("a", 0.2, 0.035, multiplier=12.0, seed=3),
+    ]
+    found = {each.reference.multiplier: each for each in comparisons(rows)}
+    assert {dose: each.verdict for dose, each in found.items()} == {3.0: "open", 6.0: "dominated", 9.0: "dominated"}
+    assert found[3.0].raw_better < found[6.0].raw_better < found[9.0].raw_better == 1
+    [line] = pareto_summary(rows)[1:]
+    assert (line[4], line[-1]) == ("9", "dominated")
+
+
+def test_choice_of_the_dose_hides_no_verdict():
+    rng, seen = np.random.default_rng(4), set()
+    for _ in range(8):
+        rows = []
+        for n, method in enumerate([*["mean_difference"] * 4, *"abcdefgh"]):
+            share, cost, seed = rng.uniform(0.1, 0.6), rng.uniform(0.0, 0.05), int(rng.integers(1000))
+            rows += cell(method, share, cost, multiplier=float(n + 1), seed=seed)
+        verdicts: dict[str, set[str]] = {}
+        for each in comparisons(rows):
+            verdicts.setdefault(each.row.method, set()).add(each.verdict)
+        best = {
+            method: next(verdict for verdict in ("improves", "dominated", "open") if verdict in found)
+            for method, found in verdicts.items()
+        }
+        assert {line[0]: line[-1] for line in pareto_summary(rows)[1:]} == best
+        seen |= set(best.values())
+    assert seen == {"improves", "dominated", "open"}
 
 
 def test_nothing_found_is_said_with_its_limits():

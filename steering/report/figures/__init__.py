@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from steering.profiles import Profile
 from steering.report.figures.by_layer import loss_change_by_layer, success_by_layer, vector_norms
 from steering.report.figures.figure import Figure, write
 from steering.report.figures.heat_maps import success_by_dose
@@ -18,19 +19,22 @@ from steering.results import Row
 __all__ = ["Figure", "figures_of", "similarity_figure", "write"]
 
 
-def figures_of(rows: Sequence[Row], paper_values: PaperValues | None = None) -> list[Figure]:
+def figures_of(
+    rows: Sequence[Row], paper_values: PaperValues | None = None, level: float = Profile.alpha
+) -> list[Figure]:
     """The figures for which some rows hold something; what was measured under other circumstances has its own.
 
     Args:
         rows: Of one or several runs.
         paper_values: Shown beside rows of the paper's model and concept, and only there.
+        level: That adjusted p values are held against; by default the one that profiles have by default.
     """
     figures = []
     for comparison in comparisons_of(rows):
         paper = paper_values if paper_values and paper_values.fit(comparison.row) else None
         figures += [
             *success_by_layer(comparison, paper),
-            *success_by_dose(comparison, paper),
+            *success_by_dose(comparison, paper, level),
             *equal_damage(comparison),
             *loss_change_by_layer(comparison),
             *pareto(comparison),

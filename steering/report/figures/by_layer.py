@@ -53,7 +53,7 @@ def _success_figure(comparison: Comparison, panels: Sequence[Panel], paper: Pape
     caption = (
         f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a point, with 95 % "
         f"Wilson intervals; the band is the unsteered run's{lines.missing(rows)}. Intervals are not adjusted for the "
-        "number of layers, of which the best stands out by chance; lines between points only guide the eye."
+        "number of layers, and the best of many stands out by chance; lines between points only guide the eye."
     )
     beside = None if paper is None else _nearest(series, paper)
     if paper and beside:
@@ -184,7 +184,7 @@ def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figu
     paper = paper if paper and paper.method in found else None
     title = f"Norm of the vectors by layer: {comparison.heading}"
     caption = (
-        "Euclidean norm of each vector as constructed; what is added is the multiplier times as long. It is computed "
+        "Euclidean norm of each vector as constructed; what is added is this norm times the multiplier. It is computed "
         "once from all pairs, and has no interval here."
     )
     data: list[list[Any]] = [

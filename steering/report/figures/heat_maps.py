@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,45 +14,41 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from steering import stats
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import Comparison, Series, over_layers
 from steering.report.paper import PaperValues
 from steering.results import Row
 from steering.tables import wording
+from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import SUCCESS
 
 _COLUMNS = 12
 #: Inches that the scale and what is written beside it need.
 _LOWEST = 2.6
-_LEVEL = 0.05
 
 
-def success_by_dose(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
-    """A map for each method of which several doses were given."""
+def success_by_dose(comparison: Comparison, paper: PaperValues | None, level: float) -> list[Figure]:
+    """A map for each method of which several doses were given; a frame marks p values below a level, adjusted."""
     by_method: dict[str, list[Series]] = {}
     for entry in comparison.at(None):
         by_method.setdefault(entry.method, []).append(entry)
     mapped = {method: over_layers(series, [SUCCESS]) for method, series in by_method.items()}
     several = {method: series for method, series in mapped.items() if len(series) > 1}
-    adjusted = _adjusted(comparison) if several else {}
+    cells = [row for entry in comparison.series for row in entry.rows(SUCCESS)] if several else []
+    adjusted = adjusted_p_values(cells, "p_value")
     return [
-        _map(comparison, series, adjusted, paper if paper and method in paper.best else None)
+        _map(comparison, series, adjusted, level, paper if paper and method in paper.best else None)
         for method, series in several.items()
     ]
 
 
-def _adjusted(comparison: Comparison) -> Mapping[str, float]:
-    """Key of a row -> its p value, adjusted by Holm over all cells that are no controls, as the tables have it."""
-    rows = [row for entry in comparison.series if not entry.is_control for row in entry.measured(SUCCESS)]
-    tested = [row for row in rows if row.p_value is not None]
-    p_values = stats.holm([row.p_value for row in tested if row.p_value is not None])
-    return {repr(row.key): float(value) for row, value in zip(tested, p_values, strict=True)}
-
-
 def _map(
-    comparison: Comparison, series: Sequence[Series], adjusted: Mapping[str, float], paper: PaperValues | None
+    comparison: Comparison,
+    series: Sequence[Series],
+    adjusted: Mapping[tuple[Any, ...], float],
+    level: float,
+    paper: PaperValues | None,
 ) -> Figure:
     method, rows = series[0].method, [row for entry in series for row in entry.rows(SUCCESS)]
     baseline = comparison.unsteered.get(SUCCESS)
@@ -59,7 +56,7 @@ def _map(
     caption = (
         f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a cell, with its "
         f"95 % Wilson interval; unsteered {wording.proportion(baseline)}. The best of many noisy cells stands out by "
-        f"chance: framed are those above the unsteered run with p < {_LEVEL:g} (paired, adjusted by Holm over the "
+        f"chance: a frame marks those above the unsteered run with p < {level:g} (paired, adjusted by Holm over the "
         f"{len(adjusted)} cells of all methods){lines.missing(rows)}."
     )
     if paper:
@@ -69,21 +66,22 @@ def _map(
         )
     data = [[*lines.HEADINGS, "p_value", "p_holm"], *([[*lines.data_line(baseline), None, None]] if baseline else [])]
     data += [
-        [*lines.data_line(row, entry.dose), row.p_value, adjusted.get(repr(row.key))]
+        [*lines.data_line(row, entry.dose), row.p_value, adjusted.get(row.key)]
         for entry in series
         for row in entry.rows(SUCCESS)
     ]
     if paper:
         best = [f"paper: best {method}", "", False, None, None, None, "", SUCCESS, paper.best[method]]
         data.append([*best, None, None, 200, "", "", None, None])
-    drawing = partial(_draw, series, baseline, adjusted, title, paper)
+    framed = {key for key, p_value in adjusted.items() if p_value < level}
+    drawing = partial(_draw, series, baseline, framed, title, paper)
     return Figure(comparison.name("success_by_dose", method), title, caption, data, drawing)
 
 
 def _draw(
     series: Sequence[Series],
     baseline: Row | None,
-    adjusted: Mapping[str, float],
+    framed: Collection[tuple[Any, ...]],
     title: str,
     paper: PaperValues | None,
 ) -> Canvas:
@@ -95,7 +93,7 @@ def _draw(
     marked = [row.value or 0.0 for row in [baseline] if row] + ([paper.best[series[0].method]] if paper else [])
     colours = ScalarMappable(Normalize(0, max(*values, *marked, 0.05)), mpl.colormaps["cividis"])
     for axes, block in zip(all_axes, blocks, strict=True):
-        _draw_block(axes, block, layers, colours, adjusted)
+        _draw_block(axes, block, layers, colours, framed)
         axes.set_xlim(-0.5, max(map(len, blocks)) - 0.5)
     bar = figure.colorbar(colours, ax=list(all_axes), fraction=0.04, pad=0.02, aspect=12 * len(blocks) + 8)
     bar.set_label("P(success)")
@@ -118,13 +116,17 @@ def _draw(
 
 
 def _draw_block(
-    axes: Axes, series: Sequence[Series], layers: Sequence[int], colours: ScalarMappable, adjusted: Mapping[str, float]
+    axes: Axes,
+    series: Sequence[Series],
+    layers: Sequence[int],
+    colours: ScalarMappable,
+    framed: Collection[tuple[Any, ...]],
 ) -> None:
     for column, entry in enumerate(series):
         for row in entry.rows(SUCCESS):
             if row.layer is not None:
                 place = (column, layers.index(row.layer))
-                _draw_cell(axes, place, row, colours, framed=adjusted.get(repr(row.key), 1.0) < _LEVEL)
+                _draw_cell(axes, place, row, colours, framed=row.key in framed)
     axes.set_xticks(range(len(series)), [style.inert(entry.dose, 12) for entry in series])
     axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
     axes.set_ylim(len(layers) - 0.5, -0.5)

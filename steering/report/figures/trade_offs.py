@@ -18,7 +18,7 @@ from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
 from steering.results import NEUTRAL_BUDGET, Row
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, any_row
 
 _LISTED = 18
 
@@ -161,8 +161,8 @@ def _scatter(axes: Axes, points: Sequence[Point], look: Look, method: str) -> No
     axes.errorbar(
         x,
         y,
-        xerr=[x - low[0], high[0] - x],
-        yerr=[y - low[1], high[1] - y],
+        xerr=np.array([x - low[0], high[0] - x]).clip(min=0),
+        yerr=np.array([y - low[1], high[1] - y]).clip(min=0),
         fmt="none",
         elinewidth=0.6,
         alpha=0.4,
@@ -213,7 +213,7 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
         "(open markers); P(success), with the unsteered run's as a band, and the change on test documents have "
         f"95 % intervals ({lines.item_count([row for row in rows if row.metric == SUCCESS], 'completions')}, "
         f"{lines.item_count([row for row in rows if row.metric == NEUTRAL_CHANGE], 'documents')}). The grid of "
-        f"multipliers is coarse, so that the budget is rarely used up{lines.missing(rows)}."
+        f"multipliers is coarse, so the budget is rarely used up{lines.missing(rows)}."
     )
     data = [
         [*lines.HEADINGS, NEUTRAL_BUDGET, "development_loss_change"],
@@ -238,15 +238,14 @@ def _draw_damage(comparison: Comparison, panel: Panel, budget: float, title: str
     for entry, look, shift in zip(panel.series, panel.looks, lines.shifts(len(panel.series)), strict=True):
         lines.error_bars(above, entry.rows(SUCCESS), look, panel.label(entry), shift)
         _damage(middle, entry.rows(NEUTRAL_CHANGE), look, shift)
-        rows = entry.measured(NEUTRAL_CHANGE)
-        added = [None if row.vector_norm is None else abs(row.multiplier) * row.vector_norm for row in rows]
-        below.plot(lines.numbers([row.layer for row in rows]) + shift, lines.numbers(added), **look.line_style)
+        _added(below, entry, look, shift)
     open_marker = {"marker": "o", "linestyle": "", "color": style.GREY, "markerfacecolor": "white"}
     middle.plot([], [], label="on the development documents, by which doses were chosen", **open_marker)
     above.set_ylabel("P(success)")
     above.set_ylim(bottom=0)
     middle.set_ylabel("neutral text:\nLoss(M + v) − Loss(M),\nnats per token")
-    style.log_axis(below, "y")
+    if any((line.get_ydata() > 0).any() for line in below.lines):  # otherwise there is nothing to take a logarithm of
+        style.log_axis(below, "y")
     below.set_ylabel("norm of what is added\n(multiplier × vector)")
     for axes in (above, middle, below):
         style.layer_axis(axes, lines.layers_of(panel.series), style.LAYER if axes is below else "")
@@ -261,3 +260,14 @@ def _damage(axes: Axes, rows: Sequence[Row], look: Look, shift: float) -> None:
     chosen = lines.numbers([row.parameters.get("development_loss_change") for row in rows])
     layers = lines.numbers([row.layer for row in rows]) + shift
     axes.plot(layers, chosen, look.marker, color=look.colour, markerfacecolor="white", markersize=6, zorder=1.4)
+
+
+def _added(axes: Axes, series: Series, look: Look, shift: float) -> None:
+    """The norm of what is added, of every cell whose vector is known, whatever was measured of it."""
+    norms = [
+        (row.layer, abs(row.multiplier) * row.vector_norm)
+        for row in map(any_row, series.cells)
+        if row.vector_norm is not None
+    ]
+    layers, added = lines.numbers([layer for layer, _ in norms]), lines.numbers([norm for _, norm in norms])
+    axes.plot(layers + shift, added, **look.line_style)

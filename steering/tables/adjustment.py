@@ -1,0 +1,31 @@
+"""P values adjusted for the number of cells that were looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from steering import stats
+from steering.results import Row
+from steering.tables.configurations import SUCCESS, shared, steered
+
+
+def adjusted_p_values(rows: Sequence[Row], field: Literal["p_value", "p_control"]) -> dict[tuple[Any, ...], float]:
+    """Key of a row of P(success) -> its p value, adjusted by Holm over all cells of one study that have one.
+
+    Controls are no claims to be adjusted for, and would only widen the family: they are left out.
+
+    Args:
+        rows: Of one or several runs; each set of circumstances is a study of its own.
+        field: Which p value of a row.
+    """
+    families: dict[str, list[Row]] = {}
+    for metrics in steered(rows):
+        row = metrics.get(SUCCESS)
+        if row is not None and not row.is_control and getattr(row, field) is not None:
+            families.setdefault(shared(row), []).append(row)
+    adjusted: dict[tuple[Any, ...], float] = {}
+    for family in families.values():
+        values = stats.holm([getattr(row, field) for row in family])
+        adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
+    return adjusted
