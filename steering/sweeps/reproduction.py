@@ -99,7 +99,7 @@ def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], 
     ]
     if optimized:
         found.append(_search(profile, mean, example_layer(profile, layers, sae_layers), optimized))
-    possible = [_measurable(profile, study, sae_layers) for study in found]
+    possible = [_measurable(profile, study, sae_layers) for study in found if study.cells]
     return [study for study in possible if study.cells]
 
 

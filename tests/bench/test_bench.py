@@ -165,7 +165,7 @@ def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
     ("options", "message"),
     [
         (["--layers", "0,7"], "unknown layer '7'. Known: 0 to 1."),
-        (["--layers=-1"], "unknown layer '-1'. Known: 0 to 1."),
+        (["--layers=-1"], "--layers '-1': blocks are counted from 0"),
         (["--layers", "a"], "--layers 'a': give block numbers with commas, for instance 8,20"),
         (["--profile", "embeded"], "unknown profile 'embeded'. Did you mean 'embedded'?"),
         (["--concept", "gendr"], "unknown concept 'gendr'. Did you mean 'gender'?"),
