@@ -8,7 +8,7 @@ from typing import Any
 
 from steering.errors import ResultsError
 from steering.files import make_directory, write_file
-from steering.results import FILE_NAME, Row, load_rows
+from steering.results import FILE_NAME, Row, cell_id, load_rows
 
 
 def merge(sources: Sequence[Path]) -> list[Row]:
@@ -82,7 +82,7 @@ def _added(row: Row) -> tuple[str, float]:
 
 
 def _contradiction(first: Row, where: Path, second: Row, there: Path) -> str:
-    cell = first.method if first.layer is None else f"{first.method}-layer{first.layer}"
+    cell = cell_id(first.method, first.layer)
     found = [f"{row.value} (n = {row.n})" if row.status == "ok" else row.status for row in (first, second)]
     differing = f"{found[0]} in {where}, {found[1]} in {there}"
     if _added(first) != _added(second):

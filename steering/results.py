@@ -205,6 +205,11 @@ class Journal:
             append_lines(self.path, lines)
 
 
+def cell_id(method: str, layer: int | None) -> str:
+    """How a cell is called: as the benchmark's test, whose layer comes last, so that `-k layer8` selects by it."""
+    return method if layer is None else f"{method}-layer{layer}"
+
+
 def require_other_file(output: Path, results: Path) -> None:
     """Refuse to write over the journal that is read.
 

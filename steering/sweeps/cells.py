@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steering.methods import methods, needs_sae
 from steering.metrics import Score
 from steering.profiles import MethodPlan, Profile
-from steering.results import Row
+from steering.results import Row, cell_id
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Test id; the layer comes last, so that `-k layer8` selects by it."""
-        return f"{self.method}-layer{self.layer}"
+        """Of the benchmark's test."""
+        return cell_id(self.method, self.layer)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from steering.results import UNSTEERED, Row
+from steering.results import UNSTEERED, Row, cell_id
 from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, TEST, Runs, labels, on_split, shared
 
 # Bencher takes no longer name for a benchmark.
@@ -104,8 +104,7 @@ def _place(row: Row) -> tuple[str, int | None]:
 
 
 def _name(runs: Runs, row: Row, label: str) -> str:
-    cell = label if row.layer is None else f"{label}-layer{row.layer}"
-    return ", ".join([cell, *runs.cell(row)])
+    return ", ".join([cell_id(label, row.layer), *runs.cell(row)])
 
 
 def _shortened(name: str) -> str:

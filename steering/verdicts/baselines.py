@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, SchemaError, first_fault
 from steering.files import make_directory, require_each_key_once, write_file
+from steering.results import cell_id
 
 SCHEMA_VERSION = 1
 #: Most that the levels of all gated metrics add up to: one gate in twenty may raise a false alarm.
@@ -102,7 +103,7 @@ class BaselineCell:
     @property
     def id(self) -> str:
         """The id of the benchmark's test."""
-        return f"{self.method}-layer{self.layer}"
+        return cell_id(self.method, self.layer)
 
 
 @dataclass(frozen=True)
@@ -254,8 +255,8 @@ def _faults(baseline: Baseline) -> list[str]:
     if not baseline.cells:
         faults.append("it holds no cell")
     faults += [
-        f"{method}-layer{layer} is there {times} times"
-        for (method, layer), times in Counter(cell.key for cell in baseline.cells).items()
+        f"{cell_id(*key)} is there {times} times"
+        for key, times in Counter(cell.key for cell in baseline.cells).items()
         if times > 1
     ]
     if not all(_is_json(table) for table in (baseline.measurement, *(cell.parameters for cell in baseline.cells))):

@@ -21,10 +21,10 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import split_of
-from steering.results import OUTCOMES, Row
+from steering.results import OUTCOMES, Row, cell_id
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 from steering.verdicts.comparability import cell_differences
-from steering.verdicts.promotion import Measured, any_row, cell_id, measured_cells
+from steering.verdicts.promotion import Measured, any_row, measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
 
@@ -106,7 +106,7 @@ class CellVerdict:
     @property
     def id(self) -> str:
         """The id of the benchmark's test."""
-        return cell_id((self.method, self.layer))
+        return cell_id(self.method, self.layer)
 
     @property
     def message(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from steering.errors import ResultsError, UnknownNameError
 from steering.profiles import split_of
-from steering.results import SAE, SCALED_MULTIPLIER, UNSTEERED, Row
+from steering.results import SAE, SCALED_MULTIPLIER, UNSTEERED, Row, cell_id
 from steering.verdicts.baselines import GATED, ROLLOUTS, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
 from steering.verdicts.comparability import circumstances, plain, settings
 
@@ -46,11 +46,6 @@ def measured_cells(rows: Sequence[Row]) -> dict[tuple[str, int], list[Measured]]
 def any_row(measured: Measured) -> Row:
     """One of the rows, for what they share."""
     return next(iter(measured.values()))
-
-
-def cell_id(key: tuple[str, int]) -> str:
-    """The id of the benchmark's test."""
-    return f"{key[0]}-layer{key[1]}"
 
 
 def promote(
@@ -125,11 +120,11 @@ def changes(old: Baseline, new: Baseline) -> list[str]:
     before, after = ({cell.key: cell for cell in baseline.cells} for baseline in (old, new))
     for key in sorted(before | after):
         if key not in after:
-            lines.append(f"{cell_id(key)}: removed")
+            lines.append(f"{cell_id(*key)}: removed")
         elif key not in before:
-            lines.append(f"{cell_id(key)}: added")
+            lines.append(f"{cell_id(*key)}: added")
         else:
-            lines += [f"{cell_id(key)}: {told}" for told in _cell_changes(before[key], after[key])]
+            lines += [f"{cell_id(*key)}: {told}" for told in _cell_changes(before[key], after[key])]
     return lines
 
 
@@ -151,7 +146,8 @@ def _check_agreement(cells: Mapping[tuple[str, int], list[Measured]]) -> None:
     for key, entries in cells.items():
         made = [any_row(entry) for entry in entries if not any_row(entry).lacks_vector]
         _check_alike(
-            cell_id(key), [(row.run, settings(row.parameters) | {"multiplier": _given_multiplier(row)}) for row in made]
+            cell_id(*key),
+            [(row.run, settings(row.parameters) | {"multiplier": _given_multiplier(row)}) for row in made],
         )
 
 
@@ -182,7 +178,7 @@ def _cell(measured: Measured) -> BaselineCell:
     gated = [measured[metric.name] for metric in GATED if metric.name in measured]
     if failed := [entry for entry in gated if entry.status == "failed"]:
         raise ResultsError(
-            f"{cell_id((row.method, row.layer or 0))} failed and cannot be promoted: {failed[0].metric}: "
+            f"{cell_id(row.method, row.layer)} failed and cannot be promoted: {failed[0].metric}: "
             f"{failed[0].reason}. Leave it out with --methods or --layers, or measure it anew."
         )
     return BaselineCell(
