@@ -52,13 +52,13 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
     reporter.section("steering")
     width = shutil.get_terminal_size().columns if reporter.isatty else _WIDTH
     for table in tables:
-        reporter.write(to_text(table, width))
+        _write_table(table, width, reporter)
     for line in remarks:
         reporter.write_line(visible(line))
     if report is not None:
         table, told = verdict_table(report), gate_remarks(report)
         reporter.section("gate")
-        reporter.write(to_text(table, width))
+        _write_table(table, width, reporter)
         for line in told:
             reporter.write_line(visible(line))
         tables.append(table)
@@ -67,6 +67,12 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
     markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), markdown_list(remarks)])
     if trouble := append_step_summary(markdown, os.environ):
         reporter.write_line(trouble)
+
+
+def _write_table(table: _Table, width: int, reporter: pytest.TerminalReporter) -> None:
+    """Line by line: pytest escapes a piece of text that the output's encoding has not, ends of lines included."""
+    for line in to_text(table, width).removesuffix("\n").split("\n"):
+        reporter.write_line(line)
 
 
 def _tables(run: Run) -> Iterator[_Table]:

@@ -149,8 +149,12 @@ class Run:
 
     def earlier(self) -> Earlier:
         """What the journal holds already, where the run goes on from there."""
+        return Earlier(self.kept_rows() if self.resumes else ())
+
+    def kept_rows(self) -> list[Row]:
+        """What earlier runs left in the results directory."""
         there = os.path.isfile(self.results / FILE_NAME)  # noqa: PTH113 - Path's raises where the name is too long
-        return Earlier(load_rows(self.results) if self.resumes and there else ())
+        return load_rows(self.results) if there else []
 
 
 def resolve(config: pytest.Config) -> Run:
@@ -187,7 +191,7 @@ def resolve(config: pytest.Config) -> Run:
     if run.baseline is not None and option("layers"):
         run.deselected = {cell.key for cell in run.baseline.cells if cell.layer not in layers}
     run.resumes, run.shard = option("resume"), _shard(option("shard"))
-    run.earlier()  # a damaged journal is found now
+    run.kept_rows()  # a damaged journal, which nothing could read later, is found now
     return run
 
 

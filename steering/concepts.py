@@ -218,6 +218,8 @@ def read_concept(directory: Path) -> Concept:
     keywords = table["keywords"]
     if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
         raise DataError(f"{path}: [keywords] must be a table with the lists 'positive' and 'negative'")
+    if misplaced := sorted(keywords.keys() & set(OPTIONAL_KEYS)):
+        raise DataError(f"{path}: {misplaced_key(misplaced[0])}")
     generation, test = (_read_pairs(directory / f"{split}.jsonl") for split in ("generation", "test"))
     values: dict[str, Any] = {key: require_string(path, table, key) for key in REQUIRED_KEYS[:4]}
     values |= {key: require_strings(path, table, key) for key in REQUIRED_KEYS[4:6]}
@@ -227,6 +229,11 @@ def read_concept(directory: Path) -> Concept:
         return Concept(**values, keywords=Keywords(*sides), generation=generation, test=test)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+
+
+def misplaced_key(key: str) -> str:
+    """What is wrong with a concept's key that was written below [keywords], as whatever is added to a file's end is."""
+    return f"{key} stands in [keywords], where nothing reads it; put it above [keywords]"
 
 
 def require_string(path: Path, table: dict[str, Any], key: str) -> str:

@@ -34,7 +34,7 @@ def reproduce(
     layers: Annotated[str | None, typer.Option(metavar="N,N", help="These layers only.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Sampled completions of each configuration.")] = None,
     multiplier: Annotated[float | None, typer.Option(help="Dose of every method, instead of the profile's.")] = None,
-    optimized: Annotated[int, typer.Option(help="Vectors to look for by gradient descent; 0 for none.")] = 6,
+    optimized: Annotated[int, typer.Option(min=0, help="Vectors to look for by gradient descent; 0 for none.")] = 6,
     documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 48,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -51,7 +51,7 @@ def reproduce(
             "neutral": neutral,
             "saes": saes,
             "rollouts": rollouts,
-            "layers": parse_layers(layers) if layers else None,
+            "layers": None if layers is None else parse_layers(layers),
         }.items()
         if value is not None
     }

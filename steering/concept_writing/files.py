@@ -15,6 +15,7 @@ from steering.concepts import (
     REQUIRED_KEYS,
     Concept,
     ContrastPair,
+    misplaced_key,
     read_concept,
     require_string,
     require_strings,
@@ -143,6 +144,10 @@ def _read_keywords(files: ConceptFiles, path: Path, text: str, keywords: Any) ->
     if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
         files.find(place, "[keywords] must be a table with the lists 'positive' and 'negative'")
         return
+    for key in sorted(keywords.keys() - {"positive", "negative"}):
+        misplaced = key in OPTIONAL_KEYS
+        message = misplaced_key(key) if misplaced else f"nothing reads the key {key!r} in [keywords]"
+        files.find(_line_of(path, text, key), message, is_fault=misplaced)
     sides = [
         files.attempt(_line_of(path, text, side), require_strings, path, keywords, side)
         for side in ("positive", "negative")

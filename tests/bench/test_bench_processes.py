@@ -51,13 +51,14 @@ def test_resumed_run_says_what_was_there(bench, arguments, tmp_path):
     assert after.count("\n") == 45
 
 
-def test_resuming_from_a_damaged_journal_is_one_message_and_changes_nothing(bench, arguments, tmp_path):
+@pytest.mark.parametrize("options", [("--resume",), ()])
+def test_damaged_journal_is_one_message_and_is_not_added_to(bench, arguments, tmp_path, options):
     bench(*arguments, "--layers", "0").assert_outcomes(passed=2)
     path = tmp_path / "results" / "results.jsonl"
     lines = [line + "\n" for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     damaged = "".join([*lines[:3], lines[3].replace('"value": ', '"value": NaN, "was": '), *lines[4:]])
     path.write_text(damaged, encoding="utf-8")
-    result = bench(*arguments, "--resume")
+    result = bench(*arguments, *options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "results.jsonl:4: not a results row" in result.stderr.str()
     assert path.read_text(encoding="utf-8") == damaged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -74,6 +75,19 @@ def test_prompt_of_both_kinds_and_half_a_keyword_table(concept_directory):
         "concept.toml:7: 'Long ago lived' is in rollout_prompts and in development_prompts",
         "concept.toml:8: [keywords] must be a table with the lists 'positive' and 'negative'",
     ]
+
+
+def test_key_added_at_the_end_of_the_file_is_below_keywords_and_a_fault(concept_directory):
+    path = concept_directory / "concept.toml"
+    path.write_text(path.read_text(encoding="utf-8") + 'feature_keywords = ["royal"]\n', encoding="utf-8")
+    message = "feature_keywords stands in [keywords], where nothing reads it; put it above [keywords]"
+    [fault] = faults(concept_directory)
+    assert fault.endswith(f": {message}")
+    with pytest.raises(DataError, match=re.escape(message)):
+        load_concept(str(concept_directory))
+    edit(concept_directory, "feature_keywords", "features")
+    [warning] = read_concept_files(concept_directory).findings
+    assert (warning.is_fault, warning.message) == (False, "nothing reads the key 'features' in [keywords]")
 
 
 def test_key_that_nobody_reads_is_a_warning(concept_directory):
