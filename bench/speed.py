@@ -16,7 +16,7 @@ from steering.metrics.rollouts import is_confirmed
 from steering.models.language_model import LanguageModel
 from steering.models.machine import finish_computing, matrix_product_ceiling
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import TokenizedText, tokenize_continuation, tokenize_document, tokenize_prompt
+from steering.models.tokens import TokenizedText, text_of, tokenize_continuation, tokenize_document, tokenize_prompt
 from steering.neutral import load_neutral
 from steering.tables.cells import to_text
 from steering.vectors import Intervention, SteeringVector
@@ -112,8 +112,7 @@ class Sampled:
         return self._sampler.choose(logits, branches, rows, step)
 
     def _has_ended(self, completion: Sequence[int]) -> bool:
-        text = self._model.tokenizer.decode(list(completion), clean_up_tokenization_spaces=False)
-        return is_confirmed(self._pattern, text)
+        return is_confirmed(self._pattern, text_of(self._model.tokenizer, completion))
 
 
 def stories(model: LanguageModel, split: str) -> list[TokenizedText]:

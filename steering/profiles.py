@@ -268,11 +268,12 @@ class Setting:
         """
         profile = self.profile
         if self.development is not None:
-            use = "the run measures" if profile.split == "development" else "doses of a budget are chosen"
+            use, what = "doses of a budget are chosen", "budget"
+            if profile.split == "development":
+                use, what = "the run measures", "split"
             raise DataError(
                 f"profile {profile.name!r}: a method that learns from the development documents cannot be measured "
-                f"where {use} on the same documents; leave out the method, or the "
-                f"{'split' if profile.split == 'development' else 'budget'}"
+                f"where {use} on the same documents; leave out the method, or the {what}"
             )
         return load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)
 

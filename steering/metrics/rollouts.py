@@ -13,7 +13,7 @@ from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import completed_text, tokenize_prompt
+from steering.models.tokens import completed_text, text_of, tokenize_prompt
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.vectors import Intervention
@@ -69,7 +69,7 @@ class RolloutProbability:
         return [self._observation(texts[first : first + self.rollouts]) for first in range(0, len(rows), self.rollouts)]
 
     def _has_ended(self, completion: Sequence[int]) -> bool:
-        return is_confirmed(self.pattern, completed_text(self.model.tokenizer, (), completion)[0])
+        return is_confirmed(self.pattern, text_of(self.model.tokenizer, completion))
 
     def _observation(self, texts: Sequence[tuple[str, int]]) -> Observation:
         items = np.array([float(self.pattern.search(whole, start) is not None) for whole, start in texts])

@@ -88,13 +88,14 @@ def completed_text(
     """Text of a prompt with its completion, and the character at which the completion begins.
 
     A completion decoded alone would not show whether it goes on with the prompt's last word: "fire" and "man" give
-    "fireman". No space is cleaned up, so that a longer completion's text begins with a shorter one's.
+    "fireman".
     """
+    return text_of(tokenizer, [*prompt, *completion]), len(text_of(tokenizer, prompt))
 
-    def decoded(ids: Sequence[int]) -> str:
-        return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    return decoded([*prompt, *completion]), len(decoded(prompt))
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """Text of tokens; no space is cleaned up, so that the text of more tokens begins with that of fewer."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _tokens_of_text(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:

@@ -110,8 +110,8 @@ def _lead(study: Study, steering: Sequence[StudyCell]) -> str:
     if not tested:
         return "No cell that is not a control has a test against the unsteered run."
     return (
-        f"In {len(steering)} of {tested} {_plural(tested, 'cell')} (a method at a layer), P(success) is above the "
-        f"{wording.proportion(study.unsteered)} of the unsteered run, by exact one-sided paired tests at level "
+        f"In {len(steering)} of {tested} {wording.plural(tested, 'cell')} (a method at a layer), P(success) is above "
+        f"the {wording.proportion(study.unsteered)} of the unsteered run, by exact one-sided paired tests at level "
         f"{study.level:g}, Holm-adjusted over {_all(tested)}; n = {study.unsteered.n} rollouts in each."
     )
 
@@ -122,7 +122,7 @@ def _method(study: Study, label: str, cells: Sequence[StudyCell], neutral_bound:
     if not tested:
         return MethodVerdict(label, False, ("It has no test against the unsteered run.",))
     sentences = []
-    count = f"{len(steering)} of {len(tested)} {_plural(len(tested), 'layer')}"
+    count = f"{len(steering)} of {len(tested)} {wording.plural(len(tested), 'layer')}"
     if steering:
         sentences.append(f"Steers at {count}: {wording.layer_list(cell.layer for cell in steering)}.")
     else:
@@ -187,8 +187,8 @@ def _controls(study: Study) -> str:
         return ""
     reached, expected = sum(value < study.level for value in tested), len(tested) * study.level
     told = (
-        f"Of {len(tested)} control {_plural(len(tested), 'cell')}, {reached} {'is' if reached == 1 else 'are'} above "
-        f"the unsteered run at the unadjusted level {study.level:g}, where chance alone would give "
+        f"Of {len(tested)} control {wording.plural(len(tested), 'cell')}, {reached} {'is' if reached == 1 else 'are'} "
+        f"above the unsteered run at the unadjusted level {study.level:g}, where chance alone would give "
         f"no more than {expected:.2g} on average."
     )
     if reached < _MANY_CONTROLS or reached <= _TIMES_CHANCE * expected:
@@ -205,10 +205,6 @@ def _failed(study: Study) -> str:
         return ""
     left = "cell failed and was left out" if len(told) == 1 else "cells failed and were left out"
     return f"{len(told)} {left}: {', '.join(told)}."
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
 
 
 def _all(count: int) -> str:

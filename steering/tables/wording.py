@@ -103,4 +103,9 @@ def layer_list(layers: Iterable[int]) -> str:
 
 def counted_layers(layers: Sequence[int]) -> str:
     """The same with the noun in its number: "layers 8–12, 20"."""
-    return f"{'layer' if len(set(layers)) == 1 else 'layers'} {layer_list(layers)}"
+    return f"{plural(len(set(layers)), 'layer')} {layer_list(layers)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A noun in the number of what is counted."""
+    return noun if count == 1 else f"{noun}s"

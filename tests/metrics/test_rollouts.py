@@ -14,7 +14,7 @@ from steering.keywords import keyword_pattern
 from steering.metrics.rollouts import RolloutProbability, is_confirmed
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import completed_text, tokenize_prompt
+from steering.models.tokens import text_of, tokenize_prompt
 from steering.progress import Silent
 from tests.references import Scripted, steer, towards
 from tests.small_models import small_tokenizer
@@ -130,7 +130,7 @@ def test_confirmed_completion_is_undone_by_no_further_token(data, keyword):
     metric = RolloutProbability(SimpleNamespace(tokenizer=tokenizer), (), pattern, 1, 1, None)
     ends = [end for end in range(1, len(ids) + 1) if metric._has_ended(ids[:end])]
     for end in ends:
-        texts = [completed_text(tokenizer, (), ids[:longer])[0] for longer in range(end, len(ids) + 1)]
+        texts = [text_of(tokenizer, ids[:longer]) for longer in range(end, len(ids) + 1)]
         assert all(pattern.search(f"a fire{text}", len("a fire")) for text in texts)
 
 
