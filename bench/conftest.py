@@ -13,8 +13,9 @@ from bench.run import Run, resolve
 from steering import progress
 from steering.activation_cache import ActivationCache
 from steering.errors import SchemaError, SteeringError
+from steering.journal import Journal
 from steering.models.language_model import LanguageModel
-from steering.results import SAE, Journal
+from steering.results import SAE
 from steering.sweeps.cells import Cell, Outcome
 from steering.sweeps.sae_quality import SaeOutcome, SaeQuality
 from steering.sweeps.sweep import Sweep

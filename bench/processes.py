@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.run import Run
-from steering.results import parse_row
+from steering.journal import parse_row
 
 _KEY = "steering"
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from bench.run import Run
+from steering.journal import FILE_NAME
 from steering.power import minimum_detectable_difference
-from steering.results import FILE_NAME, SAE, UNSTEERED, Row
+from steering.results import SAE, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary, to_text
 from steering.tables.comparisons import control_summary, dose_summary
 from steering.tables.configurations import SUCCESS

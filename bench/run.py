@@ -13,6 +13,7 @@ import pytest
 
 from steering.cli.options import parse_layers
 from steering.errors import DataError
+from steering.journal import FILE_NAME, load_rows
 from steering.methods import create_method, needs_sae
 from steering.methods.stored import load_fitting
 from steering.metrics import metrics
@@ -21,7 +22,7 @@ from steering.models.language_model import LanguageModel
 from steering.models.loading import layer_count
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
-from steering.results import FILE_NAME, Row, load_rows, new_run_name
+from steering.results import Row, new_run_name
 from steering.sae.library import SaeLibrary, open_library
 from steering.sweeps.cells import Cell, Outcome, measurable, with_controls
 from steering.sweeps.earlier import Earlier

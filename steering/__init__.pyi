@@ -1,13 +1,14 @@
 from .activations import ContrastActivations, FeatureReader, capture_pairs
 from .concepts import Concept, ContrastPair, load_concept
 from .errors import SteeringError
+from .journal import Journal, load_rows
 from .keywords import Keywords
 from .methods import construct
 from .models.language_model import LanguageModel
 from .neutral import NeutralSet, load_neutral
 from .profile_files import load_profile
 from .profiles import Profile, Setting
-from .results import Journal, Row, load_rows
+from .results import Row
 from .sae.autoencoder import SparseAutoencoder
 from .sae.library import SaeLibrary, open_library
 from .sweeps.cells import Cell, Outcome

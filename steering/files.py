@@ -206,7 +206,7 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
     return record
 
 
-def require_each_key_once(content: bytes) -> None:
+def require_each_key_once(content: bytes | str) -> None:
     """Refuse JSON of which an object has a key twice, as a bad merge leaves it; other faults are let through.
 
     Raises:

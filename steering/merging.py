@@ -8,7 +8,8 @@ from typing import Any
 
 from steering.errors import ResultsError
 from steering.files import make_directory, write_file
-from steering.results import FILE_NAME, Row, cell_id, load_rows
+from steering.journal import FILE_NAME, load_rows
+from steering.results import Row, cell_id
 
 
 def merge(sources: Sequence[Path]) -> list[Row]:

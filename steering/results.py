@@ -1,25 +1,20 @@
-"""The canonical record: an append-only JSON Lines journal, one object for each metric value."""
+"""The canonical record: one row for each metric value of a cell, with everything that the value depends on."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from filelock import FileLock
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
-from steering.errors import ResultsError, first_fault
 from steering.feature_weights import FeatureWeight
-from steering.files import append_lines
 
 SCHEMA_VERSION = 1
-FILE_NAME = "results.jsonl"
 UNSTEERED = "unsteered"
 SAE = "sae"
 
@@ -30,6 +25,10 @@ NEUTRAL_BUDGET = "neutral_budget"
 NORM_OF, SCALED_MULTIPLIER = "norm_of", "scaled_multiplier"
 #: Parameters that are no settings but what a measurement came to; another machine rounds them otherwise.
 OUTCOMES = frozenset({"development_loss_change"})
+_NUMERIC = OUTCOMES | {NEUTRAL_BUDGET, SCALED_MULTIPLIER}
+# Squares and sums of numbers up to this are finite.
+_LARGEST = 1e100
+_TOO_MANY = 1 << 63
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -146,63 +145,44 @@ class Row:
         details = json.dumps([self.parameters.get(NEUTRAL_BUDGET), self.measurement], sort_keys=True)
         return (*self._identity, details, self.metric)
 
+    def contradictions(self) -> Iterator[str]:
+        """Say what is wrong with a row that no run would have written, though each field is of its type."""
+        yield from self._contradictions_of_settings()
+        for name, probability in (("p_value", self.p_value), ("p_control", self.p_control)):
+            if probability is not None and not 0 <= probability <= 1:
+                yield f"{name}: {probability:g} is not a probability"
+        numbers = {"value": self.value, "low": self.low, "high": self.high, "multiplier": self.multiplier}
+        numbers |= {"vector_norm": self.vector_norm, "items": max(map(abs, self.items), default=0)}
+        for name, number in numbers.items():
+            if abs(number or 0) > _LARGEST:
+                yield f"{name}: larger than {_LARGEST:g}"
+        if self.items and len(self.items) != self.n:
+            yield f"n: {self.n}, but there are {len(self.items)} items"
+        if self.status != "ok":
+            if (self.value, self.low, self.high) != (None, None, None):
+                yield f"value, low, high: given, though the status is {self.status!r}"
+        elif self.value is None or self.low is None or self.high is None:
+            yield "value, low, high: each is needed where the status is 'ok'"
+        elif not self.low <= self.value <= self.high:
+            yield f"value: {self.value:g} is not between low, {self.low:g}, and high, {self.high:g}"
+
+    def _contradictions_of_settings(self) -> Iterator[str]:
+        try:
+            json.dumps([self.parameters, self.measurement], allow_nan=False)
+        except ValueError:
+            yield "parameters or measurement hold NaN or infinity"
+        for name, number in (("layer", self.layer), ("seed", self.seed), ("n", self.n)):
+            if number is not None and not 0 <= number < _TOO_MANY:
+                yield f"{name}: {number} is not a number from 0 to {_TOO_MANY - 1}"
+        for name in _NUMERIC & self.parameters.keys():
+            found = self.parameters[name]
+            if type(found) not in (int, float) or abs(found) > _LARGEST:
+                yield f"parameters.{name}: not a number of at most {_LARGEST:g}"
+
     @property
     def _identity(self) -> tuple[Any, ...]:
         model = (self.model_hash, self.model_settings_hash, self.dtype, self.device)
         return (*model, self.data_hash, self.method, self.layer, self.seed)
-
-
-@dataclass(frozen=True)
-class _Versioned:
-    """What a row of any schema has."""
-
-    schema_version: int
-
-
-_ROW, _VERSIONED = TypeAdapter(Row), TypeAdapter(_Versioned)
-
-
-class Journal:
-    """Appends rows to `results.jsonl` in a directory; each append is complete and on disk when it returns.
-
-    Several processes may append to one journal: a lock file beside it lets them take turns.
-
-    Args:
-        directory: Created where it does not exist. Rows of earlier runs stay.
-
-    Raises:
-        ResultsError: The directory cannot be created or written.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / FILE_NAME
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(directory / f".{FILE_NAME}.lock")
-            self._append(b"")
-        except OSError as error:
-            raise ResultsError(
-                f"results cannot be written to {directory}: {error.strerror or error}. Choose another directory."
-            ) from error
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Write rows and flush them to the disk; on failure the file is left as it was before.
-
-        Raises:
-            ResultsError: The disk is full or the file cannot be written.
-        """
-        try:
-            # A file name that is no text, among the settings, is kept as far as it is one.
-            self._append("".join(row.to_json() + "\n" for row in rows).encode(errors="replace"))
-        except OSError as error:
-            raise ResultsError(
-                f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "
-                "make room, or choose another directory."
-            ) from error
-
-    def _append(self, lines: bytes) -> None:
-        with self._lock:
-            append_lines(self.path, lines)
 
 
 def cell_id(method: str, layer: int | None) -> str:
@@ -210,81 +190,6 @@ def cell_id(method: str, layer: int | None) -> str:
     return method if layer is None else f"{method}-layer{layer}"
 
 
-def require_other_file(output: Path, results: Path) -> None:
-    """Refuse to write over the journal that is read.
-
-    Args:
-        output: The file to write.
-        results: A results directory, or a journal.
-
-    Raises:
-        ResultsError: They are the same file.
-    """
-    journal = results / FILE_NAME if results.is_dir() else results
-    if output.resolve() == journal.resolve():
-        raise ResultsError(f"--output {output} is the results themselves; name another file")
-
-
 def new_run_name() -> str:
     """A name for a run that begins now, which no other run has: the time (UTC) and the process."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}"  # one process may run twice within a second
-
-
-def load_rows(path: Path) -> list[Row]:
-    """Read a journal; of a cell that was measured more than once, the last measurement counts, at its place.
-
-    That is so, too, where another vector or dose came of the same settings: all of the earlier measurement is passed
-    over. A cell whose vector could not be constructed, and later could, counts as measured.
-
-    Args:
-        path: A results directory or file. A last line that a killed run left unfinished is passed over.
-
-    Raises:
-        ResultsError: There is no such file, or a line is damaged or of another schema; the message names the line.
-    """
-    file = path / FILE_NAME if path.is_dir() else path
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise ResultsError(f"{file}: no such file; give a results directory or its {FILE_NAME}") from None
-    except OSError as error:
-        raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
-    lines = content.split(b"\n")[:-1]
-    rows = [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    last = sorted({row.key: number for number, row in enumerate(rows)}.values())
-    made = {rows[number].cell: (rows[number].vector_hash, rows[number].multiplier) for number in last}
-    constructed = {row.place: number for number, row in enumerate(rows) if not row.lacks_vector}
-
-    def counts(number: int) -> bool:
-        row = rows[number]
-        if made[row.cell] != (row.vector_hash, row.multiplier):
-            return False
-        return not row.lacks_vector or constructed.get(row.place, -1) < number
-
-    return [rows[number] for number in last if counts(number)]
-
-
-def parse_row(line: bytes | str) -> Row:
-    """Read what `Row.to_json` wrote.
-
-    Raises:
-        ResultsError: It is damaged or of another schema.
-    """
-    try:
-        version = _VERSIONED.validate_json(line).schema_version
-        if version != SCHEMA_VERSION:
-            raise ResultsError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
-        row = _ROW.validate_json(line)
-        json.dumps([row.parameters, row.measurement], allow_nan=False)
-    except ValidationError as error:
-        raise ResultsError(f"not a results row: {first_fault(error)}") from None
-    except ValueError:
-        raise ResultsError("not a results row: parameters or measurement hold NaN or infinity") from None
-    return row
-
-
-def _row(file: Path, number: int, line: bytes) -> Row:
-    try:
-        return parse_row(line)
-    except ResultsError as error:
-        raise ResultsError(f"{file}:{number}: {error}") from None

@@ -37,8 +37,11 @@ _ROW = Row(
 
 
 def small_row(**changes: Any) -> Row:
-    """A rollout probability of mean_difference at layer 1, with some fields changed."""
-    return dataclasses.replace(_ROW, **changes)
+    """A rollout probability of mean_difference at layer 1, with some fields changed, and an interval that fits."""
+    value = changes.get("value", _ROW.value)
+    ends = {"low": None, "high": None} if value is None else {"low": min(0.25, value), "high": max(0.75, value)}
+    number = {"n": len(changes["items"])} if changes.get("items") else {}
+    return dataclasses.replace(_ROW, **(ends | changes | number))
 
 
 def unsteered_row(**changes: Any) -> Row:
@@ -64,7 +67,8 @@ def quality(**changes: object) -> list[Row]:
     common |= {"parameters": {"sae": "saes/layer8", "d_sae": 64}} | changes
     values = {"variance_explained": 0.8, "l0": 32.25, "spliced_loss": 3.5, "loss_recovered": -0.125}
     rows = [
-        small_row(metric=f"sae_{name}", value=value, low=0.75, high=0.85, **common) for name, value in values.items()
+        small_row(metric=f"sae_{name}", value=value, low=min(0.75, value), high=max(0.85, value), **common)
+        for name, value in values.items()
     ]
     return [*rows, small_row(metric="sae_silent_features", value=0.015, **common)]
 

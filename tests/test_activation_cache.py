@@ -17,12 +17,12 @@ from steering.activations import ContrastActivations, FeatureReader, capture_pai
 from steering.cli import main
 from steering.concepts import ContrastPair, load_concept
 from steering.errors import NonFiniteError, UnknownNameError
+from steering.journal import Journal
 from steering.methods import construct
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
-from steering.results import Journal
 from steering.sae.features import Descriptions
 from steering.sweeps.cells import Cell
 from steering.sweeps.sweep import Sweep

@@ -21,7 +21,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LAYERS = [
     {"errors"},
     {"feature_weights", "files", "gguf_header", "keywords", "phrases", "progress", "registry"},
-    {"concepts", "neutral", "power", "results", "stats", "vectors"},
+    {"concepts", "journal", "neutral", "power", "results", "stats", "vectors"},
     {"profiles", "profile_files", "merging"},
     {"models"},
     {"vector_export", "vector_import"},

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from steering.cli.main import app
 from steering.errors import ResultsError
+from steering.journal import FILE_NAME, Journal, load_rows
 from steering.merging import merge, write_merged
-from steering.results import FILE_NAME, Journal, Row, load_rows
+from steering.results import Row
 from tests.gate_rows import failed
 from tests.small_rows import small_row, unsteered_row
 

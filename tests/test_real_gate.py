@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from steering.journal import Journal, load_rows
 from steering.keywords import Keywords, keyword_pattern
 from steering.metrics import rollouts
 from steering.models.language_model import LanguageModel
 from steering.models.scored_texts import ScoredTexts
 from steering.profile_files import load_profile
 from steering.profiles import Setting
-from steering.results import Journal, load_rows
 from steering.sweeps.cells import Cell
 from steering.sweeps.construction import Constructor
 from steering.sweeps.earlier import Earlier

@@ -54,7 +54,7 @@ def export_results(
     ] = "",
 ) -> None:
     """Print or write what was measured: tables for people, or values for other programs."""
-    from steering.results import load_rows, require_other_file
+    from steering.journal import load_rows, require_other_file
     from steering.tables.row_filters import RowFilter
 
     width = terminal_width() if output is None else FILE_WIDTH

@@ -60,7 +60,7 @@ def compare(
     model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits
     with 1.
     """
-    from steering.results import load_rows
+    from steering.journal import load_rows
     from steering.tables.row_filters import RowFilter
     from steering.verdicts import gate_tables
     from steering.verdicts.gate import NOT_COMPARABLE_STATUS
@@ -138,7 +138,7 @@ def promote_results(
 
     Controls are left out. Nothing is written if a cell failed or the results do not belong together.
     """
-    from steering.results import load_rows
+    from steering.journal import load_rows
     from steering.tables.row_filters import RowFilter
     from steering.verdicts.promotion import promote, with_others
 
@@ -217,7 +217,7 @@ def _is_chosen(method: str, layer: int | None, methods: tuple[str, ...], layers:
 
 def _baseline(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> Baseline:
     """The chosen cells of a baseline file, or of results that are promoted in memory."""
-    from steering.results import load_rows
+    from steering.journal import load_rows
     from steering.verdicts.promotion import promote
 
     if _holds_rows(path):

@@ -34,11 +34,11 @@ def report(
 
     --methods and --layers choose the cells of the baseline that count; the report shows all that was measured.
     """
+    from steering.journal import load_rows, require_other_file
     from steering.profile_files import load_profile
     from steering.profiles import Profile
     from steering.report.figures import figures_of
     from steering.report.html import render
-    from steering.results import load_rows, require_other_file
     from steering.verdicts.gate import compare
 
     names, blocks = parse_names(methods, "--methods"), parse_layer_filter(layers)

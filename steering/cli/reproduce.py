@@ -14,9 +14,10 @@ from steering import progress
 from steering.cli.options import Device, Dtype, load_model, parse_layers
 from steering.errors import DataError, ResultsError
 from steering.files import write_file
+from steering.journal import Journal, load_rows
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
-from steering.results import Journal, Row, load_rows, new_run_name
+from steering.results import Row, new_run_name
 
 if TYPE_CHECKING:
     from steering.sweeps.reproduction import FeatureSimilarity

@@ -11,11 +11,11 @@ from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, capture_pairs
 from steering.errors import DataError
 from steering.feature_weights import FeatureWeight
+from steering.journal import Journal, load_rows
 from steering.methods import construct, methods, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.progress import Reporter
-from steering.results import Journal, load_rows
 from steering.sae.features import similarity
 from steering.sae.library import SaeLibrary
 from steering.sweeps.cells import Cell, measurable

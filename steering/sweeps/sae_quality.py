@@ -11,13 +11,14 @@ import torch
 
 from steering import stats
 from steering.errors import NonFiniteError
+from steering.journal import Journal
 from steering.metrics import Score
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
-from steering.results import SAE, Journal, Row
+from steering.results import SAE, Row
 from steering.sae.activation_store import without_outliers
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.library import SaeLibrary

@@ -14,12 +14,13 @@ from typing import Any
 
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations
+from steering.journal import Journal
 from steering.metrics import Observation, Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_prompt
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
-from steering.results import Journal, Row, Status
+from steering.results import Row, Status
 from steering.sae.library import SaeLibrary
 from steering.sweeps.cells import Cell, Outcome, control_of, with_controls
 from steering.sweeps.construction import Constructed, Constructor

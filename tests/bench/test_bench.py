@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from steering.journal import FILE_NAME, load_rows
 from steering.methods import methods
 from steering.metrics import metrics
-from steering.results import FILE_NAME, load_rows
 from tests.documents import ROOT
 
 # Loaded here, since pytester forgets the modules that are first imported while it runs.

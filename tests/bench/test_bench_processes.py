@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from steering.journal import load_rows
 from steering.merging import merge
 from steering.methods import methods
 from steering.metrics import metrics
-from steering.results import load_rows
 from steering.vectors import SteeringVector
 from tests.documents import ROOT
 from tests.small_rows import measured

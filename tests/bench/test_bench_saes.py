@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import sae_lens  # noqa: F401 - loaded here, since pytester forgets the modules that are first imported while it runs
 
-from steering.results import Row, load_rows
+from steering.journal import load_rows
+from steering.results import Row
 from tests.bench.test_bench import PLUGINS
 from tests.small_saes import write_sae
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from steering.journal import load_rows
 from steering.methods import methods
 from steering.metrics import metrics
-from steering.results import load_rows
 from steering.vectors import SteeringVector
 from tests.methods.test_stored import stored
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from steering.results import load_rows
+from steering.journal import load_rows
 from tests.documents import ROOT
 from tests.small_rows import measured
 

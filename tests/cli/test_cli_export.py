@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from steering.cli.export import Format
-from steering.results import Journal, load_rows
+from steering.journal import Journal, load_rows
 from steering.tables import export, trackers
 from tests.small_rows import configuration, small_row, unsteered_row
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from steering.journal import Journal
 from steering.power import power_of_drop
-from steering.results import Journal
 from steering.verdicts.baselines import read_baseline
 from tests.documents import ROOT, code_blocks
 from tests.gate_rows import METRICS, cell, failed, items_of

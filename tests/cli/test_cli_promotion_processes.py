@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from steering.files import turns_at
-from steering.results import Journal
+from steering.journal import Journal
 from steering.verdicts.baselines import read_baseline, write_baseline
 from steering.verdicts.promotion import promote, with_others
 from tests.documents import ROOT

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from steering.journal import Journal, load_rows
 from steering.report.html import render
-from steering.results import Journal, load_rows
 from steering.verdicts.baselines import write_baseline
 from steering.verdicts.promotion import promote
 from tests.report_rows import StandIn, run

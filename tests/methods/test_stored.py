@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from steering.errors import DataError, VectorError
+from steering.journal import load_rows
 from steering.methods import construct, create_method, methods
 from steering.metrics import metrics
 from steering.profile_files import load_profile
 from steering.profiles import MethodPlan
-from steering.results import load_rows
 from steering.sweeps.stored_vectors import with_vectors
 from steering.vector_export import to_gguf
 from steering.vector_import import read_direction

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from steering.concepts import load_concept
 from steering.errors import DataError, NonFiniteError, VectorError
+from steering.journal import Journal, load_rows
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.tokens import tokenize_document
 from steering.neutral import NeutralSet, load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.progress import Silent
-from steering.results import Journal, load_rows
 from steering.sweeps.cells import Cell
 from steering.sweeps.doses import Budget, DoseFinder
 from steering.sweeps.sweep import Sweep

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.concepts import load_concept
+from steering.journal import load_rows
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
-from steering.results import Row, load_rows
+from steering.results import Row
 from steering.sweeps.records import measured_row, run_fields
 from tests.small_models import small_module, small_tokenizer
 from tests.small_rows import unsteered_row

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from steering.cli.main import app
 from steering.errors import DataError
+from steering.journal import FILE_NAME, Journal, load_rows
 from steering.profile_files import load_profile
 from steering.profiles import MethodPlan, Profile
-from steering.results import FILE_NAME, Journal, load_rows
 from steering.sweeps.reproduction import studies
 from tests.small_rows import small_row
 from tests.small_saes import write_sae

@@ -11,8 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
 from steering.cli.main import app
+from steering.journal import load_rows
 from steering.profile_files import load_profile
-from steering.results import load_rows
 from tests.small_models import small_tokenizer
 from tests.small_saes import D_MODEL, write_old_sae
 

@@ -10,12 +10,13 @@ import torch
 
 from steering.concepts import load_concept
 from steering.errors import SaeError
+from steering.journal import Journal, load_rows
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.tokens import TokenizedText
 from steering.neutral import NeutralSet
 from steering.profile_files import load_profile
 from steering.profiles import Setting
-from steering.results import SAE, Journal, load_rows
+from steering.results import SAE
 from steering.sae.library import SaeLibrary
 from steering.sweeps.sae_quality import METRICS, SaeQuality, held_out_quality, reconstruct
 from tests.small_models import small_model

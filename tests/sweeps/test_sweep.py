@@ -12,12 +12,12 @@ import torch
 
 from steering.concepts import load_concept
 from steering.errors import NonFiniteError
+from steering.journal import Journal, load_rows
 from steering.keywords import Keywords
 from steering.metrics.losses import LossChange
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
-from steering.results import Journal, load_rows
 from steering.sweeps.cells import Cell
 from steering.sweeps.sweep import Sweep
 from tests.small_models import small_model

@@ -16,7 +16,8 @@ from markdown_it import MarkdownIt
 from pyarrow import parquet
 
 from steering.feature_weights import FeatureWeight
-from steering.results import Row, load_rows
+from steering.journal import load_rows
+from steering.results import Row
 from steering.tables.export import (
     markdown_table,
     result_tables,

@@ -21,11 +21,11 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 def test_layers_go_down_and_methods_across_beside_the_unsteered_run():
     rows = [unsteered_row(value=0.1, low=0.05, high=0.2), small_row(layer=20, value=0.4), small_row(layer=8, value=0.3)]
-    rows += [small_row(method="noise", layer=8, value=0.2), small_row(layer=8, metric="loss_positive")]
+    rows += [small_row(method="noise", layer=8, value=0.25), small_row(layer=8, metric="loss_positive")]
     plain, interval = "0.100 [0.050, 0.200]", "[0.250, 0.750]"
     assert pivot_table(rows, METRIC) == [
         ["layer", "unsteered", "mean_difference", "noise"],
-        ["8", plain, f"0.300 {interval}", f"0.200 {interval}"],
+        ["8", plain, f"0.300 {interval}", f"0.250 {interval}"],
         ["20", plain, f"0.400 {interval}", "-"],
     ]
 
@@ -92,8 +92,8 @@ def test_what_could_not_be_measured_is_a_dash_and_no_value():
 
 
 def test_unsteered_run_alone_and_saes_have_tables():
-    assert pivot_table([unsteered_row(value=0.1)], METRIC)[1] == ["", "0.100 [0.250, 0.750]"]
-    assert pivot_table(quality(), "sae_l0") == [["layer", "saes/layer8"], ["8", "32.250 [0.750, 0.850]"]]
+    assert pivot_table([unsteered_row(value=0.1)], METRIC)[1] == ["", "0.100 [0.100, 0.750]"]
+    assert pivot_table(quality(), "sae_l0") == [["layer", "saes/layer8"], ["8", "32.250 [0.750, 32.250]"]]
 
 
 def test_unknown_metric_is_one_message_with_a_near_match():

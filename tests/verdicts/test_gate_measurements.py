@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steering.results import Journal, load_rows
+from steering.journal import Journal, load_rows
 from steering.verdicts.gate import compare
 from steering.verdicts.gate_tables import remarks
 from steering.verdicts.promotion import promote

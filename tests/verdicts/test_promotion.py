@@ -8,7 +8,7 @@ import json
 import pytest
 
 from steering.errors import ResultsError, UnknownNameError
-from steering.results import Journal, load_rows
+from steering.journal import Journal, load_rows
 from steering.verdicts.baselines import GATED
 from steering.verdicts.promotion import changes, measured_cells, promote, with_others
 from tests.gate_rows import METRICS, baseline_of, cell, failed, items_of

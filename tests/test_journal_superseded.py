@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from steering.errors import ResultsError
-from steering.results import SAE, Journal, load_rows, parse_row
+from steering.journal import Journal, load_rows
+from steering.results import SAE
 from tests.small_rows import small_row, unsteered_row
 
 FAILED = {"status": "failed", "reason": "no feature", "value": None, "n": 0, "low": None, "high": None, "p_value": None}
@@ -52,12 +52,6 @@ def test_failed_construction_stays_where_something_else_was_measured_later(tmp_p
     rows = [without_vector(), small_row(run="run-2", **other)]
     Journal(tmp_path).append(rows)
     assert load_rows(tmp_path) == rows
-
-
-def test_budget_of_a_damaged_row_may_be_anything(tmp_path):
-    row = without_vector(parameters={"neutral_budget": [1]})
-    Journal(tmp_path).append([row])
-    assert load_rows(tmp_path) == [row]
 
 
 def test_failed_sae_stays_beside_another_of_its_layer(tmp_path):
@@ -116,13 +110,6 @@ def test_skipped_metric_of_a_cell_without_a_vector_gives_way_too(tmp_path):
     rows = [without_vector(**skipped), without_vector(), small_row(**made), small_row(**skipped, **made)]
     Journal(tmp_path).append(rows)
     assert load_rows(tmp_path) == rows[2:]
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
-def test_row_whose_settings_are_no_json_is_refused(number):
-    line = small_row().to_json().replace('"parameters": {', f'"parameters": {{"x": {number}, ', 1).replace(", }", "}")
-    with pytest.raises(ResultsError, match="not a results row: parameters or measurement hold NaN or infinity"):
-        parse_row(line)
 
 
 def test_the_last_measurement_of_a_value_counts_and_the_others_stay(tmp_path):

@@ -1,0 +1,146 @@
+"""Results on disk: an append-only JSON Lines file of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
+
+from steering.errors import ResultsError, first_fault
+from steering.files import append_lines, require_each_key_once
+from steering.results import SCHEMA_VERSION, Row
+
+FILE_NAME = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class _Versioned:
+    """What a row of any schema has."""
+
+    schema_version: int
+
+
+_ROW, _VERSIONED = TypeAdapter(Row), TypeAdapter(_Versioned)
+
+
+class Journal:
+    """Appends rows to `results.jsonl` in a directory; each append is complete and on disk when it returns.
+
+    Several processes may append to one journal: a lock file beside it lets them take turns.
+
+    Args:
+        directory: Created where it does not exist. Rows of earlier runs stay.
+
+    Raises:
+        ResultsError: The directory cannot be created or written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(directory / f".{FILE_NAME}.lock")
+            self._append(b"")
+        except OSError as error:
+            raise ResultsError(
+                f"results cannot be written to {directory}: {error.strerror or error}. Choose another directory."
+            ) from error
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write rows and flush them to the disk; on failure the file is left as it was before.
+
+        Raises:
+            ResultsError: The disk is full or the file cannot be written.
+        """
+        try:
+            # A file name that is no text, among the settings, is kept as far as it is one.
+            self._append("".join(row.to_json() + "\n" for row in rows).encode(errors="replace"))
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "
+                "make room, or choose another directory."
+            ) from error
+
+    def _append(self, lines: bytes) -> None:
+        with self._lock:
+            append_lines(self.path, lines)
+
+
+def require_other_file(output: Path, results: Path) -> None:
+    """Refuse to write over the journal that is read.
+
+    Args:
+        output: The file to write.
+        results: A results directory, or a journal.
+
+    Raises:
+        ResultsError: They are the same file.
+    """
+    journal = results / FILE_NAME if results.is_dir() else results
+    if output.resolve() == journal.resolve():
+        raise ResultsError(f"--output {output} is the results themselves; name another file")
+
+
+def load_rows(path: Path) -> list[Row]:
+    """Read a journal; of a cell that was measured more than once, the last measurement counts, at its place.
+
+    That is so, too, where another vector or dose came of the same settings: all of the earlier measurement is passed
+    over. A cell whose vector could not be constructed, and later could, counts as measured.
+
+    Args:
+        path: A results directory or file. A last line that a killed run left unfinished is passed over.
+
+    Raises:
+        ResultsError: There is no such file, or a line is damaged or of another schema; the message names the line.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise ResultsError(f"{file}: no such file; give a results directory or its {FILE_NAME}") from None
+    except OSError as error:
+        raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
+    lines = content.split(b"\n")[:-1]
+    rows = [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    last = sorted({row.key: number for number, row in enumerate(rows)}.values())
+    made = {rows[number].cell: (rows[number].vector_hash, rows[number].multiplier) for number in last}
+    constructed = {row.place: number for number, row in enumerate(rows) if not row.lacks_vector}
+
+    def counts(number: int) -> bool:
+        row = rows[number]
+        if made[row.cell] != (row.vector_hash, row.multiplier):
+            return False
+        return not row.lacks_vector or constructed.get(row.place, -1) < number
+
+    return [rows[number] for number in last if counts(number)]
+
+
+def parse_row(line: bytes | str) -> Row:
+    """Read what `Row.to_json` wrote.
+
+    Raises:
+        ResultsError: It is damaged, of another schema, or contradicts itself.
+    """
+    try:
+        require_each_key_once(line)
+        version = _VERSIONED.validate_json(line).schema_version
+        if version != SCHEMA_VERSION:
+            raise ResultsError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
+        row = _ROW.validate_json(line)
+    except ValidationError as error:
+        raise ResultsError(f"not a results row: {first_fault(error)}") from None
+    except ValueError as error:
+        raise ResultsError(f"not a results row: {error}") from None
+    for contradiction in row.contradictions():
+        raise ResultsError(f"not a results row: {contradiction}")
+    return row
+
+
+def _row(file: Path, number: int, line: bytes) -> Row:
+    try:
+        return parse_row(line)
+    except ResultsError as error:
+        raise ResultsError(f"{file}:{number}: {error}") from None
