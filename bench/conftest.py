@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from bench.run import Run, resolve
 from steering import progress
 from steering.activation_cache import ActivationCache
 from steering.errors import SchemaError, SteeringError
+from steering.files import make_directory
 from steering.journal import Journal
 from steering.models.language_model import LanguageModel
 from steering.results import SAE
-from steering.sweeps.cells import Cell, Outcome
+from steering.sweeps.cells import Cell, Outcome, with_controls
 from steering.sweeps.sae_quality import SaeOutcome, SaeQuality
 from steering.sweeps.sweep import Sweep
 from steering.verdicts.claims import Verdict, judge, judge_sae
@@ -37,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
     try:
         config.stash[_RUN] = resolve(config)
+        if timings := getattr(config.option, "benchmark_json", None):
+            make_directory(Path(timings).parent)  # pytest-benchmark would fail for want of it, after everything
     except SchemaError as error:
         pytest.exit(f"not comparable: {error}", returncode=NOT_COMPARABLE_STATUS)
     except SteeringError as error:
@@ -75,11 +79,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if {"cell", "sae_layer"} & set(_fixtures(item)):
                 item.fixturenames.append("benchmark")
     yield
-    shard = config.stash[_RUN].shard
-    if shard is not None:
-        part = shard.part(items)
+    run = config.stash[_RUN]
+    if run.shard is not None:
+        part = run.shard.part(items, lambda item: _group(run, item))
         config.hook.pytest_deselected(items=[item for item in items if item not in part])
         items[:] = part
+
+
+def _group(run: Run, item: pytest.Item) -> object:
+    """What the tests share that one shard runs together: a control, which would else be measured in two."""
+    cell = _parameter(item, "cell")
+    return item if cell is None else with_controls(run.setting.profile, [cell])[0]
 
 
 def _fixtures(item: pytest.Item) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -34,6 +35,7 @@ from steering.verdicts.baselines import Baseline, read_baseline
 from steering.verdicts.claims import check_claims, waiver, without_claims
 from steering.verdicts.comparability import obstacles
 
+T = TypeVar("T")
 _SHARD = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
 
@@ -49,9 +51,11 @@ class Shard:
     number: int
     count: int
 
-    def part(self, items: list[pytest.Item]) -> list[pytest.Item]:
-        """Neighbours stay together: cells of one layer share what is computed below it."""
-        return items[(self.number - 1) * len(items) // self.count : self.number * len(items) // self.count]
+    def part(self, items: Sequence[T], group: Callable[[T], Hashable]) -> list[T]:
+        """The items of this part: whole groups, and neighbours, since cells of one layer share what is below it."""
+        groups = list(dict.fromkeys(map(group, items)))
+        own = set(groups[(self.number - 1) * len(groups) // self.count : self.number * len(groups) // self.count])
+        return [item for item in items if group(item) in own]
 
 
 @dataclass

@@ -15,8 +15,7 @@ from steering.results import Row, cell_id
 def merge(sources: Sequence[Path]) -> list[Row]:
     """Join the rows of several journals; what more than one of them measured stands there once.
 
-    Shards share the unsteered run and, at their borders, controls: on machines of one kind these are equal to the last
-    bit.
+    Shards share the unsteered run: on machines of one kind it is equal to the last bit.
 
     Args:
         sources: Results directories or journals.

@@ -82,12 +82,16 @@ def _power_of_rise(n: int, share: float, rise: float, level: float) -> float:
 
 
 def _chances_of_alarm(share: float, n: int, old_n: int, level: float) -> np.ndarray:
-    """Probability over old samples that Fisher's test rejects, for each number of new successes `[number]`.
+    """Probability over old samples that Fisher's test rejects, for each number of new successes from 0 to n `[number]`.
 
-    It ends where a number has a share above what the old one is likely to be, which is never rejected. Of the old
-    sample, the outermost 0.001 % at either end are left out.
+    Of the old sample, the outermost 0.001 % at either end are left out. What is rejected beside some old sample is
+    rejected with fewer new successes, too: the most is looked for by bisection.
     """
     old = np.arange(stats.binom.ppf(1e-5, old_n, share), stats.binom.isf(1e-5, old_n, share) + 1)
-    new = np.arange(min(n, int(old[-1] / old_n * n)) + 1)
-    rejected = p_fewer(new[:, None], n, old, old_n) <= level
-    return np.asarray(rejected @ stats.binom.pmf(old, old_n, share))
+    rejected, kept = np.full(len(old), -1), np.full(len(old), n)
+    while (kept - rejected > 1).any():
+        middle = (rejected + kept) // 2
+        rejects = p_fewer(middle, n, old, old_n) <= level
+        rejected, kept = np.where(rejects, middle, rejected), np.where(rejects, kept, middle)
+    chances = np.bincount(rejected + 1, stats.binom.pmf(old, old_n, share), minlength=n + 2)
+    return np.asarray(chances[::-1].cumsum()[-2::-1])

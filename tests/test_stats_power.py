@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
 
 from steering import stats
 from steering.power import minimum_detectable_difference, minimum_detectable_drop, power_of_drop
@@ -60,6 +63,20 @@ def test_power_of_a_drop_is_how_often_the_test_finds_it(share, drop, n, old_n):
     found = np.mean([stats.p_proportion_drop(ones(x, n), ones(y, old_n)) <= 0.04 / 40 for x, y in counts])
     power = power_of_drop(share, drop, n, old_n, alpha=0.04, cells=40)
     assert abs(found - power) <= monte_carlo(max(power, 0.01)) + 1e-4
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    share=st.floats(0, 1),
+    drop=st.floats(0, 1),
+    sizes=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    level=st.floats(1e-4, 0.4),
+)
+def test_power_of_a_drop_is_the_sum_over_all_outcomes(share, drop, sizes, level):
+    new, old = np.arange(sizes[0] + 1)[:, None], np.arange(sizes[1] + 1)
+    probabilities = binom.pmf(new, sizes[0], max(share - drop, 0)) * binom.pmf(old, sizes[1], share)
+    found = probabilities[stats.p_fewer(new, sizes[0], old, sizes[1]) <= level].sum()
+    assert power_of_drop(share, drop, *sizes, alpha=level) == pytest.approx(found, abs=3e-5)
 
 
 @pytest.mark.parametrize(("share", "old_n"), [(0.5, 2000), (0.9, 300), (0.1, 2000)])

@@ -86,7 +86,8 @@ def main() -> None:
     A reader that leaves early, like `head`, ends it without a message and with the exit status of any other program.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # tables hold Δ and ×, which not every console's encoding has
+        # Tables hold Δ and ×, which not every console's encoding has; a file's name may be no text.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app()
     except SystemExit as ended:

@@ -120,8 +120,10 @@ def test_broken_claim_fails_with_its_numbers(
 
 
 def test_benchmark_json_holds_timings_and_metrics(bench, arguments, tmp_path):
-    bench(*arguments, "--layers", "0", "--benchmark-json", str(tmp_path / "timings.json")).assert_outcomes(passed=2)
-    entries = json.loads((tmp_path / "timings.json").read_text())["benchmarks"]
+    bench(*arguments, "--layers", "0", "--benchmark-json", str(tmp_path / "new" / "timings.json")).assert_outcomes(
+        passed=2
+    )
+    entries = json.loads((tmp_path / "new" / "timings.json").read_text())["benchmarks"]
     for entry in entries:
         extra = entry["extra_info"]
         assert extra["evaluation_seconds"] > 0
@@ -129,6 +131,13 @@ def test_benchmark_json_holds_timings_and_metrics(bench, arguments, tmp_path):
         assert 0 <= extra["metrics"]["rollout_probability"]["value"] <= 1
         assert entry["stats"]["rounds"] == 1
         assert entry["group"] == "layer 0"
+
+
+def test_benchmark_json_that_cannot_be_written_is_told_before_anything_is_measured(bench, arguments, tmp_path):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    result = bench(*arguments, "--benchmark-json", str(tmp_path / "file" / "timings.json"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"{tmp_path / 'file'}: cannot be written" in result.stderr.str()
 
 
 def test_benchmark_only_runs_the_cells(bench, arguments):

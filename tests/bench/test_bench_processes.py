@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.run import Shard
 from steering.journal import load_rows
 from steering.merging import merge
 from steering.methods import methods
@@ -23,14 +24,33 @@ PLUGINS = (*methods, *metrics)
 
 def test_shards_have_each_test_once_and_merge_to_the_whole_run(bench, arguments, tmp_path):
     bench(*arguments).assert_outcomes(passed=4)
-    parts = [tmp_path / f"part-{number}" for number in (1, 2, 3)]
+    parts = [tmp_path / f"part-{number}" for number in (1, 2)]
     passed = 0
     for number, part in enumerate(parts, start=1):
-        outcomes = bench(*arguments, "--shard", f"{number}/3", "--results", str(part)).parseoutcomes()
+        outcomes = bench(*arguments, "--shard", f"{number}/2", "--results", str(part)).parseoutcomes()
         assert outcomes["passed"] + outcomes["deselected"] == 4
         passed += outcomes["passed"]
     assert passed == 4
     assert measured(merge(parts)) == measured(load_rows(tmp_path / "results"))
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_shards_are_parts_of_which_none_shares_a_group_with_another(count):
+    items = ["a1", "a2", "b1", "c1", "a3", "d1", "c2", "e1"]
+    parts = [Shard(number, count).part(items, lambda item: item[0]) for number in range(1, count + 1)]
+    assert all(parts)
+    assert sorted(item for part in parts for item in part) == sorted(items)
+    assert [sorted(part, key=items.index) for part in parts] == parts
+    assert sum(len({item[0] for item in part}) for part in parts) == 5
+
+
+def test_cell_is_in_the_shard_of_its_control(bench, arguments, profile_file, tmp_path):
+    part = tmp_path / "part"
+    text = profile_file.read_text(encoding="utf-8").replace("claimed_layers = [1]", 'control = "random_direction"')
+    other = '[methods.other]\nmethod = "random_direction"\nmultiplier = 12\nparameters = { seed = 7 }\n'
+    profile_file.write_text(text + other, encoding="utf-8")
+    bench(*arguments, "--layers", "0", "--shard", "2/2", "--results", str(part)).assert_outcomes(passed=1, deselected=2)
+    assert {row.method for row in load_rows(part)} == {"unsteered", "other"}
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from steering.cli import options
 from steering.errors import FetchError
+from steering.journal import Journal
 from steering.models import embedded
 from steering.models.language_model import LanguageModel
 from steering.sae.features import write_descriptions
 from steering.vectors import SteeringVector
 from tests.documents import ROOT
+from tests.small_rows import small_row
 from tests.small_saes import write_sae
 
 
@@ -246,6 +248,15 @@ def test_reader_that_leaves_early_is_told_from_a_verdict_of_the_command():
     finally:
         os.close(output)
     assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_file_name_that_is_no_text_is_printed_as_far_as_it_is_one(tmp_path):
+    Journal(tmp_path / "results").append([small_row()])
+    output = os.fsencode(tmp_path) + b"/caf\xe9"
+    command = [sys.executable, "-m", "steering", "merge", tmp_path / "results", "--output", output]
+    found = subprocess.run(command, capture_output=True, check=True)
+    assert Path(os.fsdecode(output)).exists()
+    assert b"/caf\\udce9" in found.stdout
 
 
 def test_file_that_no_message_of_our_own_names_is_named(tmp_path):
