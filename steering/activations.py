@@ -12,7 +12,8 @@ import torch
 from steering.activation_cache import ActivationCache, LayerActivations, units_of
 from steering.concepts import ContrastPair
 from steering.errors import NonFiniteError, SaeError, SteeringError, UnknownNameError
-from steering.models.language_model import CapturedBatch, LanguageModel
+from steering.models.language_model import LanguageModel
+from steering.models.outputs import CapturedBatch
 from steering.models.steered_losses import pair_losses
 from steering.models.tokens import TokenizedText, tokenize_continuation
 from steering.progress import Reporter, Silent

@@ -14,13 +14,13 @@ from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
 from steering.cli.printing import print_table
 from steering.errors import SaeError
 from steering.files import make_directory
-from steering.sae.recipe import Recipe
+from steering.sae.recipe import TrainingRecipe
 
 app = typer.Typer(
     help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True, rich_markup_mode="markdown"
 )
 
-_RECIPE = Recipe()
+_RECIPE = TrainingRecipe()
 _RANKS = 24
 
 Corpus = Annotated[
@@ -63,7 +63,9 @@ def train(
     from steering.sae.corpus import read_corpus, token_rows
     from steering.sae.training import TrainingRun, only_training
 
-    recipe = Recipe(tokens, context_tokens, expansion, k, epochs, batch_size, learning_rate, dead_after_tokens, seed)
+    recipe = TrainingRecipe(
+        tokens, context_tokens, expansion, k, epochs, batch_size, learning_rate, dead_after_tokens, seed
+    )
     chosen = parse_layers(layers)
     choose_dtype(dtype, choose_device(device))
     check_layers(chosen, layer_count(model), model)

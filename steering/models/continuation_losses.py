@@ -16,7 +16,8 @@ from steering.errors import NonFiniteError
 from steering.models.batching import length_sorted_batches
 from steering.models.checks import check_interventions, check_layers, check_lengths
 from steering.models.edits import Edit, additions, but_first
-from steering.models.language_model import REMEDY, LanguageModel, Stored
+from steering.models.language_model import REMEDY, LanguageModel
+from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import WIDTH, ScoredTexts
 from steering.models.tokens import TokenizedText
 from steering.progress import Advance, Reporter, Silent
@@ -45,7 +46,7 @@ class ContinuationLosses:
         padded = [-(-length // WIDTH) * WIDTH for length in lengths]
         self._rows = length_sorted_batches(padded, model.token_budget)
         self._batches = [ScoredTexts.stack(model, [texts[row] for row in rows]) for rows in self._rows]
-        self._stored: list[Stored | None] = [None] * len(self._batches)
+        self._stored: list[StoredOutput | None] = [None] * len(self._batches)
 
     def measure(self, interventions: Sequence[Intervention | None], progress: Reporter | None = None) -> np.ndarray:
         """Measure the losses under each of some interventions; None leaves the model as it is.
@@ -120,18 +121,19 @@ class ContinuationLosses:
         for _, change in edits:
             residual = change(residual)
         texts = self._batches[number].repeated(copies)
-        token_losses, rows = (found.cpu().numpy() for found in texts.token_losses(self._model, Stored(layer, residual)))
+        token_losses, rows = (
+            found.cpu().numpy() for found in texts.token_losses(self._model, StoredOutput(layer, residual))
+        )
         means = np.bincount(rows, token_losses.astype(np.float64)) / np.bincount(rows)
         return means.reshape(copies, -1)
 
     def _output(self, number: int, layer: int) -> torch.Tensor:
         """Output of a block for a batch of unsteered texts, from the stored one where that lies below."""
         stored = self._stored[number]
-        if stored is None or stored.layer > layer:
-            stored = None
-        if stored is None or stored.layer < layer:
-            residual = self._model.outputs(self._batches[number].tokens, [layer], stored)[layer]
-            stored = self._stored[number] = Stored(layer, residual)
+        if stored is None or stored.layer != layer:
+            below = stored if stored is not None and stored.layer < layer else None
+            residual = self._model.outputs(self._batches[number].tokens, [layer], below)[layer]
+            stored = self._stored[number] = StoredOutput(layer, residual)
         return stored.residual
 
     def _finite(self, losses: np.ndarray) -> np.ndarray:

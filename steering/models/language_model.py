@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +25,7 @@ from steering.models.families import family
 from steering.models.identity import settings_hash, weights_hash
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.models.machine import free_memory, prepare_process, whole_memory
+from steering.models.outputs import CapturedBatch, StoredOutput
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
 from steering.progress import Reporter, Silent
@@ -40,34 +40,6 @@ _DECODING_SHARE = 1 / 4
 # Of a GPU's memory, for one batch's logits in float32; a loss needs a few copies of them.
 _LOGITS_SHARE = 1 / 16
 REMEDY = "try a smaller multiplier or --dtype float32"
-
-
-@dataclass(frozen=True)
-class CapturedBatch:
-    """Residual streams of some texts.
-
-    Attributes:
-        rows: Indices of the texts in the call that captured them.
-        lengths: Tokens of each text; positions beyond are padding.
-        residuals: Layer -> `[row, pos, d_model]` in the model's dtype.
-    """
-
-    rows: tuple[int, ...]
-    lengths: tuple[int, ...]
-    residuals: dict[int, torch.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """Output of a block for a batch, from which the blocks above it can go on.
-
-    Attributes:
-        layer: The block.
-        residual: `[row, pos, d_model]`.
-    """
-
-    layer: int
-    residual: torch.Tensor
 
 
 class LanguageModel:
@@ -165,7 +137,9 @@ class LanguageModel:
         return pad_right(rows, multiple).to(self.device)
 
     @torch.inference_mode()
-    def outputs(self, batch: TokenBatch, layers: Sequence[int], start: Stored | None = None) -> dict[int, torch.Tensor]:
+    def outputs(
+        self, batch: TokenBatch, layers: Sequence[int], start: StoredOutput | None = None
+    ) -> dict[int, torch.Tensor]:
         """Read the outputs of some blocks.
 
         Args:
@@ -186,7 +160,7 @@ class LanguageModel:
             tracer.stop()
         return residuals
 
-    def logits(self, batch: TokenBatch, wanted: torch.Tensor, start: Stored) -> torch.Tensor:
+    def logits(self, batch: TokenBatch, wanted: torch.Tensor, start: StoredOutput) -> torch.Tensor:
         """Run the blocks above a stored output; unembed where it is wanted only. Gradients reach the output.
 
         Args:

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from steering.models.batching import TokenBatch
-from steering.models.language_model import LanguageModel, Stored
+from steering.models.language_model import LanguageModel
+from steering.models.outputs import StoredOutput
 from steering.models.probabilities import cross_entropy
 from steering.models.tokens import TokenizedText
 
@@ -46,7 +47,7 @@ class ScoredTexts:
         prompt, scored = (mask.repeat(copies, 1) for mask in (self.prompt, self.scored))
         return ScoredTexts(self.tokens.repeated(copies), prompt, scored)
 
-    def token_losses(self, model: LanguageModel, start: Stored) -> tuple[torch.Tensor, torch.Tensor]:
+    def token_losses(self, model: LanguageModel, start: StoredOutput) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy of each continuation token, in nats, and the row that it is of; both `[token]`."""
         scored = self.scored[:, 1:]
         logits = model.logits(self.tokens, functional.pad(scored, (0, 1)), start)

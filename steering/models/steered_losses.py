@@ -8,7 +8,8 @@ import torch
 
 from steering.concepts import ContrastPair
 from steering.models.checks import check_layers
-from steering.models.language_model import LanguageModel, Stored
+from steering.models.language_model import LanguageModel
+from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import ScoredTexts
 from steering.models.tokens import TokenizedText, tokenize_continuation
 from steering.progress import Reporter
@@ -72,7 +73,7 @@ class SteeredLosses:
         for row, index in enumerate(rows):
             residual = self._residuals[kind][index]
             unsteered[row, : len(residual)] = residual
-        losses, owners = texts.token_losses(model, Stored(self._layer, unsteered + added))
+        losses, owners = texts.token_losses(model, StoredOutput(self._layer, unsteered + added))
         sums = torch.zeros(len(rows), device=losses.device).index_add(0, owners, losses)
         return (sums / texts.scored.sum(dim=1)).mean()
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from steering.models.language_model import CapturedBatch, LanguageModel
+from steering.models.language_model import LanguageModel
+from steering.models.outputs import CapturedBatch
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 

@@ -10,7 +10,7 @@ from steering.errors import DataError
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How to train.
 
     Attributes:

@@ -25,7 +25,7 @@ from steering.progress import Reporter, Silent
 from steering.sae.activation_store import ActivationStore, writing
 from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE, new_trainer
 from steering.sae.corpus import Source, TokenRows
-from steering.sae.recipe import Recipe
+from steering.sae.recipe import TrainingRecipe
 
 _SCALE_BATCHES = 16
 _CHECKPOINT_STEPS = 250
@@ -52,7 +52,7 @@ class TrainingRun:
     sources: Sequence[Source]
     rows: TokenRows
     layers: tuple[int, ...]
-    recipe: Recipe
+    recipe: TrainingRecipe
     work: Path
     progress: Reporter = dataclasses.field(default_factory=Silent)
 
@@ -187,7 +187,7 @@ def only_training(work: Path) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _start(trainer: Any, store: ActivationStore, layer: int, recipe: Recipe) -> None:
+def _start(trainer: Any, store: ActivationStore, layer: int, recipe: TrainingRecipe) -> None:
     """Scale activations to a mean norm of √d_model, and start the decoder's bias at their mean."""
     batches = store.batches(layer, recipe.batch_size, 1, recipe.seed)
     sample = torch.cat([batch for batch, _ in zip(batches, range(_SCALE_BATCHES), strict=False)])

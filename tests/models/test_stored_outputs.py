@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from steering.models.continuation_losses import ContinuationLosses
-from steering.models.language_model import _TOKEN_BUDGETS, LanguageModel, Stored
+from steering.models.language_model import _TOKEN_BUDGETS, LanguageModel
+from steering.models.outputs import StoredOutput
 from steering.models.probabilities import cross_entropy
 from steering.models.tokens import TokenizedText
 from steering.vectors import Intervention
@@ -140,9 +141,9 @@ def test_stored_outputs_are_those_of_the_blocks(any_model, texts, multiple):
     with torch.inference_mode():
         hidden = any_model.module(**any_model._inputs(batch), output_hidden_states=True, use_cache=False).hidden_states
     assert torch.equal(whole[0], hidden[1])
-    start = Stored(0, whole[0])
+    start = StoredOutput(0, whole[0])
     assert torch.equal(any_model.outputs(batch, [1], start)[1], whole[1])
-    changed = any_model.outputs(batch, [1], Stored(0, torch.sin(whole[0])))[1]
+    changed = any_model.outputs(batch, [1], StoredOutput(0, torch.sin(whole[0])))[1]
     with torch.inference_mode(), Captured(any_model, 1) as captured, Changed(any_model, 0, torch.sin):
         any_model.module(**any_model._inputs(batch), use_cache=False)
     assert torch.equal(changed, captured.output)
@@ -157,7 +158,7 @@ def test_logits_at_wanted_positions_are_those_of_all_positions(any_model, texts,
     wanted = torch.zeros_like(batch.mask, dtype=torch.bool).flatten()
     wanted[chosen] = True
     wanted = wanted.reshape(batch.mask.shape)
-    start = Stored(layer, any_model.outputs(batch, [layer])[layer])
+    start = StoredOutput(layer, any_model.outputs(batch, [layer])[layer])
     found = any_model.logits(batch, wanted, start)
     with torch.inference_mode():
         full = any_model.module(**any_model._inputs(batch), use_cache=False).logits

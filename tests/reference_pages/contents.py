@@ -62,7 +62,7 @@ MODELS = Page(
         *_of("steering", "LanguageModel", "capture_pairs", "ContrastActivations", "FeatureReader"),
         "steering.activations.LossFunction",
         "steering.activation_cache.ActivationCache",
-        *_of("steering.models.language_model", "CapturedBatch", "Stored"),
+        *_of("steering.models.outputs", "CapturedBatch", "StoredOutput"),
         "steering.models.batching.TokenBatch",
         "steering.models.loading.load_model",
         *_of("steering.models.sampling", "Sampler", "Greedy", "NucleusSampler", "uniform_streams", "sample_nucleus"),

@@ -19,7 +19,7 @@ from steering.sae import training
 from steering.sae.activation_store import ActivationStore
 from steering.sae.autoencoder import CONFIG_FILE, SparseAutoencoder
 from steering.sae.corpus import Source, TokenRows, token_rows
-from steering.sae.training import Recipe, TrainingRun
+from steering.sae.training import TrainingRecipe, TrainingRun
 from steering.sweeps.sae_quality import reconstruct
 from tests.small_models import small_model, small_tokenizer
 from tests.small_saes import D_MODEL, load_small, weights_of
@@ -34,7 +34,7 @@ STORIES = tuple(
         for other in ("girl", "king")
     )
 )
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     tokens=1200, context_tokens=32, expansion=2, k=8, epochs=4, batch_size=32, learning_rate=5e-3, dead_after_tokens=320
 )
 
@@ -296,4 +296,4 @@ def test_the_work_of_another_run_is_refused(start, trained):
 )
 def test_a_recipe_that_makes_no_sense_is_refused(change, message):
     with pytest.raises(DataError, match=f"SAE recipe: {message}"):
-        Recipe(**change)
+        TrainingRecipe(**change)

@@ -17,7 +17,7 @@ from steering.sae import training
 from steering.sae.autoencoder import new_trainer
 from steering.sae.corpus import Source, TokenRows
 from steering.sae.library import open_library
-from steering.sae.training import Recipe, TrainingRun, only_training
+from steering.sae.training import TrainingRecipe, TrainingRun, only_training
 from tests.small_models import small_model
 from tests.small_saes import D_MODEL
 
@@ -106,12 +106,12 @@ def test_work_below_a_file_is_one_message(tmp_path):
 def test_more_active_features_than_there_are_is_refused_before_anything_is_read():
     model = small_model("llama")
     with pytest.raises(DataError, match=rf"k is 600; an SAE of model small-llama has {model.d_model} features"):
-        TrainingRun(model, [], TokenRows((), ()), (1,), Recipe(expansion=1, k=600), Path("work"))
+        TrainingRun(model, [], TokenRows((), ()), (1,), TrainingRecipe(expansion=1, k=600), Path("work"))
 
 
 def test_sources_of_one_name_and_their_order_are_part_of_what_a_run_is():
     first, second = Source("a.txt", ("one",)), Source("a.txt", ("two",))
-    run = TrainingRun(small_model("llama"), [first, second], TokenRows((), ()), (1,), Recipe(k=8), Path("work"))
+    run = TrainingRun(small_model("llama"), [first, second], TokenRows((), ()), (1,), TrainingRecipe(k=8), Path("work"))
     assert run.identity["corpus"] == [["a.txt", first.hash], ["a.txt", second.hash]]
     assert run.identity["model_settings_hash"] == run.model.settings_hash
     for other in ([second, first], [second]):
