@@ -11,6 +11,7 @@ import pytest
 
 from bench import processes, reporting
 from bench.run import Run, resolve
+from bench.timing import CellClock
 from steering import progress
 from steering.activation_cache import ActivationCache
 from steering.errors import SchemaError, SteeringError
@@ -27,6 +28,7 @@ from steering.verdicts.gate import NOT_COMPARABLE_STATUS
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
 _RUN = pytest.StashKey[Run]()
 _GATE = pytest.StashKey[Any]()
+_CLOCK = pytest.StashKey[CellClock]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if _timing(config) and "--benchmark-columns" not in " ".join(config.invocation_params.args):
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
+    config.stash[_CLOCK] = CellClock()
     try:
         config.stash[_RUN] = resolve(config)
         if timings := getattr(config.option, "benchmark_json", None):
@@ -78,6 +81,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if {"cell", "sae_layer"} & set(_fixtures(item)):
                 item.fixturenames.append("benchmark")
+                layer = item.get_closest_marker("layer").kwargs["index"]
+                item.add_marker(pytest.mark.benchmark(timer=config.stash[_CLOCK], group=f"layer {layer}"))
     yield
     run = config.stash[_RUN]
     if run.shard is not None:
@@ -188,15 +193,15 @@ def verdict_on(request: pytest.FixtureRequest) -> Callable[[Outcome | SaeOutcome
 
 @pytest.fixture
 def timed(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Measure something of one layer, timed by pytest-benchmark where that plugin is on."""
+    """Measure something, timed by pytest-benchmark where that plugin is on."""
     config = request.config
     benchmark = request.getfixturevalue("benchmark") if _timing(config) else None
 
-    def measure(work: Callable[[Any], Any], argument: Any, layer: int, **extra: float) -> Any:
+    def measure(work: Callable[[Any], Any], argument: Any, **extra: float) -> Any:
         with _ending_cleanly(config), _uncaptured(config):
             if benchmark is None:
                 return work(argument)
-            benchmark.group = f"layer {layer}"  # before the round, whose record takes a copy
+            work = config.stash[_CLOCK].counting(work)
             outcome = benchmark.pedantic(work, args=(argument,), rounds=1, iterations=1)
         benchmark.extra_info.update(_extra_info(outcome) | extra)
         return outcome

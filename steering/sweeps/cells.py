@@ -50,6 +50,11 @@ class Outcome:
     evaluation_seconds: float = 0.0
 
     @property
+    def seconds(self) -> float:
+        """Time that the cell took."""
+        return self.construction_seconds + self.evaluation_seconds
+
+    @property
     def failures(self) -> list[str]:
         """Reasons of the metrics that failed, each once."""
         return list(dict.fromkeys(row.reason for row in self.rows if row.status == "failed"))

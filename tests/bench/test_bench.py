@@ -130,6 +130,7 @@ def test_benchmark_json_holds_timings_and_metrics(bench, arguments, tmp_path):
         assert 0 <= extra["construction_seconds"] < extra["evaluation_seconds"]
         assert 0 <= extra["metrics"]["rollout_probability"]["value"] <= 1
         assert entry["stats"]["rounds"] == 1
+        assert entry["stats"]["mean"] == pytest.approx(extra["construction_seconds"] + extra["evaluation_seconds"])
         assert entry["group"] == "layer 0"
 
 
