@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
-import torch
 
 from steering import vector_building
 from steering.concepts import load_concept
@@ -19,7 +20,7 @@ def test_origin_names_the_concept_as_it_was_oriented(llama, concept_directory, t
     for vector in (first, second):
         assert vector.origin.concept_hash == load_concept(str(concept_directory), toward).hash
         assert (vector.origin.toward, vector.origin.model_hash, vector.origin.layer_count) == (toward, llama.hash, 2)
-        assert (vector.origin.versions["torch"], vector.recommended_multiplier) == (torch.__version__, 2.5)
+        assert (vector.origin.versions["torch"], vector.recommended_multiplier) == (version("torch"), 2.5)
     assert (first.layer, second.layer) == (1, 0)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,7 +42,7 @@ def test_run_fields_say_what_was_run_on_what(llama, setting):
     assert (fields["run"], fields["model"], fields["model_hash"]) == ("run-7", "small-llama", llama.hash)
     assert fields["model_settings_hash"] == llama.settings_hash
     assert fields["versions"].keys() == {"steering-bench", "torch", "transformers", "numpy", "python"}
-    assert (fields["versions"]["torch"], fields["versions"]["numpy"]) == (torch.__version__, np.__version__)
+    assert (fields["versions"]["torch"], fields["versions"]["numpy"]) == (version("torch"), version("numpy"))
     assert (fields["dtype"], fields["device"]) == ("float32", "cpu")
     assert (fields["concept"], fields["toward"], fields["neutral"]) == ("royalty", "negative", "neutral.jsonl")
     assert (fields["data_hash"], fields["seed"]) == (setting.data_hash, 4)
