@@ -78,8 +78,7 @@ def test_built_vectors_are_the_mean_difference_at_their_layers(
         origin = found.origin
         assert (origin.model_hash, origin.model_type, origin.layer_count) == (small.hash, "llama", 2)
         assert (origin.dtype, origin.toward, origin.versions["torch"]) == ("float32", toward, version("torch"))
-        assert origin.sae == ""
-    assert len(origin.concept_hash) == 64
+        assert (origin.sae, len(origin.concept_hash)) == ("", 64)
 
 
 def test_a_vector_of_features_says_which_and_of_which_autoencoder(call, place, concept_directory, tmp_path):
