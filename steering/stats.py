@@ -38,7 +38,7 @@ def difference_interval(successes: np.ndarray, other: np.ndarray) -> tuple[float
     difference = float(_checked(successes).mean() - _checked(other).mean())
     counts = int(successes.sum()), len(successes), int(other.sum()), len(other)
     low, high = confint_proportions_2indep(*counts, compare="diff", method="newcomb", alpha=1 - CONFIDENCE)
-    return min(float(low), difference), max(float(high), difference)
+    return max(-1.0, min(float(low), difference)), min(1.0, max(float(high), difference))  # rounding apart
 
 
 def paired_difference_interval(values: np.ndarray, others: np.ndarray) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binom, fisher_exact, norm
@@ -52,6 +52,7 @@ def test_difference_interval_of_newcombe_s_own_examples(here, there, low, high):
 
 
 @given(here=st.integers(0, 40), there=st.integers(0, 300))
+@example(here=0, there=300)
 def test_difference_interval_holds_the_difference_and_turns_with_its_sides(here, there):
     first, second = ones(here, 40), ones(there, 300)
     low, high = stats.difference_interval(first, second)

@@ -67,7 +67,7 @@ def test_power_of_a_drop_is_how_often_the_test_finds_it(share, drop, n, old_n):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    share=st.floats(0, 1),
+    share=st.floats(1e-6, 1 - 1e-6) | st.sampled_from([0.0, 1.0]),
     drop=st.floats(0, 1),
     sizes=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     level=st.floats(1e-4, 0.4),

@@ -63,7 +63,7 @@ def damage_map(study: Study) -> HeatMap | None:
 
 def step_of(value: float, high: float) -> int:
     """The colour of a value: equal parts from 0 to `high`; what is below 0 has the first colour."""
-    return 0 if high <= 0 else min(STEPS - 1, max(0, int(STEPS * value / high)))
+    return 0 if high <= 0 else min(STEPS - 1, int(STEPS * min(1.0, max(0.0, value / high))))
 
 
 def _told_success(study: Study, cell: StudyCell) -> str:

@@ -160,4 +160,4 @@ def test_full_disk_is_reported_and_leaves_nothing(cache, monkeypatch):
     monkeypatch.setattr(embedded, "_convert", full)
     with pytest.raises(FetchError, match="No space left on device.*About 1 GB is needed"):
         embedded.ensure_embedded_model()
-    assert [path.name for path in cache.iterdir()] == ["smollm2.lock"]
+    assert {path.name for path in cache.iterdir()} <= {"smollm2.lock"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steering.report.heat import STEPS, damage_map, step_of, success_map
@@ -55,6 +55,7 @@ def test_map_marks_what_steers_and_colours_by_value():
 
 
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(0, 2))
+@example(0.0, 1.0, 5e-324)
 def test_colours_rise_with_values(first, second, high):
     low, top = sorted((step_of(min(first, high), high), step_of(min(second, high), high)))
     assert 0 <= low <= top < STEPS
