@@ -38,8 +38,10 @@ class UnknownNameError(SteeringError):
     """
 
     def __init__(self, kind: str, name: str, options: Iterable[str], hint: str = "") -> None:
-        known = sorted(options)
-        near = difflib.get_close_matches(name, known, n=1)
+        known = sorted(
+            options, key=lambda option: (option.isdecimal(), int(option) if option.isdecimal() else 0, option)
+        )
+        near = [] if name.isdecimal() else difflib.get_close_matches(name, known, n=1)
         meant = f" Did you mean {near[0]!r}?" if near else ""
         tail = f" {hint}" if hint else ""
         super().__init__(f"unknown {kind} {name!r}.{meant} Known: {', '.join(known) or 'none'}.{tail}")

@@ -92,12 +92,11 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ResultsError: It cannot be written; what was there before is kept.
     """
-    target = Path(os.path.realpath(path))  # `resolve` gives up at links that point at each other
     try:
-        if target.exists() and not target.is_file():  # a terminal or a pipe takes bytes, and is not to be replaced
-            target.write_bytes(content)
+        if path.exists() and not path.is_file():  # a terminal or a pipe takes bytes, and is not to be replaced
+            path.write_bytes(content)
         else:
-            replace_file(target, content)
+            replace_file(Path(os.path.realpath(path)), content)  # `resolve` gives up at links that point at each other
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -38,7 +38,8 @@ class Journal:
         ResultsError: The directory cannot be created or written.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | str) -> None:
+        directory = Path(directory)
         self.path = directory / FILE_NAME
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def require_other_file(output: Path, results: Path) -> None:
         raise ResultsError(f"--output {output} is the results themselves; name another file")
 
 
-def load_rows(path: Path) -> list[Row]:
+def load_rows(path: Path | str) -> list[Row]:
     """Read a journal; of a cell that was measured more than once, the last measurement counts, at its place.
 
     That is so, too, where another vector or dose came of the same settings: all of the earlier measurement is passed
@@ -96,7 +97,7 @@ def load_rows(path: Path) -> list[Row]:
     Raises:
         ResultsError: There is no such file, or a line is damaged or of another schema; the message names the line.
     """
-    file = path / FILE_NAME if path.is_dir() else path
+    file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
     try:
         content = file.read_bytes()
     except FileNotFoundError:

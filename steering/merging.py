@@ -24,6 +24,9 @@ def merge(sources: Sequence[Path]) -> list[Row]:
         ResultsError: One of them cannot be read, or two say different things about the same measurement.
     """
     joined: dict[tuple[Any, ...], tuple[Row, Path]] = {}
+    files = [(source / FILE_NAME if source.is_dir() else source).resolve() for source in sources]
+    if twice := next((source for source, file in zip(sources, files, strict=True) if files.count(file) > 1), None):
+        raise ResultsError(f"{twice} was given more than once; give each part once")
     for source in sources:
         for row in load_rows(source):
             known = joined.setdefault((*row.cell, row.metric), (row, source))

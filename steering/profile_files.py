@@ -54,10 +54,11 @@ def _profile(path: Path, table: dict[str, Any]) -> Profile:
     values = {"name": path.stem} | table
     profile = Profile(**{key: _value(path, key, value) for key, value in values.items()})
     for plan in profile.methods:
-        if profile.layers is not None and (idle := set(plan.claimed_layers) - set(profile.layers)):
-            raise DataError(
-                f"{path}: [methods.{plan.name}] claims layers {sorted(idle)}, which the profile does not run"
-            )
+        for verb, named in (("claims", plan.claimed_layers), ("names", plan.layers or ())):
+            if profile.layers is not None and (idle := set(named) - set(profile.layers)):
+                raise DataError(
+                    f"{path}: [methods.{plan.name}] {verb} layers {sorted(idle)}, which the profile does not run"
+                )
     return profile
 
 

@@ -144,7 +144,7 @@ class SteeringVector:
             raise VectorError(f"{self.label}: {one_line(error)}") from None
 
 
-def load_vector(path: Path) -> SteeringVector:
+def load_vector(path: Path | str) -> SteeringVector:
     """Read a vector that `SteeringVector.save` wrote, or that claims to be one.
 
     Nothing in the file is trusted: its size is bounded before it is opened, each entry has its type, and no number of
@@ -153,8 +153,9 @@ def load_vector(path: Path) -> SteeringVector:
     Raises:
         VectorError: The file is missing, damaged, too large, or holds something else.
     """
+    path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - Path's raises where a path cannot be looked at
-        raise VectorError(f"{path}: no such file")
+        raise VectorError(f"{path}: {'a directory, not a file' if os.path.isdir(path) else 'no such file'}")  # noqa: PTH112
     if (size := path.stat().st_size) > MAX_BYTES:
         raise VectorError(f"{path}: not a steering vector file: {size} bytes; at most {MAX_BYTES} are read")
     try:

@@ -68,6 +68,12 @@ def test_unknown_name_suggests_only_the_nearest_match():
     assert "Did you mean 'papers2'?" in message
 
 
+def test_unknown_number_stands_among_numbers_in_order_and_suggests_none():
+    assert str(UnknownNameError("layer", "99", ["9", "20", "100", "8"])) == (
+        "unknown layer '99'. Known: 8, 9, 20, 100."
+    )
+
+
 def test_unknown_name_among_none_says_so():
     assert str(UnknownNameError("concept", "gender", [])) == "unknown concept 'gender'. Known: none."
 

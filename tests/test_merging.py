@@ -95,3 +95,9 @@ def test_cell_that_only_one_part_had_a_vector_for_is_a_contradiction(tmp_path):
         with pytest.raises(ResultsError, match="was measured twice, and differently"):
             merge(order)
     assert len(merge([journal(tmp_path / "c", small_row(), *lost)])) == 2
+
+
+def test_part_that_is_given_twice_is_refused(tmp_path):
+    part = journal(tmp_path / "a", ONE)
+    with pytest.raises(ResultsError, match="a was given more than once; give each part once"):
+        merge([part, part / FILE_NAME])

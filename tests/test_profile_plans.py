@@ -231,3 +231,9 @@ def test_bounds_and_names_of_saes_change_no_measurement(path):
 def test_claim_of_any_plan_at_a_layer_that_is_not_run_is_refused(path):
     with pytest.raises(DataError, match=r"\[methods.delta\] claims layers \[20\], which the profile does not run"):
         load_profile(write(path, METHODS + DELTA, layers="[8]"))
+
+
+def test_plan_for_a_layer_that_is_not_run_is_refused(path):
+    methods = METHODS + "layers = [8, 20]\n"
+    with pytest.raises(DataError, match=r"\[methods.mean_difference\] names layers \[20\], which the profile does not"):
+        load_profile(write(path, methods, layers="[8]"))

@@ -20,7 +20,7 @@ from steering.concept_writing.endpoints import KEY_VARIABLE, chat_endpoint
 from steering.concepts import Concept, ContrastPair, builtin_concepts, concept_directory, load_concept
 from steering.errors import DataError
 from steering.files import read_toml
-from steering.tables.wording import visible
+from steering.tables.wording import counted, visible
 
 if TYPE_CHECKING:
     from steering.activations import ContrastActivations
@@ -116,7 +116,7 @@ def check(
     for finding in findings:
         typer.echo(visible(f"{'fault' if finding.is_fault else 'warning'}: {finding.place}: {finding.message}"))
     counts = Counter(finding.is_fault for finding in findings)
-    typer.echo(f"{counts[True]} faults, {counts[False]} warnings")
+    typer.echo(f"{counted(counts[True], 'fault')}, {counted(counts[False], 'warning')}")
     if files.concept is None:
         raise typer.Exit(1)
     if model:

@@ -32,16 +32,26 @@ class Format(StrEnum):
     benchmark_bigger = "benchmark-bigger"
 
 
+_SUFFIXES = {
+    ".csv": Format.csv,
+    ".md": Format.markdown,
+    ".tex": Format.latex,
+    ".parquet": Format.parquet,
+    ".json": Format.json,
+}
+
+
 def export_results(
     results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
     form: Annotated[
-        Format,
+        Format | None,
         typer.Option(
             "--format",
             help="text, markdown, latex: the tables. csv: every value. parquet, json: items and texts, too. bencher, "
-            "benchmark-smaller, benchmark-bigger: for Bencher and github-action-benchmark.",
+            "benchmark-smaller, benchmark-bigger: for Bencher and github-action-benchmark. By default what the name of "
+            "--output ends in (.csv, .md, .tex, .parquet, .json), or text.",
         ),
-    ] = Format.text,
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here instead of to standard output.")
     ] = None,
@@ -57,6 +67,8 @@ def export_results(
     from steering.journal import load_rows, require_other_file
     from steering.tables.row_filters import RowFilter
 
+    if form is None:
+        form = Format.text if output is None else _SUFFIXES.get(output.suffix, Format.text)
     width = terminal_width() if output is None else FILE_WIDTH
     if output is not None:
         require_other_file(output, results)

@@ -67,8 +67,11 @@ def compare(
     from steering.verdicts.gate import compare as compare_with
 
     names, blocks = parse_names(methods, "--methods"), parse_layer_filter(layers)
-    if _holds_rows(baseline) and results.is_file() and results.suffix == ".json":
-        raise ResultsError(f"the baseline comes before what is compared with it: steering compare {results} {baseline}")
+    if results.is_file() and results.suffix == ".json":
+        if _holds_rows(baseline):
+            swapped = f"steering compare {results} {baseline}"
+            raise ResultsError(f"the baseline comes before what is compared with it: {swapped}")
+        raise ResultsError(f"{results}: it looks like a baseline; give a results directory or its results.jsonl")
     rows = RowFilter(run=run).apply(load_rows(results))
     try:
         held = _baseline(baseline, names, blocks)
@@ -140,6 +143,7 @@ def promote_results(
     """
     from steering.journal import load_rows
     from steering.tables.row_filters import RowFilter
+    from steering.tables.wording import counted
     from steering.verdicts.promotion import promote, with_others
 
     if keep_others and (margin or required_rollouts):
@@ -152,11 +156,11 @@ def promote_results(
         margins=dict(map(_margin, margin or [])),
     )
     with turns_at(output):
-        if keep_others:
+        if keep_others and output.exists():
             promoted = with_others(promoted, read_baseline(output))
         told = _told(output, promoted)
         write_baseline(promoted, output)
-    typer.echo("\n".join([*told, f"{output}: {len(promoted.cells)} cells"]))
+    typer.echo("\n".join([*told, f"{output}: {counted(len(promoted.cells), 'cell')}"]))
 
 
 @app.command()
@@ -261,5 +265,5 @@ def _told(output: Path, promoted: Baseline) -> list[str]:
     except SchemaError as error:
         return [f"replaced: {error}"]
     except ResultsError as error:
-        raise ResultsError(f"{error}. Promotion replaces baselines only: remove it, or choose another file.") from None
+        raise ResultsError(f"{error}. Promotion replaces baselines only: choose another file.") from None
     return changes(before, promoted) or ["nothing changed"]

@@ -14,7 +14,8 @@ def merge_results(
 ) -> None:
     """Join the results of shards; refuse them if they contradict each other."""
     from steering.merging import merge, write_merged
+    from steering.tables.wording import counted
 
     rows = merge(sources)
     path = write_merged(rows, output)
-    typer.echo(f"{len(rows)} values of {len(sources)} sources: {path}")
+    typer.echo(f"{counted(len(rows), 'value')} of {counted(len(sources), 'source')}: {path}")

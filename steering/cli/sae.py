@@ -25,7 +25,10 @@ _RANKS = 24
 
 Corpus = Annotated[
     list[str],
-    typer.Option(help="Files (.txt, .txt.xz, .txt.gz, .jsonl), directories of them, or a hub data set; repeatable."),
+    typer.Option(
+        help="Files, directories of them, or a hub data set; repeatable. In .txt, .txt.xz and .txt.gz a line <|doc|> "
+        "divides documents; in .jsonl each object has a text."
+    ),
 ]
 # The first token of a row, an attention sink, is left out.
 ContextTokens = Annotated[int, typer.Option(min=2, help="Length of the rows that the model reads.")]
@@ -136,8 +139,12 @@ def describe(
     from steering.sae.description import describe_features
     from steering.sae.feature_activity import read_activity
     from steering.sae.features import DESCRIPTIONS_FILE, write_descriptions
-    from steering.sae.library import open_library
+    from steering.sae.library import EMBEDDED, open_library
 
+    if saes == EMBEDDED:
+        raise SaeError(
+            "the embedded SAEs have descriptions, which are the package's; copy the directories to describe them anew"
+        )
     library = open_library(saes)
     if library.release:
         raise SaeError(

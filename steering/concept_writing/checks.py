@@ -156,6 +156,13 @@ def _keywords_in_prompts(path: str, concept: Concept, pairs: Sequence[PlacedPair
 def _prompts(path: str, concept: Concept) -> Iterator[Finding]:
     if not concept.development_prompts:
         yield _warning(path, "no development_prompts: doses and layers can only be chosen on the test itself")
+    for key in ("rollout_prompts", "development_prompts", "one_word_prompts"):
+        prompts = getattr(concept, key)
+        for prompt in dict.fromkeys(prompts):
+            if prompt != prompt.strip():
+                yield _warning(path, f"{key}: {prompt!r} begins or ends with a space, which is a token of its own")
+            if prompts.count(prompt) > 1:
+                yield _warning(path, f"{key}: {prompt!r} is there {prompts.count(prompt)} times")
 
 
 def _many(found: Sequence[PlacedPair], message: str) -> Finding:

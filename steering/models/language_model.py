@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,11 +67,11 @@ class LanguageModel:
         use_matrix_products(module)
 
     @classmethod
-    def load(cls, reference: str, dtype: DtypeName = "auto", device: str = "auto") -> LanguageModel:
+    def load(cls, reference: str | Path, dtype: DtypeName = "auto", device: str = "auto") -> LanguageModel:
         """Load a model, see `steering.models.loading.load_model`, and prepare the process to compute with it."""
         prepare_process()
         place = choose_device(device)
-        name, module, tokenizer = load_model(reference, place, choose_dtype(dtype, place))
+        name, module, tokenizer = load_model(str(reference), place, choose_dtype(dtype, place))
         return cls(module, tokenizer, name)
 
     @property

@@ -81,6 +81,7 @@ def load_model(
     if reference == embedded.NAME:
         name, source = embedded.TITLE, str(embedded.ensure_embedded_model())
     else:
+        _require_there(reference)
         name, source = _name(reference), reference
     if source.endswith(".gguf"):
         model, tokenizer = read_gguf(Path(source), dtype)
@@ -100,7 +101,17 @@ def layer_count(reference: str) -> int:
     Raises:
         ModelError: Its configuration cannot be read.
     """
-    return embedded.LAYER_COUNT if reference == embedded.NAME else read_layer_count(reference)
+    if reference == embedded.NAME:
+        return embedded.LAYER_COUNT
+    _require_there(reference)
+    return read_layer_count(reference)
+
+
+def _require_there(reference: str) -> None:
+    """Refuse what can only be a path, and leads nowhere; the hub would be asked for it in vain."""
+    is_path = reference.startswith((".", "/", "~")) or reference.endswith("/")
+    if is_path and not os.path.exists(reference):  # noqa: PTH110 - False, not an error, for what cannot be a path
+        raise ModelError(f"model {reference!r}: no such file or directory")
 
 
 def _name(reference: str) -> str:

@@ -81,6 +81,8 @@ class TrainingRun:
         """Read the activations of all layers in one pass, or what is missing of them."""
         store = ActivationStore(self.work / "activations")
         chosen = self.rows.sample(self.recipe.tokens, self.recipe.seed)
+        if (found := sum(map(len, chosen))) < self.recipe.tokens:
+            self.progress.note(f"the corpus has {found:,} training tokens; {self.recipe.tokens:,} were asked for")
         store.fill(self.model, chosen, self.layers, self.identity, self.progress)
         return store
 

@@ -106,6 +106,11 @@ def counted_layers(layers: Sequence[int]) -> str:
     return f"{plural(len(set(layers)), 'layer')} {layer_list(layers)}"
 
 
+def counted(count: int, noun: str) -> str:
+    """How many there are, with the noun in its number: "1 cell", "2 cells"."""
+    return f"{count} {plural(count, noun)}"
+
+
 def plural(count: int, noun: str) -> str:
     """A noun in the number of what is counted."""
     return noun if count == 1 else f"{noun}s"

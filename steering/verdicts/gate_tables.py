@@ -50,7 +50,8 @@ def remarks(report: GateReport) -> list[str]:
             said.setdefault(f"a later measurement does not count, since {verdict.passed_over}", []).append(verdict.id)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(report.counts.items()))
     told = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
-    return [*told, f"{len(report.verdicts)} cells: {counted or 'nothing to compare'}"]
+    number = "1 cell" if len(report.verdicts) == 1 else f"{len(report.verdicts)} cells"
+    return [*told, f"{number}: {counted or 'nothing to compare'}"]
 
 
 def to_json(report: GateReport) -> str:

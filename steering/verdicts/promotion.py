@@ -72,7 +72,9 @@ def promote(
     """
     test_rows = [row for row in rows if not row.is_control and split_of(row.measurement) == "test"]
     found = measured_cells(test_rows)
-    _check_names("method", methods, {method for method, _ in found})
+    controls = sorted({row.method for row in rows if row.is_control}.intersection(methods))
+    hint = f"Controls are left out of baselines: {', '.join(controls)}." if controls else ""
+    _check_names("method", methods, {method for method, _ in found}, hint)
     _check_names("layer", layers, {layer for _, layer in found})
     chosen = {
         key: entries
@@ -132,10 +134,10 @@ def _changed_fields(old: Baseline, new: Baseline, keys: Sequence[str]) -> list[s
     return [f"{key}: {told}" for key in keys if (told := _difference(getattr(old, key), getattr(new, key)))]
 
 
-def _check_names(kind: str, asked: Collection[Any], known: Collection[Any]) -> None:
+def _check_names(kind: str, asked: Collection[Any], known: Collection[Any], hint: str = "") -> None:
     for name in asked:
         if name not in known:
-            raise UnknownNameError(kind, str(name), map(str, known))
+            raise UnknownNameError(kind, str(name), map(str, known), hint)
 
 
 def _check_agreement(cells: Mapping[tuple[str, int], list[Measured]]) -> None:

@@ -86,7 +86,7 @@ def test_cells_beside_a_test_that_was_named_are_not_missed(pytester, arguments, 
     options = (*arguments, "--gate", str(baseline), "--results", str(tmp_path / "again"))
     result = pytester.runpytest_inprocess(*place, *options)
     assert result.ret == 0
-    assert "1 cells: 1 ok" in result.stdout.str()
+    assert "1 cell: 1 ok" in result.stdout.str()
 
 
 def test_cell_that_the_profile_lost_is_missing(bench, arguments, baseline, tmp_path, profile_file):

@@ -98,4 +98,4 @@ def test_gate_knows_a_stored_vector_wherever_it_lay(bench, arguments, undosed, c
     moved = undosed.rename(tmp_path / "elsewhere" / undosed.name)
     result = bench(*options, str(moved), "--gate", str(baseline), "--results", str(tmp_path / "again"))
     assert result.ret == 0
-    assert "1 cells: 1 ok" in result.stdout.str()
+    assert "1 cell: 1 ok" in result.stdout.str()

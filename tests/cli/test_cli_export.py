@@ -70,6 +70,15 @@ def test_file_holds_what_would_be_printed(call, results, tmp_path, form):
     assert printed.endswith("\n")
 
 
+@pytest.mark.parametrize(
+    ("suffix", "form"), [("csv", "csv"), ("md", "markdown"), ("tex", "latex"), ("json", "json"), ("txt", "text")]
+)
+def test_format_is_what_the_file_s_name_ends_in(call, results, tmp_path, suffix, form):
+    _, printed, _ = call("export", results, "--format", form)
+    assert call("export", results, "--output", tmp_path / f"out.{suffix}") == (0, "", "")
+    assert (tmp_path / f"out.{suffix}").read_text(encoding="utf-8") == printed
+
+
 def test_formats_are_what_they_say(call, results):
     rows = load_rows(results)
     expected = {
@@ -135,7 +144,7 @@ def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
         (("--methods", ","), "--methods ',': give names with commas between them"),
         (("--methods", "mean_diff"), "unknown method 'mean_diff'. Did you mean 'mean_difference'? Known: "),
         (("--metrics", "loss"), "unknown metric 'loss'. "),
-        (("--layers", "9"), "unknown layer '9'. Known: 20, 8."),
+        (("--layers", "9"), "unknown layer '9'. Known: 8, 20."),
         (("--layers", "a"), "--layers 'a': give block numbers with commas, for instance 8,20"),
         (("--run", "first"), "unknown run 'first'. Known: run-1, run-2."),
         (("--pivot", "rollouts"), "unknown metric 'rollouts'. "),

@@ -86,9 +86,9 @@ def test_exit_status_says_what_was_found(call, results, baseline, rows, status, 
 def test_cells_are_chosen_by_method_and_layer(call, results, baseline):
     run = results("new", unchanged(8), cell(20, items_of(0)), cell(8, method="another"))
     status, out, _ = call("compare", baseline, run, "--methods", "mean_difference", "--layers", "8")
-    assert (status, out.splitlines()[-1]) == (0, "1 cells: 1 ok")
+    assert (status, out.splitlines()[-1]) == (0, "1 cell: 1 ok")
     status, _, err = call("compare", baseline, run, "--layers", "9")
-    assert (status, err) == (2, f"error: unknown layer in {baseline} '9'. Known: 20, 8.\n")
+    assert (status, err) == (2, f"error: unknown layer in {baseline} '9'. Known: 8, 20.\n")
     status, _, err = call("compare", baseline, run, "--methods", "mean")
     assert (status, "unknown method" in err) == (2, True)
 
@@ -104,6 +104,13 @@ def test_swapped_arguments_are_told(call, results, baseline):
     run = results("new", unchanged(8))
     status, _, err = call("compare", run, baseline)
     assert (status, f"steering compare {baseline} {run}" in err) == (2, True)
+
+
+def test_baseline_in_the_place_of_results_is_told(call, baseline, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_bytes(baseline.read_bytes())
+    status, _, err = call("compare", baseline, other)
+    assert (status, err.startswith(f"error: {other}: it looks like a baseline; give a results directory")) == (2, True)
 
 
 def test_results_that_are_not_there_are_not_taken_for_swapped_arguments(call, results, tmp_path):
@@ -205,20 +212,23 @@ def test_cells_are_promoted_beside_those_that_are_there(call, results, baseline)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--keep-others",), "no such baseline"),
         (("--margin", "loss_change_neutral"), "give METRIC=VALUE"),
         (("--margin", "loss_change_neutral=-1"), "a number of at least 0"),
         (("--margin", "loss_change_neutral=nan"), "a number of at least 0"),
         (("--margin", "loss=1"), "unknown gated metric 'loss'"),
         (("--methods", "another"), "unknown method 'another'"),
+        (
+            ("--methods", "noise"),
+            "unknown method 'noise'. Known: mean_difference. Controls are left out of baselines: noise.",
+        ),
         (("--layers", "x"), "give block numbers with commas"),
         (("--run", "another"), "unknown run 'another'"),
         (("--required-rollouts", "300"), "300 rollouts cannot be required"),
     ],
 )
 def test_refused_promotion_writes_nothing(call, results, tmp_path, options, told):
-    output = tmp_path / "b.json"
-    status, out, err = call("baseline", "promote", results("new", cell(8)), "--output", output, *options)
+    output, rows = tmp_path / "b.json", [*cell(8), *cell(8, method="noise", is_control=True)]
+    status, out, err = call("baseline", "promote", results("new", rows), "--output", output, *options)
     assert (status, out, output.exists()) == (2, "", False)
     assert told in err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -50,6 +51,18 @@ def test_trained_sae_is_described_for_its_layer_and_its_work_is_no_sae(call, mod
     assert status == 2
     assert "layer1-checkpoint: its scaling is not folded into its weights" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("no_model")
+def test_descriptions_of_the_package_are_not_replaced(call, corpus):
+    status, _, err = call("sae", "describe", "embedded", "--corpus", corpus)
+    assert (status, "the embedded SAEs have descriptions, which are the package's" in err) == (2, True)
+
+
+def test_corpus_smaller_than_what_was_asked_for_is_told(call, model_directory, corpus, tmp_path):
+    status, _, err = call(*training(model_directory, corpus, tmp_path / "saes", tmp_path / "work", "--tokens", 10**9))
+    assert status == 0
+    assert re.search(r"the corpus has [\d,]+ training tokens; 1,000,000,000 were asked for", err)
 
 
 @pytest.mark.usefixtures("no_model")

@@ -136,6 +136,18 @@ def test_warning_about_the_description(sound, old, new, expected):
         assert [line.startswith(f"concept.toml: {expected}") for line in found] == [True]
 
 
+@pytest.mark.parametrize(
+    ("prompts", "told"),
+    [
+        ('["Once there was "]', "'Once there was ' begins or ends with a space, which is a token of its own"),
+        ('["Once there was", "Once there was"]', "'Once there was' is there 2 times"),
+    ],
+)
+def test_prompt_that_is_not_what_it_seems(sound, prompts, told):
+    edit(sound, 'rollout_prompts = ["Once there was"]', f"rollout_prompts = {prompts}")
+    assert warnings(sound) == [f"concept.toml: rollout_prompts: {told}"]
+
+
 @pytest.mark.parametrize("name", builtin_concepts())
 def test_concepts_that_ship_have_no_faults_and_few_warnings(name):
     assert len(warnings(concept_directory(name))) < 8

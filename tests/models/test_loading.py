@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from steering.errors import DataError, ModelError
+from steering.models import pretrained
 from steering.models.families import FAMILIES
 from steering.models.language_model import LanguageModel
 from steering.models.loading import choose_device, choose_dtype, layer_count, load_model
@@ -115,3 +116,15 @@ def test_missing_gguf_file_is_reported():
 def test_device_that_does_not_exist_is_refused(name):
     with pytest.raises(ModelError, match=f"device '{name}' cannot be used here"):
         choose_device(name)
+
+
+@pytest.mark.parametrize("reference", ["./nowhere", "/nowhere/model", "../nowhere", "~/nowhere", "nowhere/"])
+def test_path_that_leads_nowhere_is_not_looked_for_on_the_hub(reference, monkeypatch):
+    monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("the hub was asked"))
+    for load in (layer_count, LanguageModel.load):
+        with pytest.raises(ModelError, match=f"model '{reference}': no such file or directory"):
+            load(reference)
+
+
+def test_path_may_be_a_path_object(saved):
+    assert LanguageModel.load(saved, "float32", "cpu").name == saved.name

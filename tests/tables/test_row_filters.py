@@ -44,7 +44,7 @@ def test_runs_are_kept_by_name_and_the_last_is_the_latest():
     ("wanted", "message"),
     [
         (RowFilter(methods=("aa",)), "unknown method 'aa'. Did you mean 'a'? Known: a, b, unsteered."),
-        (RowFilter(layers=(9,)), "unknown layer '9'. Known: 0, 20, 8."),
+        (RowFilter(layers=(9,)), "unknown layer '9'. Known: 0, 8, 20."),
         (RowFilter(metrics=("loss_positiv",)), "unknown metric 'loss_positiv'. Did you mean 'loss_positive'?"),
         (RowFilter(run="run-2"), "unknown run 'run-2'. Did you mean 'run-1'? Known: run-1."),
     ],

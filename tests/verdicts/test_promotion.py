@@ -50,7 +50,7 @@ def test_cells_are_chosen_by_method_and_layer_and_ordered():
     assert [entry.id for entry in promote(rows, methods=["b"], layers=[20]).cells] == ["b-layer20"]
     with pytest.raises(UnknownNameError, match="unknown method 'c'"):
         promote(rows, methods=["c"])
-    with pytest.raises(UnknownNameError, match="unknown layer '4'.*Known: 20, 3"):
+    with pytest.raises(UnknownNameError, match="unknown layer '4'.*Known: 3, 20"):
         promote(rows, layers=[3, 4])
 
 
