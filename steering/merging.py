@@ -84,6 +84,16 @@ def _added(row: Row) -> tuple[str, float]:
     return row.vector_hash, row.multiplier
 
 
+def _items(row: Row) -> tuple[Any, ...]:
+    return row.items, row.texts
+
+
+def _held(row: Row) -> str:
+    if row.is_control:
+        return "a control"
+    return f"held against control {row.control!r} (p = {row.p_control})"
+
+
 def _contradiction(first: Row, where: Path, second: Row, there: Path) -> str:
     cell = cell_id(first.method, first.layer)
     found = [f"{row.value} (n = {row.n})" if row.status == "ok" else row.status for row in (first, second)]
@@ -91,9 +101,10 @@ def _contradiction(first: Row, where: Path, second: Row, there: Path) -> str:
     if _added(first) != _added(second):
         differing = f"what was added in {where} is not what was added in {there}"
     elif _seen(first) == _seen(second):
-        differing = f"held against control {first.control!r} in {where}, and {second.control!r} in {there}"
+        differing = f"it is {_held(first)} in {where}, and {_held(second)} in {there}"
     elif found[0] == found[1]:
-        differing = f"other items in {where} than in {there}, though {found[0]} in both"
+        what = "another interval, p value or reason" if _items(first) == _items(second) else "other items"
+        differing = f"{what} in {where} than in {there}, though {found[0]} in both"
     return (
         f"{cell}: {first.metric} was measured twice, and differently: {differing}. "
         "Merge parts of one run, made on machines of one kind; leave out or repeat one of the two."

@@ -16,6 +16,7 @@ from steering.errors import DataError, UnknownNameError
 from steering.neutral import NeutralSet, load_neutral
 from steering.results import SAE, UNSTEERED
 
+_FEWEST_DOCUMENTS = 2  # one gives no interval
 _CLAIMED_METRICS = ("rollouts", "loss_neutral")
 
 # Steps of √2, from what hardly shows to what no text survives.
@@ -239,7 +240,10 @@ class Setting:
     development: NeutralSet | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a budget without the documents that it is for."""
+        """Refuse a budget without the documents that it is for, and a set of documents that gives no interval."""
+        for documents in (self.neutral, self.development):
+            if documents is not None and len(documents.documents) < _FEWEST_DOCUMENTS:
+                raise DataError(f"neutral set {documents.name!r}: one document is left; at least 2 are needed")
         if self.profile.neutral_budget is not None and self.development is None:
             raise DataError(f"profile {self.profile.name!r}: a neutral_budget needs development documents")
 

@@ -181,8 +181,9 @@ class Row:
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        model = (self.model_hash, self.model_settings_hash, self.dtype, self.device)
-        return (*model, self.data_hash, self.method, self.layer, self.seed)
+        # The names, too: tables tell studies apart by them.
+        model = (self.model, self.model_hash, self.model_settings_hash, self.dtype, self.device)
+        return (*model, self.neutral, self.data_hash, self.method, self.layer, self.seed)
 
 
 def cell_id(method: str, layer: int | None) -> str:

@@ -126,7 +126,8 @@ def test_nan_and_infinity_are_not_written(tmp_path, wrong, place):
 
 
 @pytest.mark.parametrize(
-    "field", ["model_hash", "model_settings_hash", "data_hash", "method", "metric", *OTHER_SETTINGS]
+    "field",
+    ["model", "model_hash", "model_settings_hash", "neutral", "data_hash", "method", "metric", *OTHER_SETTINGS],
 )
 def test_measurements_that_cannot_be_compared_are_kept_apart(tmp_path, field):
     rows = [small_row(), small_row(**{field: OTHER_SETTINGS.get(field, "other")})]

@@ -48,7 +48,12 @@ def test_order_of_the_parts_changes_no_measurement(tmp_path):
         ({"texts": ("x", "y")}, "other items in {a} than in {b}"),
         ({"status": "failed", "value": None, "reason": "NaN"}, "0.5 (n = 2) in {a}, failed in {b}"),
         ({"vector_hash": "d" * 64}, "what was added in {a} is not what was added in {b}"),
-        ({"control": "noise", "p_control": 0.5}, "held against control '' in {a}, and 'noise' in {b}"),
+        (
+            {"control": "noise", "p_control": 0.5},
+            "it is held against control '' (p = None) in {a}, and held against control 'noise' (p = 0.5) in {b}",
+        ),
+        ({"is_control": True}, "it is held against control '' (p = None) in {a}, and a control in {b}"),
+        ({"low": 0.125}, "another interval, p value or reason in {a} than in {b}, though 0.5 (n = 2) in both"),
     ],
 )
 def test_contradiction_is_refused_with_both_values_and_places(tmp_path, changes, told):

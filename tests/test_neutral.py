@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from steering.errors import DataError, UnknownNameError
 from steering.neutral import NeutralSet, load_neutral
+from steering.profile_files import load_profile
+from steering.profiles import Setting
 
 
 class FakeHub:
@@ -181,3 +184,11 @@ def test_openwebtext_that_breaks_off_is_reported(hub, monkeypatch):
     with pytest.raises(DataError, match="cannot be read: connection reset"):
         load_neutral("openwebtext", 3)
     assert hub.calls == []
+
+
+def test_one_document_is_too_few_to_measure_on(neutral_file, concept_directory):
+    one = neutral_file.with_name("one.jsonl")
+    one.write_text(neutral_file.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    profile = replace(load_profile("embedded"), concept=str(concept_directory), neutral=str(one), toward="positive")
+    with pytest.raises(DataError, match=r"'one.jsonl': one document is left; at least 2 are needed"):
+        Setting.load(profile)

@@ -88,7 +88,7 @@ def _heat_map(
     cells = [(cell, row) for cell in study.cells if (row := row_of(cell)) is not None]
     if not cells:
         return None
-    high = max(row.value or 0.0 for _, row in cells)
+    high = max(0.0, *(row.value or 0.0 for _, row in cells))
     columns = _columns([cell for cell, _ in cells])
     found: dict[tuple[int, str], HeatCell] = {}
     for cell, row in cells:

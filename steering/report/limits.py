@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -38,6 +39,7 @@ def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool
     found = [
         ("Nothing found", _nothing_found(study)),
         ("Number of rollouts", _rollouts(study)),
+        ("Unsteered run", _unsteered_again(study)),
         ("Prompts", _prompts(study, samples)),
         ("Keywords", _KEYWORDS),
         ("One word", _one_word(study, samples)),
@@ -72,6 +74,27 @@ def _rollouts(study: Study) -> str:
         f"P(success) is a share of {unsteered.n} sampled completions; if it is one half, its 95 % interval goes "
         f"from {low:.2f} to {high:.2f}. An interval holds for its own cell, not for all cells at once, and whether "
         "two of them overlap is not a test."
+    )
+
+
+def _unsteered_again(study: Study) -> str:
+    """Of cells that were held against another unsteered run than the one that is shown."""
+    if study.unsteered is None or not study.unsteered.items:
+        return ""
+    unsteered = np.array(study.unsteered.items)
+    rows = [cell.success for cell in study.cells if cell.success is not None]
+    differing = [
+        row
+        for row in rows
+        if row.p_value is not None
+        and len(row.items) == len(unsteered)
+        and not math.isclose(stats.p_above_baseline(np.array(row.items), unsteered), row.p_value, rel_tol=1e-6)
+    ]
+    if not differing:
+        return ""
+    return (
+        f"The p values of {wording.counted(len(differing), 'cell')} come from another unsteered run than the one "
+        "shown, which was measured later and came out differently. Measure all cells anew, into a new directory."
     )
 
 

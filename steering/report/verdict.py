@@ -166,6 +166,8 @@ def _cost(steering: Sequence[StudyCell], neutral_bound: float) -> list[str]:
         f"Where it steers, it changes the loss on neutral text by {change} nats per token; by less than "
         f"{neutral_bound:g} with 95 % confidence at {kept} of {len(rows)}."
     )
+    if absent := len(steering) - len(values):
+        told += f" At {absent} where it steers, that could not be measured."
     return [told]
 
 
@@ -203,8 +205,7 @@ def _failed(study: Study) -> str:
     told = [f"{cell.label} at layer {cell.layer} ({'; '.join(cell.failures)})" for cell in study.cells if cell.failures]
     if not told:
         return ""
-    left = "cell failed and was left out" if len(told) == 1 else "cells failed and were left out"
-    return f"{len(told)} {left}: {', '.join(told)}."
+    return f"Of {len(told)} {wording.plural(len(told), 'cell')}, something could not be measured: {', '.join(told)}."
 
 
 def _all(count: int) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from steering import stats
 from steering.profiles import Profile, split_of
-from steering.results import NEUTRAL_BUDGET, OUTCOMES, Row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, Row
 from steering.tables import wording
 from steering.tables.configurations import (
     DEVELOPMENT,
@@ -27,7 +28,7 @@ from steering.tables.configurations import (
 from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
-_VARYING = OUTCOMES | {"seed", "sae", "sae_hash", "hook_name"}
+_VARYING = OUTCOMES | {"seed", "sae", "sae_hash", "hook_name", "descriptions_hash"}
 
 
 def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
@@ -74,10 +75,10 @@ def _successes(rows: Sequence[Row]) -> list[Row]:
 
 
 def _paired(row: Row, controls: Sequence[Row]) -> Row | None:
-    """The cell of a row's control under the same budget; of several doses the one whose added norm is nearest."""
+    """The cell of a row's control under the same budget; of several, the last with the nearest added norm."""
     wanted = (row.control, row.layer, row.parameters.get(NEUTRAL_BUDGET))
     named = [other for other in controls if (other.method, other.layer, other.parameters.get(NEUTRAL_BUDGET)) == wanted]
-    return min(named, key=lambda other: abs(_added(other) - _added(row)), default=None)
+    return min(reversed(named), key=lambda other: abs(_added(other) - _added(row)), default=None)
 
 
 def _null(row: Row, controls: Sequence[Row]) -> list[Row]:
@@ -91,10 +92,16 @@ def _added(row: Row) -> float:
 
 
 def _same_null(row: Row, control: Row) -> bool:
-    here, there = (
-        {key: value for key, value in each.parameters.items() if key not in _VARYING} for each in (row, control)
-    )
+    here, there = _kept(row.parameters), _kept(control.parameters)
     return "construction" in here and here == there and _same_dose(row.set_multiplier, control.set_multiplier)
+
+
+def _kept(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that null cells share, and those of the plan to whose norm they are scaled."""
+    found = {key: value for key, value in parameters.items() if key not in _VARYING}
+    if isinstance(scaled_to := found.get(NORM_OF), dict):
+        found[NORM_OF] = _kept(scaled_to)
+    return found
 
 
 def _same_dose(multiplier: float | None, other: float | None) -> bool:

@@ -147,7 +147,8 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
         required: (method, layer) of the cells of the baseline that must have been measured; by default all. A cell that
             failed counts as missing wherever it was tried.
     """
-    found = measured_cells(rows)
+    # Layers and doses are chosen on another split, beside it.
+    found = measured_cells([row for row in rows if split_of(row.measurement) == split_of(baseline.measurement)])
     settled: list[CellVerdict] = []
     comparable: list[tuple[BaselineCell, Measured]] = []
     passed_over: dict[tuple[str, int], str] = {}
@@ -165,7 +166,7 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
             settled.append(CellVerdict(*cell.key, "missing", "; ".join(gaps)))
         else:
             comparable.append((cell, fitting[-1]))
-            passed_over[cell.key] = differing if _is_attempt(baseline, entries[-1]) else ""
+            passed_over[cell.key] = differing
     comparisons: dict[tuple[str, int], list[Comparison]] = {cell.key: [] for cell, _ in comparable}
     for metric in GATED:
         pairs = [(cell, entry) for cell, entry in comparable if metric.name in cell.scores]
@@ -178,11 +179,6 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
         CellVerdict(*key, "new", "it is not in the baseline") for key, entries in found.items() if _is_new(entries[-1])
     ]
     return GateReport(tuple(sorted(settled, key=lambda verdict: (verdict.method, verdict.layer))))
-
-
-def _is_attempt(baseline: Baseline, measured: Measured) -> bool:
-    """Whether a measurement is of the baseline's split: layers and doses are chosen on another, beside it."""
-    return split_of(any_row(measured).measurement) == split_of(baseline.measurement)
 
 
 def _gaps(cell: BaselineCell, measured: Measured) -> list[str]:

@@ -169,10 +169,10 @@ def _check_alike(where: str, found: Sequence[tuple[str, dict[str, Any]]]) -> Non
         values = {json.dumps(entries.get(key), sort_keys=True): run for run, entries in found}
         if len(values) > 1:
             told = ", ".join(f"{value} (run {run})" for value, run in values.items())
-            raise ResultsError(
-                f"{where} cannot be one baseline: {key} is {told}. "
-                "Promote one run, by `steering baseline promote --run`."
-            )
+            remedy = "Promote one run, by `steering baseline promote --run`."
+            if len(set(values.values())) == 1:
+                remedy = "A baseline holds one for each cell: measure what is to be promoted into a new directory."
+            raise ResultsError(f"{where} cannot be one baseline: {key} is {told}. {remedy}")
 
 
 def _cell(measured: Measured) -> BaselineCell:
@@ -182,6 +182,11 @@ def _cell(measured: Measured) -> BaselineCell:
         raise ResultsError(
             f"{cell_id(row.method, row.layer)} failed and cannot be promoted: {failed[0].metric}: "
             f"{failed[0].reason}. Leave it out with --methods or --layers, or measure it anew."
+        )
+    if not gated:
+        raise ResultsError(
+            f"{cell_id(row.method, row.layer)}: no metric that the gate looks at was measured. Leave it out with "
+            "--methods or --layers."
         )
     return BaselineCell(
         method=row.method,

@@ -181,7 +181,7 @@ def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
         (["--concept", "gendr"], "unknown concept 'gendr'. Did you mean 'gender'?"),
         (["--neutral", "nothing.jsonl"], "unknown neutral set 'nothing.jsonl'. Known: embedded, openwebtext."),
         (["--rollouts", "0"], "rollouts is 0; it must be at least 1"),
-        (["--model", "/nowhere"], "model '/nowhere' cannot be loaded"),
+        (["--model", "/nowhere"], "model '/nowhere': no such file or directory"),
         (["--profile", ""], "--profile: the value is empty; give one, or leave the option out"),
         (["--layers", ""], "--layers: the value is empty"),
         (["--gate", ""], "--gate: the value is empty"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from steering.report.heat import STEPS, damage_map, step_of, success_map
 from steering.report.studies import studies_of
-from tests.report_rows import LAYERS, run, success_row, unsteered
+from tests.report_rows import LAYERS, damage_row, run, success_row, unsteered
 
 pytestmark = pytest.mark.usefixtures("without_collection")
 
@@ -65,3 +65,10 @@ def test_colours_rise_with_values(first, second, high):
 def test_a_dose_that_is_repeated_names_its_columns():
     rows = [unsteered(), *(success_row("mean_difference", 8, 30, multiplier=dose) for dose in (1.0, 2.0))]
     assert [label for label, _ in success_map(study(rows)).columns] == ["mean_difference ×1", "mean_difference ×2"]
+
+
+def test_scale_of_losses_that_all_fall_ends_at_0():
+    rows = [unsteered(), *(damage_row("mean_difference", layer, -0.1) for layer in LAYERS)]
+    found = damage_map(study(rows))
+    assert (found.low, found.high) == ("0", "0.000")
+    assert {cell.step for _, cells in found.lines for cell in cells} == {0}

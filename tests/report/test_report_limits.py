@@ -10,7 +10,7 @@ from steering.concepts import Concept, load_concept
 from steering.report.limits import limits_of
 from steering.report.samples import samples_of
 from steering.report.studies import studies_of
-from tests.report_rows import SUCCESSES, items, run, success_row, texts
+from tests.report_rows import SUCCESSES, items, run, success_row, texts, unsteered
 
 pytestmark = pytest.mark.usefixtures("without_collection")
 
@@ -61,3 +61,11 @@ def test_cell_whose_texts_were_not_kept_is_passed_over(concept):
 
 def test_nothing_is_said_where_keywords_are_not_known(concept):
     assert "One word" not in limits(run(), None)
+
+
+def test_cells_of_another_unsteered_run_are_told():
+    assert "Unsteered run" not in limits(run(), None)
+    again = unsteered(items=items(30), value=0.75, low=0.6, high=0.9)
+    told = limits([row for row in run() if row.key != again.key] + [again], None)["Unsteered run"]
+    # Of two of the nine, which have no more successes than either, both p values are 1.
+    assert told.startswith("The p values of 7 cells come from another unsteered run than the one shown")

@@ -142,7 +142,14 @@ def test_cells_that_failed_are_named_with_the_reason():
     broken = success_row("mean_difference", 20, 0, status="failed", reason="NaN in a loss", **lost)
     rows = [row for row in run() if row.key != broken.key]
     remarks = verdict([*rows, broken]).remarks
-    assert "1 cell failed and was left out: mean_difference at layer 20 (NaN in a loss)." in remarks
+    assert "Of 1 cell, something could not be measured: mean_difference at layer 20 (NaN in a loss)." in remarks
+
+
+def test_cost_that_could_not_be_measured_is_told():
+    lost = {"value": None, "low": None, "high": None, "n": 0, "items": (), "status": "failed", "reason": "NaN"}
+    broken = damage_row("mean_difference", 20, 0.05, **lost)
+    rows = [broken if row.key == broken.key else row for row in run()]
+    assert told(rows, "mean_difference").endswith("At 1 where it steers, that could not be measured.")
 
 
 def test_without_an_unsteered_run_there_is_no_verdict():

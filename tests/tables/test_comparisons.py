@@ -40,7 +40,7 @@ def test_cell_beside_its_controls():
 def test_null_cells_of_sums_of_features_come_from_saes_of_several_layers():
     def features(layer: int, value: float) -> Row:
         sae = {"sae": f"layer{layer}", "sae_hash": str(layer) * 64, "hook_name": f"blocks.{layer}.hook_resid_post"}
-        parameters = {"construction": "random_features", "reference": "feature_delta"} | sae
+        parameters = {"construction": "random_features", "descriptions_hash": f"d{layer}"} | sae
         return noise(layer, value, method="random features", parameters=parameters)
 
     cells = [small_row(method="feature_delta", layer=layer, value=0.4, control="random features") for layer in (8, 12)]
@@ -48,9 +48,15 @@ def test_null_cells_of_sums_of_features_come_from_saes_of_several_layers():
     assert [line[4:7] for line in lines[1:]] == [["3", "0.300", "0.2500"]] * 2
 
 
+def test_of_controls_of_one_norm_the_last_is_the_one_that_was_held_against():
+    rows = [small_row(layer=8, value=0.4, control="random"), noise(8, 0.1), noise(8, 0.3, 2, method="random")]
+    assert control_summary(rows)[1][3] == "0.300"
+
+
 def test_null_cells_that_are_scaled_to_a_norm_share_the_dose_that_was_asked_for():
     def scaled(layer: int, value: float, asked: float) -> Row:
-        parameters = {"norm_of": "mean_difference", "scaled_multiplier": asked}
+        reference = {"construction": "feature_delta", "sae_hash": str(layer) * 64}
+        parameters = {"norm_of": reference, "scaled_multiplier": asked}
         return noise(layer, value, multiplier=asked * (3 + layer), parameters=parameters)
 
     rows = [small_row(layer=8, value=0.4, control="random"), scaled(8, 0.1, 12.0)]

@@ -183,7 +183,6 @@ def test_controls_the_unsteered_run_and_saes_are_no_cells():
         ({"seed": 1}, "seed is 1 and was 0"),
         ({"toward": "negative"}, "toward is 'negative' and was 'positive'"),
         ({"measurement": MEASUREMENT | {"top_p": 0.9}}, "top_p is 0.9 and was 0.8"),
-        ({"measurement": MEASUREMENT | {"split": "development"}}, "split is 'development' and was None"),
         ({"parameters": {"tokens": "last"}}, "parameter tokens is 'last' and was None"),
         ({"multiplier": 11.9999}, "multiplier is 11.9999 and was 12.0"),
         ({"schema_version": 2}, "row_schema_version is 2 and was 1"),

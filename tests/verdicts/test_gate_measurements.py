@@ -31,6 +31,8 @@ def test_later_measurement_that_cannot_be_compared_is_told_though_the_verdict_is
     assert verdict(baseline_of(cell()), [*cell(multiplier=3.0), *cell()]).passed_over == ""
     chosen_by = cell(measurement=MEASUREMENT | {"split": "development"})
     assert verdict(baseline_of(cell()), [*cell(), *chosen_by]).passed_over == "", "that was no attempt at the cell"
+    report = compare(baseline_of(cell()), [*chosen_by, *cell(8, measurement=MEASUREMENT | {"split": "development"})])
+    assert [(found.layer, found.state) for found in report.verdicts] == [(20, "missing")]
 
 
 def test_dose_that_came_out_otherwise_leaves_nothing_of_the_earlier_one_to_compare(tmp_path):

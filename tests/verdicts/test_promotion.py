@@ -67,7 +67,7 @@ def test_cell_that_failed_is_refused_unless_it_was_measured_after_all():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"seed": 1}, "the results cannot be one baseline: seed is 0 .run run-1., 1 .run run-1."),
+        ({"seed": 1}, "the results cannot be one baseline: seed is 0 .run run-1., 1 .run run-2."),
         ({"model_hash": "d"}, "model_hash is"),
         ({"model_settings_hash": "d"}, "model_settings_hash is"),
         ({"items": items_of(10, 100)}, "rollouts is 200 .* 100"),
@@ -75,12 +75,18 @@ def test_cell_that_failed_is_refused_unless_it_was_measured_after_all():
 )
 def test_rows_of_several_circumstances_are_refused(change, told):
     with pytest.raises(ResultsError, match=told + r".*Promote one run, by"):
-        promote([*cell(8), *cell(20, **change)])
+        promote([*cell(8), *cell(20, run="run-2", **change)])
+
+
+def test_cell_that_the_gate_does_not_look_at_is_named_with_what_leaves_it_out():
+    words = [row for row in cell(8, method="words") if row.metric == "one_word_changed"]
+    with pytest.raises(ResultsError, match=r"words-layer8: no metric that the gate looks at .* with --methods"):
+        promote([*words, *cell(20)])
 
 
 @pytest.mark.parametrize("change", [{"multiplier": 3.0}, {"parameters": {"top": 2}}])
 def test_cell_with_several_doses_or_parameters_is_refused(change):
-    with pytest.raises(ResultsError, match="mean_difference-layer20 cannot be one baseline"):
+    with pytest.raises(ResultsError, match=r"mean_difference-layer20 cannot be one baseline.* into a new directory"):
         promote([*cell(20), *cell(20, **change)])
 
 
