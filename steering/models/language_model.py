@@ -32,13 +32,14 @@ from steering.models.tokens import end_of_text_ids
 from steering.progress import Reporter, Silent
 from steering.vectors import Intervention
 
-#: Tokens of a batch, by kind of device: where matrix products reach their full speed.
-_TOKEN_BUDGETS = {"cpu": 1536}
+#: Tokens of a batch, by kind of device: where what a pass takes for each operation, whatever its size, hardly counts.
+_TOKEN_BUDGETS = {"cpu": 4096}
 _TOKEN_BUDGET = 16384
 # What caches and logits of rows that are decoded together may take; on a GPU, a part of what is free.
 _DECODING_BYTES = 1 << 30
 _DECODING_SHARE = 1 / 4
-# Of a GPU's memory, for one batch's logits in float32; a loss needs a few copies of them.
+# What one batch's logits may take; on a GPU, a part of its memory, since a loss needs a few copies of them in float32.
+_LOGITS_BYTES = 1 << 29
 _LOGITS_SHARE = 1 / 16
 REMEDY = "try a smaller multiplier or --dtype float32"
 
@@ -86,11 +87,12 @@ class LanguageModel:
 
     @property
     def token_budget(self) -> int:
-        """Tokens of a batch with which the device computes at its full speed; a GPU has to hold their logits, too."""
-        budget = _TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET)
-        if (memory := whole_memory(self.device)) is not None:
-            budget = min(budget, max(1, int(memory * _LOGITS_SHARE) // (4 * self.module.config.vocab_size)))
-        return budget
+        """Tokens of a batch with which the device computes at its full speed, so far as memory holds their logits."""
+        memory = whole_memory(self.device)
+        available = _LOGITS_BYTES if memory is None else int(memory * _LOGITS_SHARE)
+        size = self.dtype.itemsize if memory is None else torch.float32.itemsize
+        most = max(1, available // (size * int(self.module.config.vocab_size)))
+        return min(_TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET), most)
 
     @cached_property
     def hash(self) -> str:

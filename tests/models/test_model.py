@@ -37,6 +37,14 @@ def test_unknown_family_says_what_to_add():
     assert "mamba" not in FAMILIES
 
 
+def test_logits_of_a_batch_fit_into_memory_on_a_cpu(llama, monkeypatch):
+    assert llama.token_budget == 4096
+    monkeypatch.setattr(llama.module.config, "vocab_size", 1 << 20)
+    assert llama.token_budget == (1 << 29) // (4 << 20)
+    monkeypatch.setattr(llama, "dtype", torch.bfloat16)
+    assert llama.token_budget == (1 << 29) // (2 << 20)
+
+
 def test_logits_of_a_batch_fit_into_the_memory_of_a_gpu(llama, monkeypatch):
     monkeypatch.setattr(llama, "device", torch.device("cuda"))
     logits = 4 * llama.module.config.vocab_size
