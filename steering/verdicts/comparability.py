@@ -12,6 +12,9 @@ from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineCell,
 
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
 _SHARED = ("dtype", "model_hash", "toward", "data_hash", "seed")
+#: What says more than a hash to a reader, and decides nothing: equal weights may go by two names.
+_NAMES = {"model": "model_hash", "concept": "data_hash", "neutral": "data_hash"}
+_HASH_LENGTH, _SHOWN_LENGTH = 64, 12
 _MULTIPLIER_TOLERANCE = 1e-6
 #: Where it follows from norms, too, which are rounded otherwise elsewhere; doses of a grid lie further apart.
 _SCALED_TOLERANCE = 0.01
@@ -43,7 +46,12 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     differing = [key for key in before | now if before.get(key) != now.get(key)]
     if "dtype" in differing and "model_hash" in differing:  # it is of the weights as loaded
         differing.remove("model_hash")
-    return [f"{key} is {now.get(key)!r} and was {before.get(key)!r}" for key in differing]
+    return [f"{key} is {_shown(now.get(key))} and was {_shown(before.get(key))}" for key in differing]
+
+
+def _shown(value: Any) -> str:
+    is_hash = isinstance(value, str) and len(value) == _HASH_LENGTH
+    return repr(f"{value[:_SHOWN_LENGTH]}…" if is_hash else value)
 
 
 def obstacles(baseline: Baseline, row: Row) -> list[str]:
@@ -53,7 +61,7 @@ def obstacles(baseline: Baseline, row: Row) -> list[str]:
         baseline: What the run is to be held against.
         row: Any row of the run; of its fields, those of the run are looked at.
     """
-    found = differences(_but_rollouts(baseline), _but_rollouts(row))
+    found = differences(*_both(baseline, row))
     rollouts = row.measurement.get("rollouts")
     if row.dtype != baseline.dtype:
         found.append(f"run it with --dtype {baseline.dtype}, or hold it against a baseline in {row.dtype}")
@@ -72,7 +80,7 @@ def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Mapping[s
         measured: Metric -> row, of one measurement.
     """
     row = next(iter(measured.values()))
-    before, now = _but_rollouts(baseline), _but_rollouts(row)
+    before, now = _both(baseline, row)
     if row.lacks_vector:  # it has the profile's parameters, and a multiplier that no vector had
         before |= _as_parameters({NEUTRAL_BUDGET: cell.parameters.get(NEUTRAL_BUDGET)})
         now |= _as_parameters({NEUTRAL_BUDGET: row.parameters.get(NEUTRAL_BUDGET)})
@@ -85,6 +93,14 @@ def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Mapping[s
             before["multiplier"], now["multiplier"] = cell.multiplier, row.multiplier
     sizes = (_size_difference(baseline, cell, metric, measured) for metric in GATED)
     return differences(before, now) + [text for text in sizes if text]
+
+
+def _both(baseline: Baseline, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Circumstances of a baseline and of a run, with the names of what their hashes tell apart."""
+    before, now = _but_rollouts(baseline), _but_rollouts(row)
+    names = [name for name, hashed in _NAMES.items() if before[hashed] != now[hashed]]
+    of_baseline, of_row = ({name: getattr(source, name) for name in names} for source in (baseline, row))
+    return of_baseline | before, of_row | now
 
 
 def _but_rollouts(source: Row | Baseline) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def test_controls_the_unsteered_run_and_saes_are_no_cells():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"model_hash": "f" * 64}, f"model_hash is '{'f' * 64}' and was '{'a' * 64}'"),
+        ({"model_hash": "f" * 64}, f"model_hash is '{'f' * 12}…' and was '{'a' * 12}…'"),
         ({"dtype": "bfloat16", "model_hash": "f"}, "dtype is 'bfloat16' and was 'float32'"),
         ({"data_hash": "e"}, "data_hash is 'e' and was"),
         ({"seed": 1}, "seed is 1 and was 0"),
@@ -193,6 +193,14 @@ def test_what_was_measured_otherwise_is_not_comparable(change, told):
     assert (report.verdicts[0].state, report.exit_code) == ("not comparable", 6)
     assert told in report.verdicts[0].message
     assert report.verdicts[0].reason.count(" was ") == 1, "nothing else differs"
+
+
+def test_what_hashes_tell_apart_has_its_names_too():
+    report = compare(baseline_of(cell()), cell(model="other", model_hash="f", concept="c", neutral="n", data_hash="e"))
+    for told in ("model is 'other' and was", "concept is 'c' and was", "neutral is 'n' and was", "model_hash is 'f'"):
+        assert told in report.verdicts[0].message
+    renamed = compare(baseline_of(cell()), cell(model="other"))
+    assert renamed.verdicts[0].state == "ok"
 
 
 def test_cells_that_regressed_win_over_cells_that_cannot_be_compared():
