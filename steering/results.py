@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
@@ -184,6 +184,11 @@ class Row:
         # The names, too: tables tell studies apart by them.
         model = (self.model, self.model_hash, self.model_settings_hash, self.dtype, self.device)
         return (*model, self.neutral, self.data_hash, self.method, self.layer, self.seed)
+
+
+def any_row(metrics: Mapping[str, Row]) -> Row:
+    """One of the rows of a cell's metrics, for what they share."""
+    return next(iter(metrics.values()))
 
 
 def cell_id(method: str, layer: int | None) -> str:

@@ -9,9 +9,9 @@ from importlib.metadata import version
 
 from steering.profiles import split_of
 from steering.report.studies import Study
-from steering.results import Row
+from steering.results import Row, any_row
 from steering.tables import wording
-from steering.tables.configurations import any_row, steered
+from steering.tables.configurations import steered
 
 _FIELDS = (
     ("model", "model"),

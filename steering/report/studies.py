@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steering.concepts import Concept
-from steering.results import SAE, UNSTEERED, Row
+from steering.results import SAE, UNSTEERED, Row, any_row
 from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import (
     NEUTRAL_CHANGE,
     SUCCESS,
     TEST,
     Runs,
-    any_row,
     labels,
     on_split,
     shared,
@@ -125,7 +124,7 @@ def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
     firsts = [any_row(metrics) for metrics in found]
     p_values, p_controls = adjusted_p_values(rows, "p_value"), adjusted_p_values(rows, "p_control")
     cells = []
-    for metrics, row, label in zip(found, firsts, labels(firsts, lambda row: row.layer), strict=True):
+    for metrics, row, label in zip(found, firsts, labels(firsts), strict=True):
         success, neutral = metrics.get(SUCCESS), metrics.get(NEUTRAL_CHANGE)
         cells.append(
             StudyCell(

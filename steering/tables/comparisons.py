@@ -11,7 +11,7 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import Profile, split_of
-from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, Row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, Row, any_row
 from steering.tables import wording
 from steering.tables.configurations import (
     DEVELOPMENT,
@@ -19,7 +19,6 @@ from steering.tables.configurations import (
     SUCCESS,
     TEST,
     Runs,
-    any_row,
     circumstances,
     on_split,
     shared,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from steering.profiles import split_of
-from steering.results import SAE, UNSTEERED, Row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, SAE, SCALED_MULTIPLIER, UNSTEERED, Row, any_row
 
 #: The metric that decides whether a vector steers.
 SUCCESS = "rollout_probability"
@@ -31,11 +32,6 @@ def _order(metrics: dict[str, Row]) -> tuple[Any, ...]:
     row = any_row(metrics)
     layer = -1 if row.layer is None else row.layer
     return (shared(row), row.method != UNSTEERED, row.method, layer, row.multiplier)
-
-
-def any_row(metrics: dict[str, Row]) -> Row:
-    """One of a configuration's rows, for what they share."""
-    return next(iter(metrics.values()))
 
 
 def steered(rows: Sequence[Row]) -> list[dict[str, Row]]:
@@ -105,31 +101,31 @@ def _differing(entries: Sequence[dict[str, Any]]) -> list[str]:
     return [key for key in names if len({json.dumps(entry.get(key)) for entry in entries}) > 1]
 
 
-def labels(cells: Sequence[Row], place: Callable[[Row], Hashable]) -> list[str]:
-    """A name for each cell that no other cell at its place has: of its method, or of the SAE.
+def labels(cells: Sequence[Row]) -> list[str]:
+    """A name for each cell that no other cell of its run at its layer has: of its method, or of the SAE.
 
-    A method with several doses at one place has the multiplier in its names; where that is not enough, names end in a
-    hash of all that decides about the cell.
+    A method with several doses at one layer has the dose that was asked for in its names, at every layer; where that is
+    not enough, names end in a hash of all that was asked for.
 
     Args:
         cells: One row of each cell.
-        place: What cells of different names may share, for instance the layer.
     """
-    plain = [str(row.parameters.get("sae", SAE)) if row.method == SAE else row.method for row in cells]
-    repeated = {name for (name, _), times in _times(plain, cells, place).items() if times > 1}
-    dosed = [
-        f"{name} ×{row.multiplier:g}" if name in repeated else name for name, row in zip(plain, cells, strict=True)
-    ]
-    times = _times(dosed, cells, place)
-    return [
-        f"{name} {_digest(row)}" if times[name, place(row)] > 1 else name
-        for name, row in zip(dosed, cells, strict=True)
-    ]
+    places = [(shared(row), row.layer) for row in cells]
+    names = [str(row.parameters.get("sae", SAE)) if row.method == SAE else row.method for row in cells]
+    for detail in (_dose, _digest):
+        times = Counter(zip(names, places, strict=True))
+        repeated = {name for (name, _), count in times.items() if count > 1}
+        names = [f"{name} {detail(row)}" if name in repeated else name for name, row in zip(names, cells, strict=True)]
+    return names
 
 
-def _times(names: Sequence[str], cells: Sequence[Row], place: Callable[[Row], Hashable]) -> Counter[Any]:
-    return Counter((name, place(row)) for name, row in zip(names, cells, strict=True))
+def _dose(row: Row) -> str:
+    budget, reference = row.parameters.get(NEUTRAL_BUDGET), row.parameters.get(NORM_OF)
+    asked = row.parameters.get(SCALED_MULTIPLIER, row.multiplier)
+    words = f"×{asked:g}" if budget is None else f"budget {budget:g}"
+    return f"{words}, norm of {reference.get('construction')}" if isinstance(reference, dict) else words
 
 
 def _digest(row: Row) -> str:
-    return hashlib.sha256(json.dumps(row.cell).encode()).hexdigest()[:8]
+    asked = dataclasses.replace(row, layer=None).cell  # at other layers the same
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]

@@ -47,7 +47,7 @@ def _pivot(rows: Sequence[Row], metric: str) -> pd.DataFrame:
     if not found:
         raise UnknownNameError("metric", metric, {row.metric for row in rows})
     runs = Runs.of(found)
-    cells = [(label, row) for row, label in zip(found, labels(found, _place), strict=True)]
+    cells = [(label, row) for row, label in zip(found, labels(found), strict=True)]
     records = [
         {**_run(runs, row), "layer": layer, "column": label, "row": row}
         for label, row in cells
@@ -58,10 +58,6 @@ def _pivot(rows: Sequence[Row], metric: str) -> pd.DataFrame:
     index = [*runs.heading, "layer"]
     table = frame.pivot_table(index=index, columns="column", values="row", aggfunc="first", dropna=False)[columns]
     return table.dropna(how="all")  # pandas makes a line for each layer of every run
-
-
-def _place(row: Row) -> tuple[str, int | None]:
-    return shared(row), row.layer
 
 
 def _run(runs: Runs, row: Row) -> dict[str, str]:

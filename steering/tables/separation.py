@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from steering import stats
-from steering.results import Row
+from steering.results import Row, any_row
 from steering.tables import wording
-from steering.tables.configurations import Runs, any_row, shared, steered
+from steering.tables.configurations import Runs, shared, steered
 from steering.tables.wording import ABSENT
 
 _SIDES = ("loss_change_negative", "loss_change_positive")

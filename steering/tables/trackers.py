@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steering.results import UNSTEERED, Row, cell_id
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, TEST, Runs, labels, on_split, shared
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, TEST, Runs, labels, on_split
 
 # Bencher takes no longer name for a benchmark.
 _LONGEST = 1024
@@ -94,13 +94,9 @@ def _named(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     measured = [row for row in on_split(rows, TEST) if row.status == "ok" and row.value is not None]
     cells = {row.key[:-1]: row for row in measured}
     runs = Runs.of(measured)
-    found = zip(cells, cells.values(), labels(list(cells.values()), _place), strict=True)
+    found = zip(cells, cells.values(), labels(list(cells.values())), strict=True)
     names = {key: _shortened(_name(runs, row, label)) for key, row, label in found}
     return [(names[row.key[:-1]], row) for row in measured]
-
-
-def _place(row: Row) -> tuple[str, int | None]:
-    return shared(row), row.layer
 
 
 def _name(runs: Runs, row: Row, label: str) -> str:

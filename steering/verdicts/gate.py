@@ -21,10 +21,10 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import split_of
-from steering.results import OUTCOMES, Row, cell_id
+from steering.results import OUTCOMES, Row, any_row, cell_id
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 from steering.verdicts.comparability import cell_differences
-from steering.verdicts.promotion import Measured, any_row, measured_cells
+from steering.verdicts.promotion import Measured, measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from steering.errors import ResultsError, UnknownNameError
 from steering.profiles import split_of
-from steering.results import SAE, SCALED_MULTIPLIER, UNSTEERED, Row, cell_id
+from steering.results import SAE, SCALED_MULTIPLIER, UNSTEERED, Row, any_row, cell_id
 from steering.verdicts.baselines import GATED, ROLLOUTS, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
 from steering.verdicts.comparability import circumstances, plain, settings
 
@@ -41,11 +41,6 @@ def measured_cells(rows: Sequence[Row]) -> dict[tuple[str, int], list[Measured]]
         row = any_row(entry)
         cells.setdefault((row.method, row.layer or 0), []).append(entry)
     return cells
-
-
-def any_row(measured: Measured) -> Row:
-    """One of the rows, for what they share."""
-    return next(iter(measured.values()))
 
 
 def promote(

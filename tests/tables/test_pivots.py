@@ -55,6 +55,30 @@ def test_doses_of_one_method_are_columns_of_their_own():
     assert pivot_table(scaled, METRIC)[0] == ["layer", "mean_difference"]
 
 
+def test_doses_are_named_by_what_was_asked_for_whatever_multiplier_came_of_it():
+    budgets = [
+        small_row(layer=layer, multiplier=dose * layer, parameters={"neutral_budget": budget})
+        for layer in (8, 9)
+        for budget, dose in ((0.05, 1.0), (0.1, 2.0))
+    ]
+    assert pivot_table(budgets, METRIC)[0] == ["layer", "mean_difference budget 0.05", "mean_difference budget 0.1"]
+    scaled = {"norm_of": {"construction": "feature_delta"}, "scaled_multiplier": 12.0}
+    norms = [
+        row
+        for layer in (8, 9)
+        for row in (small_row(layer=layer), small_row(layer=layer, multiplier=3.0 * layer, parameters=scaled))
+    ]
+    names = ["mean_difference ×1", "mean_difference ×12, norm of feature_delta"]
+    assert pivot_table(norms, METRIC)[0] == ["layer", *names]
+
+
+def test_a_hash_in_a_name_is_the_same_at_each_layer():
+    rows = [small_row(layer=layer, parameters={"top": top}) for layer in (8, 9) for top in (1, 2)]
+    header, *lines = pivot_table(rows, METRIC)
+    assert len(header) == 3
+    assert all("-" not in line for line in lines)
+
+
 def test_cells_that_differ_in_parameters_alone_are_columns_of_their_own():
     rows = [small_row(parameters={"top": top}, value=top / 10) for top in (1, 2)]
     header, line = pivot_table(rows, METRIC)

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering.results import NEUTRAL_BUDGET, SAE, UNSTEERED, Row
-from steering.tables.configurations import Runs, any_row, configurations, shared
+from steering.results import NEUTRAL_BUDGET, SAE, UNSTEERED, Row, any_row
+from steering.tables.configurations import Runs, configurations, shared
 from steering.tables.wording import visible
 
 #: Metric -> row, of one cell.

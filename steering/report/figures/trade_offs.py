@@ -17,8 +17,8 @@ from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
-from steering.results import NEUTRAL_BUDGET, Row
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, any_row
+from steering.results import NEUTRAL_BUDGET, Row, any_row
+from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS
 
 _LISTED = 18
 
