@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from steering.errors import VectorError, one_line
 from steering.gguf_header import check_header
-from steering.vectors import MAX_BYTES
+from steering.vectors import MAX_BYTES, is_steering_vector
 
 # A control vector announces some hundred things: what it is, and a tensor for each layer.
 _MOST_ANNOUNCED = 10_000
@@ -33,7 +33,8 @@ def read_direction(path: Path, layer: int, tensor: str = "") -> torch.Tensor:
         tensor: Name of the tensor in a safetensors file that holds several.
 
     Raises:
-        VectorError: The file is missing, damaged, too large, of another format, or holds no such direction.
+        VectorError: The file is missing, damaged, too large, of another format, holds no such direction, or is what
+            `SteeringVector.save` wrote: layer and dose of such a file are not to be given anew.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - Path's raises where a path cannot be looked at
         raise VectorError(f"{path}: no such file")
@@ -54,6 +55,8 @@ def read_direction(path: Path, layer: int, tensor: str = "") -> torch.Tensor:
 def _of_safetensors(path: Path, tensor: str) -> torch.Tensor:
     try:
         with safe_open(str(path), framework="pt") as file:
+            if is_steering_vector(file.metadata()):
+                raise VectorError(f"{path}: a steering vector file already; use it as it is")
             names = sorted(file.keys())
             if not tensor and len(names) == 1:
                 [tensor] = names

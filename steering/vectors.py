@@ -144,6 +144,11 @@ class SteeringVector:
             raise VectorError(f"{self.label}: {one_line(error)}") from None
 
 
+def is_steering_vector(metadata: Mapping[str, str] | None) -> bool:
+    """Whether metadata of a safetensors file are such as `SteeringVector.save` writes."""
+    return set(_METADATA) <= set(metadata or {})
+
+
 def load_vector(path: Path | str) -> SteeringVector:
     """Read a vector that `SteeringVector.save` wrote, or that claims to be one.
 

@@ -45,6 +45,8 @@ app = typer.Typer(
 Layer = Annotated[int, typer.Option(help="Block whose output the SAE reads, from 0.")]
 _LENS_TOKENS = 10
 _AROUND = 12
+# Of the numbers in tables and JSON.
+_DECIMALS = {"activation": 2, "weight": 4, "product": 3}
 
 
 @app.command()
@@ -91,7 +93,7 @@ def show(
     activity = read_activity(opened.model, [sae], rows, contexts, progress.for_terminal())[layer]
     effect = next(logit_lens(opened.model, sae.decoder[feature : feature + 1], _LENS_TOKENS))
     found = [
-        {"activation": round(value, 2), "context": _context(tokenizer, rows[row], position)}
+        {"activation": value, "context": _context(tokenizer, rows[row], position)}
         for row, position, value in activity.places(feature)
     ]
     entry = {
@@ -102,7 +104,7 @@ def show(
         "promotes": list(effect.promoted),
         "demotes": list(effect.demoted),
         "frequency": activity.frequency(feature),
-        "contexts": found,
+        "contexts": _rounded(found),
     }
     if as_json:
         typer.echo(json.dumps(entry, ensure_ascii=False, indent=1))
@@ -143,7 +145,11 @@ def changed(
     weights = chosen.weights(opened.capture(contrasted), layer)
     heaviest = weights.abs().argsort(descending=True, stable=True)[:top].tolist()
     entries = [
-        {"feature": feature, "weight": round(float(weights[feature]), 4), "description": opened.descriptions[feature]}
+        {
+            "feature": feature,
+            "weight": float(weights[feature]),
+            "description": opened.descriptions[feature],
+        }
         for feature in heaviest
         if weights[feature] != 0
     ]
@@ -178,7 +184,7 @@ def similar(
     entries = [
         {
             "feature": feature,
-            "product": round(float(found.products[feature]), 3),
+            "product": float(found.products[feature]),
             "description": opened.descriptions[feature],
         }
         for feature in (*found.top, *reversed(found.bottom))
@@ -249,6 +255,17 @@ def _context(tokenizer: Any, row: Sequence[int], position: int) -> str:
 
 def _print(entries: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(list(entries), ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(_rounded(entries), ensure_ascii=False, indent=1))
     elif entries:
-        print_table([list(entries[0]), *([str(value) for value in entry.values()] for entry in entries)])
+        print_table([list(entries[0]), *([_cell(*item) for item in entry.items()] for entry in entries)])
+
+
+def _rounded(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {key: round(value, _DECIMALS[key]) if key in _DECIMALS else value for key, value in entry.items()}
+        for entry in entries
+    ]
+
+
+def _cell(key: str, value: Any) -> str:
+    return f"{value:.{_DECIMALS[key]}f}" if key in _DECIMALS else str(value)

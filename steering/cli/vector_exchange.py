@@ -55,10 +55,12 @@ def import_vector(
     model: Annotated[str, typer.Option(help="Name of the model that it is for, as results call it.")] = "",
 ) -> None:
     """Import a direction that another program wrote, so that it can be measured, shown, tried and exported."""
+    from steering.sweeps.stored_vectors import require_plan_name
     from steering.vector_import import read_direction
     from steering.vectors import SteeringVector
 
     require_output(output, ".safetensors")
+    require_plan_name(output, "--output")
     if file.exists() and output.exists() and output.samefile(file):
         raise DataError(f"--output {output}: that is the file to import; name another")
     direction = read_direction(file, layer, tensor)

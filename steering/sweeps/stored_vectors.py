@@ -17,6 +17,16 @@ from steering.vectors import SteeringVector, load_vector
 _NAME = re.compile(r"[\w.-]+")
 
 
+def require_plan_name(file: Path, option: str) -> None:
+    """Refuse a file by whose name, without its ending, no test could be called.
+
+    Raises:
+        DataError: The message begins with the option that names the file.
+    """
+    if not _NAME.fullmatch(file.stem):
+        raise DataError(f"{option} {file}: name the file with letters, digits, '-', '_' and '.' alone")
+
+
 def with_vectors(profile: Profile, files: Sequence[Path], multiplier: float | None) -> Profile:
     """The same profile with stored vectors, each at its layer beside a random direction of its norm.
 
@@ -34,8 +44,7 @@ def with_vectors(profile: Profile, files: Sequence[Path], multiplier: float | No
     plans = list(profile.methods)
     for file in files:
         vector, name = load_vector(file), file.stem
-        if not _NAME.fullmatch(name):
-            raise DataError(f"--vector {file}: name the file with letters, digits, '-', '_' and '.' alone")
+        require_plan_name(file, "--vector")
         dose = vector.recommended_multiplier if vector.recommended_multiplier is not None else multiplier
         if dose is None:
             raise DataError(f"--vector {file}: it recommends no multiplier; give --multiplier")

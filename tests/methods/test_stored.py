@@ -200,6 +200,7 @@ def test_import_of_a_file_that_is_not_there_is_one_message(call, tmp_path):
         (("--output", "v.pt"), "a file whose name ends in .safetensors is required"),
         (("--output", "theirs.safetensors"), "that is the file to import; name another"),
         (("--output", "v.safetensors", "--tensor", "b"), "no tensor 'b'. It holds: a"),
+        (("--output", "my v.safetensors"), "name the file with letters, digits"),
     ],
 )
 def test_mistakes_of_an_import_are_one_message_and_leave_no_file(call, tmp_path, monkeypatch, options, told):
@@ -211,6 +212,17 @@ def test_mistakes_of_an_import_are_one_message_and_leave_no_file(call, tmp_path,
     assert told in err
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.safetensors"]
     assert (tmp_path / "theirs.safetensors").read_bytes() == before
+
+
+def test_a_vector_of_this_project_is_not_imported_again(call, tmp_path):
+    SteeringVector(DIRECTION, 20, "m", "c", "model").save(tmp_path / "v.safetensors")
+    command = ("vector", "import", tmp_path / "v.safetensors", "--layer", "3", "--output", tmp_path / "w.safetensors")
+    status, _, err = call(*command)
+    assert (status, err) == (
+        2,
+        f"error: {tmp_path / 'v.safetensors'}: a steering vector file already; use it as it is\n",
+    )
+    assert not (tmp_path / "w.safetensors").exists()
 
 
 def test_profile_of_the_document_says_what_the_option_does(tmp_path, monkeypatch):
