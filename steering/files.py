@@ -116,6 +116,7 @@ def turns_at(path: Path) -> Iterator[None]:
     lock_path = target.with_name(f".{target.name}.lock")
     lock = FileLock(lock_path)
     try:
+        lock_path.touch()  # where no file can be made, filelock may try for ever
         lock.acquire()
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -287,4 +288,10 @@ def test_processes_that_change_a_file_take_turns(tmp_path):
 def test_turn_where_nothing_can_be_written_is_one_message(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="file: cannot be written"), turns_at(tmp_path / "file" / "below"):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a directory in which no file can be made is needed")
+def test_turn_at_a_directory_that_takes_no_file_is_not_waited_for():
+    with pytest.raises(ResultsError, match="cannot be written"), turns_at(Path("/proc/self/baseline.json")):
         pass

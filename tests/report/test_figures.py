@@ -119,6 +119,13 @@ def test_losses_have_a_line_and_a_band_for_each_multiplier():
     assert {entry["metric"] for entry in records(figure)} == set(LOSSES)
 
 
+@pytest.mark.parametrize("rows", [plain_rows(), budget_rows()], ids=["methods", "budget"])
+def test_captions_tell_of_a_band_only_where_it_is_drawn(rows):
+    alone = [row for row in rows if row.layer is not None]
+    assert any("the unsteered run's" in figure.caption for figure in figures_of(rows))
+    assert not any("the unsteered run's" in figure.caption for figure in figures_of(alone))
+
+
 def test_heat_map_shows_values_intervals_and_what_survives_the_adjustment():
     p_values = {(3, -1.0): 0.9, (3, 0.5): 0.02, (3, 2.0): 0.005, (5, -1.0): 0.5, (5, 0.5): 0.008, (5, 2.0): 0.0125}
     rows = [

@@ -50,9 +50,10 @@ def _success_figure(comparison: Comparison, panels: Sequence[Panel], paper: Pape
     baseline, rows = comparison.unsteered.get(SUCCESS), [row for entry in series for row in entry.rows(SUCCESS)]
     data = [lines.HEADINGS, *([lines.data_line(baseline)] if baseline else [])]
     data += [lines.data_line(row, entry.dose) for entry in series for row in entry.rows(SUCCESS)]
+    band = "; the band is the unsteered run's" if lines.unsteered_labels(baseline) else ""
     caption = (
         f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a point, with 95 % "
-        f"Wilson intervals; the band is the unsteered run's{lines.missing(rows)}. Intervals are not adjusted for the "
+        f"Wilson intervals{band}{lines.missing(rows)}. Intervals are not adjusted for the "
         "number of layers, and the best of many stands out by chance; lines between points only guide the eye."
     )
     beside = None if paper is None else _nearest(series, paper)

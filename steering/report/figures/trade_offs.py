@@ -208,9 +208,10 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
     rows = [row for entry in panel.series for metric in (SUCCESS, NEUTRAL_CHANGE) for row in entry.rows(metric)]
     further = "" if number == 1 else f", {number}"
     title = f"Doses at equal damage, budget {budget:g} nats per token{further}: {comparison.heading}"
+    band = ", with the unsteered run's as a band," if lines.unsteered_labels(comparison.unsteered.get(SUCCESS)) else ""
     caption = (
         "Each cell has the largest multiplier whose neutral loss change on development documents keeps the budget "
-        "(open markers); P(success), with the unsteered run's as a band, and the change on test documents have "
+        f"(open markers); P(success){band} and the change on test documents have "
         f"95 % intervals ({lines.item_count([row for row in rows if row.metric == SUCCESS], 'completions')}, "
         f"{lines.item_count([row for row in rows if row.metric == NEUTRAL_CHANGE], 'documents')}). The grid of "
         f"multipliers is coarse, so the budget is rarely used up{lines.missing(rows)}."
