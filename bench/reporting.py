@@ -11,10 +11,9 @@ import pytest
 from bench.run import Run
 from steering.journal import FILE_NAME
 from steering.power import minimum_detectable_difference
-from steering.results import SAE, UNSTEERED, Row
+from steering.results import SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary, to_text
 from steering.tables.comparisons import control_summary, dose_summary
-from steering.tables.configurations import SUCCESS
 from steering.tables.export import markdown_list, markdown_table
 from steering.tables.step_summary import append_step_summary
 from steering.tables.wording import visible

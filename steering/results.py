@@ -18,6 +18,10 @@ SCHEMA_VERSION = 1
 UNSTEERED = "unsteered"
 SAE = "sae"
 
+#: The metrics that say whether a vector steers, the share of successful rollouts, and what that costs neutral text.
+SUCCESS = "rollout_probability"
+NEUTRAL_CHANGE = "loss_change_neutral"
+
 #: Parameter of cells whose dose was looked for: what neutral text was to bear, nats per token.
 NEUTRAL_BUDGET = "neutral_budget"
 #: Parameters of cells whose vector is scaled to the norm of another plan's: that plan's method and parameters, and the

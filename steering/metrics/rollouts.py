@@ -16,6 +16,7 @@ from steering.models.sampling import NucleusSampler, uniform_streams
 from steering.models.tokens import completed_text, text_of, tokenize_prompt
 from steering.profiles import Setting
 from steering.progress import Reporter
+from steering.results import SUCCESS
 from steering.vectors import Intervention
 
 # Stands for bytes that do not make a character yet.
@@ -55,8 +56,8 @@ class RolloutProbability:
     new_tokens: int
     sampler: NucleusSampler
 
-    names = ("rollout_probability",)
-    observed = "rollout_probability"
+    names = (SUCCESS,)
+    observed = SUCCESS
     skip_reason = ""
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
@@ -79,7 +80,7 @@ class RolloutProbability:
         """Probability with its Wilson interval, and the exact paired test against the unsteered rollouts."""
         low, high = stats.proportion_interval(observed.items)
         p_value = stats.p_above_baseline(observed.items, unsteered.items)
-        return [Score("rollout_probability", observed.items, low, high, p_value, observed.texts)]
+        return [Score(SUCCESS, observed.items, low, high, p_value, observed.texts)]
 
 
 @register("rollouts")

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steering.concepts import Concept
-from steering.results import SAE, UNSTEERED, Row, any_row
+from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row, any_row
 from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import (
-    NEUTRAL_CHANGE,
-    SUCCESS,
     TEST,
     Runs,
     labels,

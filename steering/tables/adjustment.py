@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from steering import stats
-from steering.results import Row
-from steering.tables.configurations import SUCCESS, shared, steered
+from steering.results import SUCCESS, Row
+from steering.tables.configurations import shared, steered
 
 
 def adjusted_p_values(rows: Sequence[Row], field: Literal["p_value", "p_control"]) -> dict[tuple[Any, ...], float]:

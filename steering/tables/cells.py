@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steering.results import SAE, UNSTEERED, Row, any_row
+from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row, any_row
 from steering.tables import wording
 from steering.tables.adjustment import adjusted_p_values
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, Runs, configurations, shared
+from steering.tables.configurations import Runs, configurations, shared
 from steering.tables.wording import ABSENT, alignment, visible
 
 #: Columns of the summary, each a metric and its heading.

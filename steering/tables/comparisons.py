@@ -11,12 +11,10 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import Profile, split_of
-from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, Row, any_row
+from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, NORM_OF, OUTCOMES, SUCCESS, Row, any_row
 from steering.tables import wording
 from steering.tables.configurations import (
     DEVELOPMENT,
-    NEUTRAL_CHANGE,
-    SUCCESS,
     TEST,
     Runs,
     circumstances,

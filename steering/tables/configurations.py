@@ -13,9 +13,6 @@ from typing import Any
 from steering.profiles import split_of
 from steering.results import NEUTRAL_BUDGET, NORM_OF, SAE, SCALED_MULTIPLIER, UNSTEERED, Row, any_row
 
-#: The metric that decides whether a vector steers.
-SUCCESS = "rollout_probability"
-NEUTRAL_CHANGE = "loss_change_neutral"
 TEST = "test"
 DEVELOPMENT = "development"
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from steering import stats
-from steering.results import Row
+from steering.results import NEUTRAL_CHANGE, Row
 from steering.tables import wording
-from steering.tables.configurations import NEUTRAL_CHANGE, Runs, steered
+from steering.tables.configurations import Runs, steered
 
 
 def damage_summary(rows: Sequence[Row]) -> list[list[str]]:

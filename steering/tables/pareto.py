@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering import stats
-from steering.results import Row
+from steering.results import NEUTRAL_CHANGE, SUCCESS, Row
 from steering.tables import wording
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, TEST, Runs, on_split, shared, steered
+from steering.tables.configurations import TEST, Runs, on_split, shared, steered
 
 #: What the paper could not improve on.
 REFERENCE = "mean_difference"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from steering.results import UNSTEERED, Row, cell_id
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS, TEST, Runs, labels, on_split
+from steering.results import NEUTRAL_CHANGE, SUCCESS, UNSTEERED, Row, cell_id
+from steering.tables.configurations import TEST, Runs, labels, on_split
 
 # Bencher takes no longer name for a benchmark.
 _LONGEST = 1024

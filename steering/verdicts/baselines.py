@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, SchemaError, first_fault
 from steering.files import make_directory, require_each_key_once, write_file
-from steering.results import cell_id
+from steering.results import NEUTRAL_CHANGE, SUCCESS, cell_id
 
 SCHEMA_VERSION = 1
 #: Most that the levels of all gated metrics add up to: one gate in twenty may raise a false alarm.
@@ -44,12 +44,11 @@ class GatedMetric:
 
 
 GATED = (
-    GatedMetric("rollout_probability", higher_is_better=True, paired=False, level=0.04, margin=0.0),
-    GatedMetric("loss_change_neutral", higher_is_better=False, paired=True, level=0.004, margin=0.01),
+    GatedMetric(SUCCESS, higher_is_better=True, paired=False, level=0.04, margin=0.0),
+    GatedMetric(NEUTRAL_CHANGE, higher_is_better=False, paired=True, level=0.004, margin=0.01),
     GatedMetric("loss_change_positive", higher_is_better=False, paired=True, level=0.003, margin=0.01),
     GatedMetric("loss_change_negative", higher_is_better=True, paired=True, level=0.003, margin=0.01),
 )
-ROLLOUTS = GATED[0].name
 
 
 @dataclass(frozen=True)
@@ -245,10 +244,8 @@ def _faults(baseline: Baseline) -> list[str]:
     ]
     if any(margin < 0 for margin in baseline.margins.values()):
         faults.append(f"margins {baseline.margins} must not be below 0")
-    if baseline.margins.get(ROLLOUTS, 0) >= 1:
-        faults.append(
-            f"the margin of {ROLLOUTS} is {baseline.margins[ROLLOUTS]:g}; it must be below 1: 0.05 is 5 points"
-        )
+    if baseline.margins.get(SUCCESS, 0) >= 1:
+        faults.append(f"the margin of {SUCCESS} is {baseline.margins[SUCCESS]:g}; it must be below 1: 0.05 is 5 points")
     levels = baseline.levels.values()
     if any(level <= 0 for level in levels) or sum(levels) > FAMILY_WISE_ERROR * (1 + 1e-9):
         faults.append(f"levels {baseline.levels} must be above 0, and {FAMILY_WISE_ERROR} at most in all")
@@ -277,7 +274,7 @@ def _cell_faults(cell: BaselineCell, names: set[str]) -> list[str]:
             faults.append(f"{name} says n = {score.n} and holds {len(score.items)} items")
         elif not math.isclose(score.value, _mean(score.items), rel_tol=1e-6, abs_tol=1e-9):
             faults.append(f"{name} says {score.value!r}, which is not the mean of its items")
-        elif name == ROLLOUTS and set(score.items) - {0.0, 1.0}:
+        elif name == SUCCESS and set(score.items) - {0.0, 1.0}:
             faults.append(f"{name} holds items that are neither 0 nor 1")
     return faults
 

@@ -9,6 +9,7 @@ from steering import stats
 from steering.errors import DataError
 from steering.metrics import Score
 from steering.profiles import Profile, SaeBounds
+from steering.results import NEUTRAL_CHANGE, SUCCESS
 from steering.sae.library import SaeLibrary
 from steering.sweeps.cells import Cell, Outcome, reads_sae
 from steering.sweeps.sae_quality import SaeOutcome
@@ -102,11 +103,11 @@ def judge(profile: Profile, outcome: Outcome) -> Verdict:
         return Verdict("broken", f"{cell.id}: not measured: " + "; ".join(outcome.failures))
     if cell.layer not in profile.plan(cell.method).claimed_layers:
         return Verdict("no claim", f"{cell.id}: recorded; the profile makes no claim here")
-    rollouts = outcome.scores["rollout_probability"]
+    rollouts = outcome.scores[SUCCESS]
     parts = [_above(profile, rollouts, "the unsteered run", rollouts.p_value)]
     if control := profile.plan(cell.method).control:
         parts.append(_above(profile, rollouts, f"its control {control}", rollouts.p_control))
-    parts.append(_bounded(profile, outcome.scores["loss_change_neutral"]))
+    parts.append(_bounded(profile, outcome.scores[NEUTRAL_CHANGE]))
     return _verdict(cell.id, parts)
 
 

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, Row
-from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineCell, GatedMetric
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, SUCCESS, Row
+from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
 _SHARED = ("dtype", "model_hash", "toward", "data_hash", "seed")
@@ -65,7 +65,7 @@ def obstacles(baseline: Baseline, row: Row) -> list[str]:
     rollouts = row.measurement.get("rollouts")
     if row.dtype != baseline.dtype:
         found.append(f"run it with --dtype {baseline.dtype}, or hold it against a baseline in {row.dtype}")
-    gated = any(ROLLOUTS in cell.scores for cell in baseline.cells)
+    gated = any(SUCCESS in cell.scores for cell in baseline.cells)
     if gated and rollouts is not None and rollouts < baseline.required_rollouts:
         found.append(f"rollouts is {rollouts}, and at least {baseline.required_rollouts} are required")
     return found

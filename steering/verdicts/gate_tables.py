@@ -8,17 +8,18 @@ from dataclasses import asdict
 import numpy as np
 
 from steering.power import minimum_detectable_difference, minimum_detectable_drop, power_of_drop
-from steering.verdicts.baselines import GATED, ROLLOUTS, Baseline, BaselineScore
+from steering.results import NEUTRAL_CHANGE, SUCCESS
+from steering.verdicts.baselines import GATED, Baseline, BaselineScore
 from steering.verdicts.gate import Comparison, GateReport
 
 #: Of gated metrics, as in the summary.
 _HEADINGS = {
-    "rollout_probability": "P(success)",
-    "loss_change_neutral": "Δ loss neutral",
+    SUCCESS: "P(success)",
+    NEUTRAL_CHANGE: "Δ loss neutral",
     "loss_change_positive": "Δ loss positive",
     "loss_change_negative": "Δ loss negative",
 }
-_SIGNED = {name: "" if name == ROLLOUTS else "+" for name in _HEADINGS}
+_SIGNED = {name: "" if name == SUCCESS else "+" for name in _HEADINGS}
 _MARKS = {"regressed": " worse", "improved": " better"}
 # Of the table of power.
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -65,7 +66,7 @@ def baseline_table(baseline: Baseline) -> list[list[str]]:
     lines = [["method", "layer", "×", "norm", "rollouts", *(_HEADINGS[metric.name] for metric in GATED)]]
     for cell in baseline.cells:
         norm = "-" if cell.vector_norm is None else f"{abs(cell.multiplier) * cell.vector_norm:.0f}"
-        rollouts = cell.scores.get(ROLLOUTS)
+        rollouts = cell.scores.get(SUCCESS)
         values = [_value(metric.name, cell.scores.get(metric.name)) for metric in GATED]
         banked = "-" if rollouts is None else str(rollouts.n)
         lines.append([cell.method, str(cell.layer), f"{cell.multiplier:.3g}", norm, banked, *values])

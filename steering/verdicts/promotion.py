@@ -9,8 +9,8 @@ from typing import Any
 
 from steering.errors import ResultsError, UnknownNameError
 from steering.profiles import split_of
-from steering.results import SAE, SCALED_MULTIPLIER, UNSTEERED, Row, any_row, cell_id
-from steering.verdicts.baselines import GATED, ROLLOUTS, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
+from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Row, any_row, cell_id
+from steering.verdicts.baselines import GATED, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
 from steering.verdicts.comparability import circumstances, plain, settings
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
@@ -81,7 +81,7 @@ def promote(
     _check_agreement(chosen)
     cells = tuple(_cell(entries[-1]) for entries in chosen.values())
     first = any_row(next(iter(chosen.values()))[-1])
-    banked = min((cell.scores[ROLLOUTS].n for cell in cells if ROLLOUTS in cell.scores), default=REQUIRED_ROLLOUTS)
+    banked = min((cell.scores[SUCCESS].n for cell in cells if SUCCESS in cell.scores), default=REQUIRED_ROLLOUTS)
     required = min(REQUIRED_ROLLOUTS, banked) if required_rollouts is None else required_rollouts
     if required > banked:
         raise ResultsError(f"{required} rollouts cannot be required: the baseline itself would have {banked}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from steering.report.figures import figures_of
 from steering.report.figures.series import comparisons_of, over_layers
-from steering.tables.configurations import SUCCESS
+from steering.results import SUCCESS
 from tests.figure_rows import budget_rows, cell, dosed_rows, line_named, named, plain_rows, records, unsteered
 from tests.small_rows import quality
 

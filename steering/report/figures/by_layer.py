@@ -15,8 +15,7 @@ from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series, over_layers
 from steering.report.paper import PaperValues
-from steering.results import Row, any_row
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS
+from steering.results import NEUTRAL_CHANGE, SUCCESS, Row, any_row
 
 #: Metric of each panel, and what it is called.
 LOSSES = {

@@ -18,10 +18,9 @@ from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import Comparison, Series, over_layers
 from steering.report.paper import PaperValues
-from steering.results import Row
+from steering.results import SUCCESS, Row
 from steering.tables import wording
 from steering.tables.adjustment import adjusted_p_values
-from steering.tables.configurations import SUCCESS
 
 _COLUMNS = 12
 #: Inches that the scale and what is written beside it need.

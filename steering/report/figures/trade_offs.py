@@ -17,8 +17,7 @@ from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
-from steering.results import NEUTRAL_BUDGET, Row, any_row
-from steering.tables.configurations import NEUTRAL_CHANGE, SUCCESS
+from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, SUCCESS, Row, any_row
 
 _LISTED = 18
 
