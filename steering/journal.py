@@ -70,6 +70,12 @@ class Journal:
             append_lines(self.path, lines)
 
 
+def journal_file(path: Path | str) -> Path:
+    """The journal that a path names: the one in a results directory, or the file itself."""
+    path = Path(path)
+    return path / FILE_NAME if path.is_dir() else path
+
+
 def require_other_file(output: Path, results: Path) -> None:
     """Refuse to write over the journal that is read.
 
@@ -80,8 +86,7 @@ def require_other_file(output: Path, results: Path) -> None:
     Raises:
         ResultsError: They are the same file.
     """
-    journal = results / FILE_NAME if results.is_dir() else results
-    if output.resolve() == journal.resolve():
+    if output.resolve() == journal_file(results).resolve():
         raise ResultsError(f"--output {output} is the results themselves; name another file")
 
 
@@ -97,7 +102,7 @@ def load_rows(path: Path | str) -> list[Row]:
     Raises:
         ResultsError: There is no such file, or a line is damaged or of another schema; the message names the line.
     """
-    file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+    file = journal_file(path)
     try:
         content = file.read_bytes()
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from steering.errors import ResultsError
 from steering.files import make_directory, write_file
-from steering.journal import FILE_NAME, load_rows
+from steering.journal import FILE_NAME, journal_file, load_rows
 from steering.results import Row, cell_id
 
 
@@ -24,7 +24,7 @@ def merge(sources: Sequence[Path]) -> list[Row]:
         ResultsError: One of them cannot be read, or two say different things about the same measurement.
     """
     joined: dict[tuple[Any, ...], tuple[Row, Path]] = {}
-    files = [(source / FILE_NAME if source.is_dir() else source).resolve() for source in sources]
+    files = [journal_file(source).resolve() for source in sources]
     if twice := next((source for source, file in zip(sources, files, strict=True) if files.count(file) > 1), None):
         raise ResultsError(f"{twice} was given more than once; give each part once")
     for source in sources:

@@ -139,6 +139,11 @@ class Row:
         return None if follows else self.multiplier
 
     @property
+    def asked_multiplier(self) -> float:
+        """The multiplier that was asked for, of which a norm may have made another."""
+        return float(self.parameters.get(SCALED_MULTIPLIER, self.multiplier))
+
+    @property
     def lacks_vector(self) -> bool:
         """Whether there was no vector to measure, though there should have been one."""
         return self.status != "ok" and self.method not in (UNSTEERED, SAE) and not self.vector_hash

@@ -145,11 +145,7 @@ def changed(
     weights = chosen.weights(opened.capture(contrasted), layer)
     heaviest = weights.abs().argsort(descending=True, stable=True)[:top].tolist()
     entries = [
-        {
-            "feature": feature,
-            "weight": float(weights[feature]),
-            "description": opened.descriptions[feature],
-        }
+        {"feature": feature, "weight": float(weights[feature]), "description": opened.descriptions[feature]}
         for feature in heaviest
         if weights[feature] != 0
     ]

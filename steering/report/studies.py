@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from steering.concepts import Concept
 from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row, any_row
 from steering.tables.adjustment import adjusted_p_values
-from steering.tables.configurations import (
-    TEST,
-    Runs,
-    labels,
-    on_split,
-    shared,
-    steered,
-)
+from steering.tables.configurations import TEST, Runs, labels, on_split, shared, steered
 
 
 @dataclass(frozen=True)

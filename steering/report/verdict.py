@@ -110,7 +110,7 @@ def _lead(study: Study, steering: Sequence[StudyCell]) -> str:
     if not tested:
         return "No cell that is not a control has a test against the unsteered run."
     return (
-        f"In {len(steering)} of {tested} {wording.plural(tested, 'cell')} (a method at a layer), P(success) is above "
+        f"In {len(steering)} of {wording.counted(tested, 'cell')} (a method at a layer), P(success) is above "
         f"the {wording.proportion(study.unsteered)} of the unsteered run, by exact one-sided paired tests at level "
         f"{study.level:g}, Holm-adjusted over {_all(tested)}; n = {study.unsteered.n} rollouts in each."
     )
@@ -122,7 +122,7 @@ def _method(study: Study, label: str, cells: Sequence[StudyCell], neutral_bound:
     if not tested:
         return MethodVerdict(label, False, ("It has no test against the unsteered run.",))
     sentences = []
-    count = f"{len(steering)} of {len(tested)} {wording.plural(len(tested), 'layer')}"
+    count = f"{len(steering)} of {wording.counted(len(tested), 'layer')}"
     if steering:
         sentences.append(f"Steers at {count}: {wording.layer_list(cell.layer for cell in steering)}.")
     else:
@@ -189,7 +189,7 @@ def _controls(study: Study) -> str:
         return ""
     reached, expected = sum(value < study.level for value in tested), len(tested) * study.level
     told = (
-        f"Of {len(tested)} control {wording.plural(len(tested), 'cell')}, {reached} {'is' if reached == 1 else 'are'} "
+        f"Of {wording.counted(len(tested), 'control cell')}, {reached} {'is' if reached == 1 else 'are'} "
         f"above the unsteered run at the unadjusted level {study.level:g}, where chance alone would give "
         f"no more than {expected:.2g} on average."
     )
@@ -205,7 +205,7 @@ def _failed(study: Study) -> str:
     told = [f"{cell.label} at layer {cell.layer} ({'; '.join(cell.failures)})" for cell in study.cells if cell.failures]
     if not told:
         return ""
-    return f"Of {len(told)} {wording.plural(len(told), 'cell')}, something could not be measured: {', '.join(told)}."
+    return f"Of {wording.counted(len(told), 'cell')}, something could not be measured: {', '.join(told)}."
 
 
 def _all(count: int) -> str:

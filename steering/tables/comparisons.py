@@ -13,15 +13,7 @@ from steering import stats
 from steering.profiles import Profile, split_of
 from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, NORM_OF, OUTCOMES, SUCCESS, Row, any_row
 from steering.tables import wording
-from steering.tables.configurations import (
-    DEVELOPMENT,
-    TEST,
-    Runs,
-    circumstances,
-    on_split,
-    shared,
-    steered,
-)
+from steering.tables.configurations import DEVELOPMENT, TEST, Runs, circumstances, on_split, shared, steered
 from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.

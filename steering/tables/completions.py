@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steering.results import SCALED_MULTIPLIER, UNSTEERED, Row
+from steering.results import UNSTEERED, Row
 from steering.tables.configurations import configurations
 
 _WORD = "one_word_success"
@@ -24,12 +24,7 @@ def word_table(
     """
     found = [row for metrics in configurations(rows) if (row := metrics.get(_WORD)) and len(row.texts) == len(prompts)]
     unsteered = [row for row in found if row.method == UNSTEERED]
-    steered = [row for row in found if (row.method, row.layer, _asked(row)) == (method, layer, multiplier)]
+    steered = [row for row in found if (row.method, row.layer, row.asked_multiplier) == (method, layer, multiplier)]
     columns = {name: kept[-1].texts for name, kept in (("no steering", unsteered), ("steered", steered)) if kept}
     lines = zip(prompts, *columns.values(), strict=True)
     return [["prompt", *columns], *map(list, lines)]
-
-
-def _asked(row: Row) -> float:
-    """The multiplier that was asked for, of which a norm may have made another."""
-    return float(row.parameters.get(SCALED_MULTIPLIER, row.multiplier))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steering.profiles import split_of
-from steering.results import NEUTRAL_BUDGET, NORM_OF, SAE, SCALED_MULTIPLIER, UNSTEERED, Row, any_row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, SAE, UNSTEERED, Row, any_row
 
 TEST = "test"
 DEVELOPMENT = "development"
@@ -118,8 +118,7 @@ def labels(cells: Sequence[Row]) -> list[str]:
 
 def _dose(row: Row) -> str:
     budget, reference = row.parameters.get(NEUTRAL_BUDGET), row.parameters.get(NORM_OF)
-    asked = row.parameters.get(SCALED_MULTIPLIER, row.multiplier)
-    words = f"×{asked:g}" if budget is None else f"budget {budget:g}"
+    words = f"×{row.asked_multiplier:g}" if budget is None else f"budget {budget:g}"
     return f"{words}, norm of {reference.get('construction')}" if isinstance(reference, dict) else words
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, SUCCESS, Row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, SUCCESS, Row, any_row
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
@@ -79,7 +79,7 @@ def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Mapping[s
         cell: Of the baseline.
         measured: Metric -> row, of one measurement.
     """
-    row = next(iter(measured.values()))
+    row = any_row(measured)
     before, now = _both(baseline, row)
     if row.lacks_vector:  # it has the profile's parameters, and a multiplier that no vector had
         before |= _as_parameters({NEUTRAL_BUDGET: cell.parameters.get(NEUTRAL_BUDGET)})
