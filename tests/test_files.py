@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -292,6 +293,7 @@ def test_turn_where_nothing_can_be_written_is_one_message(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a directory in which no file can be made is needed")
-def test_turn_at_a_directory_that_takes_no_file_is_not_waited_for():
+def test_turn_at_a_directory_that_takes_no_file_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(FileLock, "acquire", lambda *_: pytest.fail("a lock that cannot be made is waited for"))
     with pytest.raises(ResultsError, match="cannot be written"), turns_at(Path("/proc/self/baseline.json")):
         pass
