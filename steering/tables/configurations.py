@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +101,9 @@ def _differing(entries: Sequence[dict[str, Any]]) -> list[str]:
 def labels(cells: Sequence[Row]) -> list[str]:
     """A name for each cell that no other cell of its run at its layer has: of its method, or of the SAE.
 
-    A method with several doses at one layer has the dose that was asked for in its names, at every layer; where that is
-    not enough, names end in a hash of all that was asked for.
+    To the name is added what tells cells at one layer apart, and at every layer: the dose that was asked for, and where
+    that is not enough, a hash of all that was asked for. Where the same was asked for again, the later ones have a
+    number.
 
     Args:
         cells: One row of each cell.
@@ -110,10 +111,23 @@ def labels(cells: Sequence[Row]) -> list[str]:
     places = [(shared(row), row.layer) for row in cells]
     names = [str(row.parameters.get("sae", SAE)) if row.method == SAE else row.method for row in cells]
     for detail in (_dose, _digest):
-        times = Counter(zip(names, places, strict=True))
-        repeated = {name for (name, _), count in times.items() if count > 1}
-        names = [f"{name} {detail(row)}" if name in repeated else name for name, row in zip(names, cells, strict=True)]
-    return names
+        details = [detail(row) for row in cells]
+        found: dict[tuple[str, Hashable], set[str]] = {}
+        for name, place, text in zip(names, places, details, strict=True):
+            found.setdefault((name, place), set()).add(text)
+        unclear = {name for (name, _), texts in found.items() if len(texts) > 1}
+        names = [f"{name} {text}" if name in unclear else name for name, text in zip(names, details, strict=True)]
+    return _numbered(names, places)
+
+
+def _numbered(names: Sequence[str], places: Sequence[Hashable]) -> list[str]:
+    """Names of which the second and later ones at the same place have a number."""
+    times: Counter[tuple[str, Hashable]] = Counter()
+    found = []
+    for name, place in zip(names, places, strict=True):
+        times[name, place] += 1
+        found.append(name if times[name, place] == 1 else f"{name} #{times[name, place]}")
+    return found
 
 
 def _dose(row: Row) -> str:

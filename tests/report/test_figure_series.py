@@ -17,6 +17,11 @@ from tests.figure_rows import budget_rows, cell, dosed_rows, line_named, named, 
 from tests.small_rows import quality
 
 
+def scaled_to(construction, multiplier):
+    """Parameters of a cell that has the norm of another construction's vector."""
+    return {"norm_of": {"construction": construction}, "scaled_multiplier": multiplier}
+
+
 def doses(rows):
     """(method, dose) -> layers, of the one comparison of some rows."""
     [comparison] = comparisons_of(rows)
@@ -39,11 +44,21 @@ def test_a_method_with_several_doses_has_a_series_for_each():
     assert found == {("feature_delta", dose): [3, 5] for dose in ("×−1", "×0.5", "×2")}
 
 
-def test_doses_that_differ_from_layer_to_layer_are_told_apart_by_their_rank():
+def test_doses_that_a_norm_has_changed_from_layer_to_layer_are_those_that_were_asked_for():
     rows = [
-        row for layer in (1, 2, 3) for dose in (1.1, 2.3) for row in cell(layer=layer, multiplier=dose * 1.7**layer)
+        row
+        for layer in (1, 2, 3)
+        for dose in (2.5, -1.0)
+        for row in cell(layer=layer, multiplier=dose * 1.7**layer, parameters=scaled_to("mean_difference", dose))
     ]
-    assert doses(rows) == {("mean_difference", f"dose {rank}"): [1, 2, 3] for rank in (1, 2)}
+    names = [f"×{dose}, norm of mean_difference" for dose in ("−1", "2.5")]
+    assert doses(rows) == {("mean_difference", name): [1, 2, 3] for name in names}
+
+
+def test_what_is_scaled_to_a_norm_is_no_dose_of_what_is_not():
+    scaled = [row for layer in (1, 2) for row in cell(layer=layer, parameters=scaled_to("feature_delta", 1.0))]
+    found = doses([*cell(layer=1), *cell(layer=2), *scaled])
+    assert found == {("mean_difference", dose): [1, 2] for dose in ("×1", "×1, norm of feature_delta")}
 
 
 def test_cells_that_differ_in_something_else_are_not_drawn_over_each_other():
@@ -54,7 +69,7 @@ def test_cells_that_differ_in_something_else_are_not_drawn_over_each_other():
 def test_doses_found_by_a_budget_are_no_doses_that_were_given():
     rows = [*budget_rows(), *cell(layer=1, multiplier=12.0), *cell(layer=3, multiplier=12.0)]
     found = doses(rows)
-    assert found["mean_difference", ""] == [1, 3]
+    assert found["mean_difference", "×12"] == [1, 3]
     assert found["mean_difference", "budget 0.05"] == [1, 3]
     assert found["feature_delta", ""] == [1, 3]
     figures = figures_of(rows)

@@ -79,6 +79,13 @@ def test_a_hash_in_a_name_is_the_same_at_each_layer():
     assert all("-" not in line for line in lines)
 
 
+def test_what_was_asked_for_again_has_a_number():
+    rows = [small_row(vector_hash=vector, value=value) for vector, value in (("one", 0.1), ("other", 0.2))]
+    header, line = pivot_table(rows, METRIC)
+    assert header == ["layer", "mean_difference", "mean_difference #2"]
+    assert [cell[:5] for cell in line[1:]] == ["0.100", "0.200"]
+
+
 def test_cells_that_differ_in_parameters_alone_are_columns_of_their_own():
     rows = [small_row(parameters={"top": top}, value=top / 10) for top in (1, 2)]
     header, line = pivot_table(rows, METRIC)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from steering.results import NEUTRAL_BUDGET, SAE, UNSTEERED, Row, any_row
-from steering.tables.configurations import Runs, configurations, shared
+from steering.tables.configurations import Runs, configurations, labels, shared
 from steering.tables.wording import visible
 
 #: Metric -> row, of one cell.
@@ -27,7 +26,6 @@ class Series:
     Attributes:
         method: Its name.
         dose: What tells it apart from the method's other series; empty where there is no other.
-        multiplier: Of the first cell; where vectors are scaled to a norm or dosed by a budget, others have others.
         budget: Of neutral loss, by which its doses were chosen, nats per token; None where they were given.
         is_control: Whether it is there for comparison only.
         cells: By layer, each layer once.
@@ -35,10 +33,14 @@ class Series:
 
     method: str
     dose: str
-    multiplier: float
     budget: float | None
     is_control: bool
     cells: tuple[Cell, ...]
+
+    @property
+    def multiplier(self) -> float:
+        """Of the first cell, as it was asked for; a budget gives each cell its own."""
+        return any_row(self.cells[0]).asked_multiplier
 
     @property
     def label(self) -> str:
@@ -142,15 +144,15 @@ def stem_of(text: str) -> str:
 
 
 def _series_of(cells: Sequence[Cell]) -> tuple[Series, ...]:
-    found: dict[tuple[bool, str, float | None], list[Cell]] = {}
-    for cell in cells:
-        row = any_row(cell)
-        found.setdefault((row.is_control, row.method, row.parameters.get(NEUTRAL_BUDGET)), []).append(cell)
-    kinds = Counter(method for _, method, _ in found)
+    """Sort the steered cells of one comparison by what they are called; what a budget has dosed stands for itself."""
+    rows = [any_row(cell) for cell in cells]
+    found: dict[tuple[bool, str, str, float | None], list[Cell]] = {}
+    for cell, row, label in zip(cells, rows, labels(rows), strict=True):
+        dose = label.removeprefix(row.method).strip().replace("×-", "×−")
+        found.setdefault((row.is_control, row.method, dose, row.parameters.get(NEUTRAL_BUDGET)), []).append(cell)
     series = [
-        Series(method, dose, any_row(members[0]).multiplier, budget, is_control, tuple(members))
-        for (is_control, method, budget), group in found.items()
-        for dose, members in _by_dose(group, f"budget {budget:g}" if budget and kinds[method] > 1 else "").items()
+        Series(method, dose, budget, is_control, tuple(members))
+        for (is_control, method, dose, budget), members in found.items()
     ]
     return tuple(sorted(series, key=_order))
 
@@ -158,30 +160,3 @@ def _series_of(cells: Sequence[Cell]) -> tuple[Series, ...]:
 def _order(series: Series) -> tuple[Any, ...]:
     known = _FIRST.index(series.method) if series.method in _FIRST else len(_FIRST)
     return series.is_control, known, series.method, series.budget or 0.0, series.multiplier
-
-
-def _by_dose(cells: Sequence[Cell], prefix: str) -> dict[str, list[Cell]]:
-    """Dose -> cells, each layer once.
-
-    Doses are told apart by their multipliers, or, where these differ from layer to layer because vectors are scaled to
-    a norm, by their rank at each layer. Cells that differ in something else have a number in the name of the dose.
-    """
-    at_layer: dict[int | None, dict[str, None]] = {}
-    for cell in cells:
-        at_layer.setdefault(any_row(cell).layer, {})[_multiplier(cell)] = None
-    most, distinct = max(map(len, at_layer.values())), len({_multiplier(cell) for cell in cells})
-    found: dict[str, list[Cell]] = {}
-    times: Counter[tuple[int | None, str]] = Counter()
-    for cell in cells:
-        layer = any_row(cell).layer
-        ranks = list(at_layer[layer])
-        name = f"dose {ranks.index(_multiplier(cell)) + 1}" if distinct > 2 * most else _multiplier(cell)
-        dose = f"{prefix} {name}".strip() if most > 1 else prefix
-        times[layer, dose] += 1
-        dose = f"{dose} #{times[layer, dose]}".strip() if times[layer, dose] > 1 else dose
-        found.setdefault(dose, []).append(cell)
-    return found
-
-
-def _multiplier(cell: Cell) -> str:
-    return f"×{any_row(cell).multiplier:.3g}".replace("-", "−")

@@ -103,14 +103,19 @@ class Look:
     @classmethod
     def of_doses(cls, series: Sequence[Series]) -> list[Look]:
         """One look for each dose of one method: from dark to light with the multiplier, negative ones dashed."""
-        sizes = sorted({abs(entry.multiplier) for entry in series})
+        sizes = sorted({_size(entry) for entry in series})
         colours = mpl.colormaps["viridis"]
         looks = []
         for entry in series:
-            rank = sizes.index(abs(entry.multiplier))
+            rank = sizes.index(_size(entry))
             colour = mpl.colors.to_hex(colours(0.85 * rank / max(1, len(sizes) - 1)))
             looks.append(cls(colour, _MARKERS[rank % len(_MARKERS)], "--" if entry.multiplier < 0 else "-"))
         return looks
+
+
+def _size(series: Series) -> tuple[float, str]:
+    """A dose without its sign; what else tells equal multipliers apart is part of it."""
+    return abs(series.multiplier), series.dose.replace("−", "")
 
 
 def _cycled(number: int) -> Look:
