@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from steering.errors import SteeringError
 from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.encoding import encode_texts
 from steering.sae.features import Descriptions
 
 #: How the tokens of a continuation become one value of a feature.
@@ -83,9 +84,7 @@ class FeatureReduction:
 
     def add(self, texts: Sequence[int], continuations: Sequence[torch.Tensor]) -> None:
         """Add the residual streams `[token, d_model]` of some texts' continuations."""
-        codes = self.sae.encode(torch.cat(list(continuations)))
-        lengths = [len(continuation) for continuation in continuations]
-        for text, tokens in zip(texts, torch.split(codes, lengths), strict=True):
+        for text, tokens in zip(texts, encode_texts(self.sae, continuations), strict=True):
             reduced = {"mean": tokens.mean(dim=0), "max": tokens.amax(dim=0), "last": tokens[-1]}
             for rule in TOKEN_RULES:
                 row = reduced[rule].cpu().numpy()

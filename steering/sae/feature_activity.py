@@ -11,6 +11,7 @@ from steering.models.language_model import LanguageModel
 from steering.models.outputs import CapturedBatch
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.encoding import tokens_of_part
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,9 @@ def read_activity(
         for sae in saes:
             residual = batch.residuals[sae.layer]
             inside = torch.cat([residual[row, 1:length] for row, length in enumerate(batch.lengths)])
-            counts[sae.layer].add(sae.encode(inside).cpu(), where)
+            size = tokens_of_part(sae)
+            for tokens, places in zip(torch.split(inside, size), torch.split(where, size), strict=True):
+                counts[sae.layer].add(sae.encode(tokens).cpu(), places)
     return {layer: count.result() for layer, count in counts.items()}
 
 
