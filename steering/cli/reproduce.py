@@ -30,13 +30,16 @@ def reproduce(
     ),
     model: Annotated[str | None, typer.Option(help="Instead of the profile's: directory, GGUF file or hub id.")] = None,
     concept: Annotated[str | None, typer.Option(help="Instead of the profile's: a name or a directory.")] = None,
+    toward: Annotated[str | None, typer.Option(help="Side of the concept to steer towards.")] = None,
     neutral: Annotated[str | None, typer.Option(help="Instead of the profile's: a name or a JSON Lines file.")] = None,
     saes: Annotated[str | None, typer.Option(help="Instead of the profile's: directory or SAELens release.")] = None,
+    descriptions: Annotated[str | None, typer.Option(help="Instead of the profile's: of the SAEs' features.")] = None,
     layers: Annotated[str | None, typer.Option(metavar="N,N", help="These layers only.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Sampled completions of each configuration.")] = None,
     multiplier: Annotated[float | None, typer.Option(help="Dose of every method, instead of the profile's.")] = None,
     optimized: Annotated[int, typer.Option(min=0, help="Vectors to look for by gradient descent; 0 for none.")] = 6,
     documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 48,
+    seed: Annotated[int | None, typer.Option(help="Of sampling, instead of the profile's.")] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -49,9 +52,12 @@ def reproduce(
         for key, value in {
             "model": model,
             "concept": concept,
+            "toward": toward,
             "neutral": neutral,
             "saes": saes,
+            "descriptions": descriptions,
             "rollouts": rollouts,
+            "seed": seed,
             "layers": None if layers is None else parse_layers(layers),
         }.items()
         if value is not None

@@ -157,6 +157,23 @@ def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path)
     assert len({row.p_control is None for row in tested}) == 1
 
 
+def test_side_and_seed_are_those_of_the_options(options, tmp_path):
+    given = ["--toward", "negative", "--seed", "7", "--layers", "0", "--optimized", "0"]
+    result = CliRunner().invoke(app, [*options, *given])
+    assert result.exit_code == 0, result.output
+    assert {(row.toward, row.seed) for row in load_rows(tmp_path / "out")} == {("negative", 7)}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--toward", "up"), ("--seed", "-1"), ("--descriptions", "nowhere.jsonl")]
+)
+def test_option_that_cannot_be_taken_is_told_before_anything_is_written(options, tmp_path, option, value):
+    result = CliRunner().invoke(app, [*options, option, value])
+    assert result.exit_code != 0
+    assert value in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_words_before_and_after_are_those_of_the_concept_though_the_directory_holds_another(options, tmp_path):
     others = ("X",) * 2
     foreign = [
