@@ -52,6 +52,7 @@ _MODULES = (
     "models/pretrained",
     "sae/autoencoder",
     "sae/contrast_features",
+    "sae/encoding",
 )
 _SUFFIX = ".safetensors"
 # No write takes so long: what is older was left by a kill.

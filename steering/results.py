@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
@@ -29,6 +29,8 @@ NEUTRAL_BUDGET = "neutral_budget"
 NORM_OF, SCALED_MULTIPLIER = "norm_of", "scaled_multiplier"
 #: Parameters that are no settings but what a measurement came to; another machine rounds them otherwise.
 OUTCOMES = frozenset({"development_loss_change"})
+#: Parameters that say which SAE was read: the same plan has others at other layers.
+OF_SAE = frozenset({"sae", "sae_hash", "hook_name", "descriptions_hash"})
 _NUMERIC = OUTCOMES | {NEUTRAL_BUDGET, SCALED_MULTIPLIER}
 # Squares and sums of numbers up to this are finite.
 _LARGEST = 1e100
@@ -193,6 +195,14 @@ class Row:
         # The names, too: tables tell studies apart by them.
         model = (self.model, self.model_hash, self.model_settings_hash, self.dtype, self.device)
         return (*model, self.neutral, self.data_hash, self.method, self.layer, self.seed)
+
+
+def without(parameters: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Parameters but some, also of the plan to whose vector's norm the vector is scaled."""
+    found = {key: value for key, value in parameters.items() if key not in names}
+    if isinstance(scaled_to := found.get(NORM_OF), dict):
+        found[NORM_OF] = without(scaled_to, names)
+    return found
 
 
 def any_row(metrics: Mapping[str, Row]) -> Row:

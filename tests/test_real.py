@@ -17,7 +17,7 @@ from steering.models.tokens import tokenize_document
 from steering.neutral import load_neutral
 from steering.sae.features import logit_lens
 from steering.sae.library import open_library
-from steering.sweeps.sae_quality import reconstruct
+from steering.sae.quality import reconstruct
 from steering.vectors import Intervention
 from tests.documents import ROOT, code_blocks
 

@@ -103,7 +103,7 @@ def evaluate(
     from steering.models.tokens import TokenizedText
     from steering.sae.corpus import read_corpus, token_rows
     from steering.sae.library import open_library
-    from steering.sweeps.sae_quality import held_out_quality
+    from steering.sae.quality import held_out_quality
 
     library = open_library(saes)
     language_model = load_model(model, dtype, device)

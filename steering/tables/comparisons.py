@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from steering import stats
 from steering.profiles import Profile, split_of
-from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, NORM_OF, OUTCOMES, SUCCESS, Row, any_row
+from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, OF_SAE, OUTCOMES, SUCCESS, Row, any_row, without
 from steering.tables import wording
 from steering.tables.configurations import DEVELOPMENT, TEST, Runs, circumstances, on_split, shared, steered
 from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
-_VARYING = OUTCOMES | {"seed", "sae", "sae_hash", "hook_name", "descriptions_hash"}
+_VARYING = OUTCOMES | OF_SAE | {"seed"}
 
 
 def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
@@ -81,16 +80,8 @@ def _added(row: Row) -> float:
 
 
 def _same_null(row: Row, control: Row) -> bool:
-    here, there = _kept(row.parameters), _kept(control.parameters)
+    here, there = (without(each.parameters, _VARYING) for each in (row, control))
     return "construction" in here and here == there and _same_dose(row.set_multiplier, control.set_multiplier)
-
-
-def _kept(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that null cells share, and those of the plan to whose norm they are scaled."""
-    found = {key: value for key, value in parameters.items() if key not in _VARYING}
-    if isinstance(scaled_to := found.get(NORM_OF), dict):
-        found[NORM_OF] = _kept(scaled_to)
-    return found
 
 
 def _same_dose(multiplier: float | None, other: float | None) -> bool:

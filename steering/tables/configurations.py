@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steering.profiles import split_of
-from steering.results import NEUTRAL_BUDGET, NORM_OF, SAE, UNSTEERED, Row, any_row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OF_SAE, OUTCOMES, SAE, UNSTEERED, Row, any_row, without
 
 TEST = "test"
 DEVELOPMENT = "development"
@@ -102,8 +101,8 @@ def labels(cells: Sequence[Row]) -> list[str]:
     """A name for each cell that no other cell of its run at its layer has: of its method, or of the SAE.
 
     To the name is added what tells cells at one layer apart, and at every layer: the dose that was asked for, and where
-    that is not enough, a hash of all that was asked for. Where the same was asked for again, the later ones have a
-    number.
+    that is not enough, a hash of the settings. Where the same was asked for with another SAE, the later ones have a
+    number. An attempt that gave no vector has the name of what it would have been.
 
     Args:
         cells: One row of each cell.
@@ -113,21 +112,16 @@ def labels(cells: Sequence[Row]) -> list[str]:
     for detail in (_dose, _digest):
         details = [detail(row) for row in cells]
         found: dict[tuple[str, Hashable], set[str]] = {}
-        for name, place, text in zip(names, places, details, strict=True):
-            found.setdefault((name, place), set()).add(text)
+        for name, place, text, row in zip(names, places, details, cells, strict=True):
+            found.setdefault((name, place), set()).update([] if row.lacks_vector else [text])
         unclear = {name for (name, _), texts in found.items() if len(texts) > 1}
         names = [f"{name} {text}" if name in unclear else name for name, text in zip(names, details, strict=True)]
-    return _numbered(names, places)
-
-
-def _numbered(names: Sequence[str], places: Sequence[Hashable]) -> list[str]:
-    """Names of which the second and later ones at the same place have a number."""
     times: Counter[tuple[str, Hashable]] = Counter()
-    found = []
-    for name, place in zip(names, places, strict=True):
-        times[name, place] += 1
-        found.append(name if times[name, place] == 1 else f"{name} #{times[name, place]}")
-    return found
+    for index, (name, place, row) in enumerate(zip(names, places, cells, strict=True)):
+        times[name, place] += not row.lacks_vector
+        if times[name, place] > 1:
+            names[index] = f"{name} #{times[name, place]}"
+    return names
 
 
 def _dose(row: Row) -> str:
@@ -137,5 +131,5 @@ def _dose(row: Row) -> str:
 
 
 def _digest(row: Row) -> str:
-    asked = dataclasses.replace(row, layer=None).cell  # at other layers the same
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+    asked = json.dumps([without(row.parameters, OUTCOMES | OF_SAE), row.set_multiplier], sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()[:8]

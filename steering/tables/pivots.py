@@ -47,6 +47,8 @@ def _pivot(rows: Sequence[Row], metric: str) -> pd.DataFrame:
     if not found:
         raise UnknownNameError("metric", metric, {row.metric for row in rows})
     runs = Runs.of(found)
+    # Of an attempt that failed beside what was measured, the latter is shown.
+    found.sort(key=lambda row: row.value is None)
     cells = [(label, row) for row, label in zip(found, labels(found), strict=True)]
     records = [
         {**_run(runs, row), "layer": layer, "column": label, "row": row}

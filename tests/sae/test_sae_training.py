@@ -19,8 +19,8 @@ from steering.sae import training
 from steering.sae.activation_store import ActivationStore
 from steering.sae.autoencoder import CONFIG_FILE, SparseAutoencoder
 from steering.sae.corpus import Source, TokenRows, token_rows
+from steering.sae.quality import reconstruct
 from steering.sae.training import TrainingRecipe, TrainingRun
-from steering.sweeps.sae_quality import reconstruct
 from tests.small_models import small_model, small_tokenizer
 from tests.small_saes import D_MODEL, load_small, weights_of
 

@@ -18,7 +18,8 @@ from steering.profile_files import load_profile
 from steering.profiles import Setting
 from steering.results import SAE
 from steering.sae.library import SaeLibrary
-from steering.sweeps.sae_quality import METRICS, SaeQuality, held_out_quality, reconstruct
+from steering.sae.quality import held_out_quality, reconstruct
+from steering.sweeps.sae_quality import METRICS, SaeQuality, _settings
 from tests.small_models import small_model
 from tests.small_saes import D_MODEL, D_SAE, load_small, perfect_sae, small_sae, write_sae
 
@@ -260,6 +261,17 @@ def test_rows_say_which_sae_was_measured(measuring, tmp_path):
         assert row.parameters["sae_hash"] == sae.hash
         assert (row.parameters["hook_name"], row.parameters["centred"]) == (sae.hook_name, False)
         assert (row.parameters["sae"], row.parameters["d_sae"]) == (sae.name, 2 * D_MODEL)
+
+
+def test_equal_weights_with_another_k_are_another_sae_to_a_later_run(measuring, tmp_path):
+    def of(k):
+        return small_sae(tmp_path / f"k{k}", "topk", settings={"k": k}, hook_name=FIRST)
+
+    two, four = (_settings(of(k)) for k in (2, 4))
+    assert of(2).hash == of(4).hash
+    assert {key for key in two if two[key] != four[key]} == {"settings_hash"}
+    assert _settings(of(2)) == two
+    assert measuring.measure(1).rows[0].parameters["settings_hash"]
 
 
 def test_an_sae_whose_values_overflow_fails_with_a_reason(measuring, tmp_path):

@@ -79,11 +79,47 @@ def test_a_hash_in_a_name_is_the_same_at_each_layer():
     assert all("-" not in line for line in lines)
 
 
-def test_what_was_asked_for_again_has_a_number():
-    rows = [small_row(vector_hash=vector, value=value) for vector, value in (("one", 0.1), ("other", 0.2))]
-    header, line = pivot_table(rows, METRIC)
+def features_of(layer, release="one"):
+    """Parameters of a method that reads the layer's SAE."""
+    of_sae = {
+        "sae": f"{release}/{layer}",
+        "sae_hash": f"{release}{layer}",
+        "hook_name": f"blocks.{layer}.hook_resid_post",
+    }
+    return {"construction": "feature_delta", "tokens": "mean", **of_sae}
+
+
+def test_settings_are_the_same_at_layers_with_saes_of_their_own():
+    rows = [
+        small_row(layer=layer, parameters=features_of(layer) | {"tokens": tokens}, seed=seed)
+        for seed in (0, 7)
+        for layer in (8, 9)
+        for tokens in ("mean", "last")
+    ]
+    header, *lines = pivot_table(rows, METRIC)
+    assert len(header) == 4  # run, layer, and two of the same name for both seeds
+    assert all("-" not in line for line in lines)
+
+
+def test_the_same_settings_with_another_sae_have_a_number():
+    rows = [
+        small_row(layer=layer, parameters=features_of(layer, release), value=value)
+        for layer in (8, 9)
+        for release, value in (("one", 0.1), ("other", 0.2))
+    ]
+    header, *lines = pivot_table(rows, METRIC)
     assert header == ["layer", "mean_difference", "mean_difference #2"]
-    assert [cell[:5] for cell in line[1:]] == ["0.100", "0.200"]
+    assert [[cell[:5] for cell in line[1:]] for line in lines] == [["0.100", "0.200"]] * 2
+
+
+@pytest.mark.parametrize("failed_first", [True, False])
+def test_attempt_that_failed_hides_nothing_that_was_measured(failed_first):
+    rows = [small_row(layer=layer, parameters=features_of(layer), value=0.3) for layer in (8, 9)]
+    failed = small_row(layer=8, value=None, vector_hash="", vector_norm=None, status="failed", reason="no feature")
+    header, *lines = pivot_table([failed, *rows] if failed_first else [*rows, failed], METRIC)
+    assert header == ["layer", "mean_difference"]
+    assert [line[1][:5] for line in lines] == ["0.300", "0.300"]
+    assert pivot_table([failed, rows[1]], METRIC)[1] == ["8", "-"]
 
 
 def test_cells_that_differ_in_parameters_alone_are_columns_of_their_own():

@@ -1,0 +1,169 @@
+"""What reconstructions keep of the residual stream, and of what the model does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from steering.errors import NonFiniteError
+from steering.models.continuation_losses import ContinuationLosses
+from steering.models.language_model import LanguageModel
+from steering.models.tokens import TokenizedText
+from steering.progress import Reporter
+from steering.sae.activation_store import without_outliers
+from steering.sae.autoencoder import SparseAutoencoder
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Sums over the tokens of some texts.
+
+    The first token of each is left out, and so are outliers: a token whose norm is over 5 × the median of its text can
+    hold more of the variance than a thousand others. (In training, the median is that of a shard of many texts.)
+
+    Attributes:
+        tokens: How many tokens of each text were kept.
+        squared_error: Of the reconstruction, for each text, float64.
+        active: Mean number of active features on a token of each text.
+        variance: Sum of squared distances of all tokens from their common mean.
+        fired: Whether each feature fired at all, `[d_sae]`.
+    """
+
+    tokens: np.ndarray
+    squared_error: np.ndarray
+    active: np.ndarray
+    variance: float
+    fired: np.ndarray
+
+
+def reconstruct(
+    model: LanguageModel,
+    saes: Sequence[SparseAutoencoder],
+    rows: Sequence[Sequence[int]],
+    progress: Reporter | None = None,
+) -> dict[int, Reconstruction]:
+    """Run the SAEs of several layers over texts of at least two tokens, in one pass; layer -> sums."""
+    sums = {sae.layer: _Sums.empty(sae, len(rows)) for sae in saes}
+    for batch in model.capture(rows, [sae.layer for sae in saes], progress):
+        for sae in saes:
+            residuals = batch.residuals[sae.layer].float()
+            for index, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
+                sums[sae.layer].add(sae, row, without_outliers(residuals[index, 1:length]))
+    return {layer: total.result() for layer, total in sums.items()}
+
+
+@dataclass(eq=False)
+class _Sums:
+    """Adds up texts."""
+
+    tokens: np.ndarray
+    squared_error: np.ndarray
+    active: np.ndarray
+    fired: torch.Tensor
+    total: torch.Tensor
+    squares: float = 0.0
+
+    @classmethod
+    def empty(cls, sae: SparseAutoencoder, texts: int) -> _Sums:
+        fired, total = torch.zeros(sae.d_sae, dtype=torch.bool), torch.zeros(sae.d_model, dtype=torch.float64)
+        return cls(np.zeros(texts), np.zeros(texts), np.zeros(texts), fired, total)
+
+    def add(self, sae: SparseAutoencoder, text: int, residual: torch.Tensor) -> None:
+        codes, seen = sae.encode(residual), sae.seen(residual).cpu().double()
+        active = codes != 0
+        self.tokens[text] = len(residual)
+        self.squared_error[text] = float((residual - sae.decode(codes, residual)).cpu().double().square().sum())
+        self.active[text] = float(active.sum()) / max(1, len(residual))
+        self.fired |= active.any(dim=0).cpu()
+        self.total += seen.sum(dim=0)
+        self.squares += float(seen.square().sum())
+
+    def result(self) -> Reconstruction:
+        variance = self.squares - float(self.total.square().sum()) / self.tokens.sum()
+        return Reconstruction(self.tokens, self.squared_error, self.active, variance, self.fired.numpy())
+
+
+@dataclass(frozen=True)
+class HeldOutQuality:
+    """Quality of one SAE over many tokens, each weighted alike.
+
+    Attributes:
+        layer: Its layer.
+        d_sae: Its number of features.
+        tokens: How many were reconstructed, outliers left out.
+        variance_explained: 1 − squared error / variance.
+        l0: Mean number of active features.
+        dead_features: Share of the features that never fired.
+        loss: Cross-entropy of the model, nats per token.
+        spliced_loss: The same with the reconstruction in place of the residual stream.
+        ablated_loss: The same with zeros in its place.
+        loss_recovered: (ablated − spliced) / (ablated − clean).
+    """
+
+    layer: int
+    d_sae: int
+    tokens: int
+    variance_explained: float
+    l0: float
+    dead_features: float
+    loss: float
+    spliced_loss: float
+    ablated_loss: float
+    loss_recovered: float
+
+
+def held_out_quality(
+    model: LanguageModel,
+    saes: Sequence[SparseAutoencoder],
+    rows: Sequence[Sequence[int]],
+    texts: Sequence[TokenizedText],
+    progress: Reporter | None = None,
+) -> list[HeldOutQuality]:
+    """Measure SAEs on text that they were not trained on.
+
+    Args:
+        model: The model.
+        saes: One for each layer.
+        rows: Token ids to reconstruct.
+        texts: Texts to measure losses on.
+        progress: Where to report.
+
+    Raises:
+        SaeError: One of them does not fit the model.
+        NonFiniteError: The model's loss is the same without the residual stream, so that nothing can be recovered.
+    """
+    for sae in saes:
+        sae.check_fits(model.name, model.d_model, model.layer_count)
+    weights = [len(text.ids) - text.prompt_length for text in texts]
+    found = reconstruct(model, saes, rows, progress)
+
+    def mean(losses: np.ndarray) -> float:
+        return float(np.average(losses, weights=weights))
+
+    losses = ContinuationLosses(model, texts)
+    clean = mean(losses.measure([None], progress)[0])
+    qualities = []
+    for sae in saes:
+        sums = found[sae.layer]
+        spliced = mean(losses.replaced(sae.layer, sae.reconstruct, progress))
+        ablated = mean(losses.replaced(sae.layer, torch.zeros_like, progress))
+        if ablated == clean:
+            raise NonFiniteError(f"model {model.name}: its loss is the same without the output of block {sae.layer}")
+        qualities.append(
+            HeldOutQuality(
+                layer=sae.layer,
+                d_sae=sae.d_sae,
+                tokens=int(sums.tokens.sum()),
+                variance_explained=1 - float(sums.squared_error.sum()) / sums.variance,
+                l0=float(np.average(sums.active, weights=sums.tokens)),
+                dead_features=float(1 - sums.fired.mean()),
+                loss=clean,
+                spliced_loss=spliced,
+                ablated_loss=ablated,
+                loss_recovered=(ablated - spliced) / (ablated - clean),
+            )
+        )
+    return qualities
