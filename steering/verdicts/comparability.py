@@ -28,9 +28,13 @@ def circumstances(source: Row | Baseline) -> dict[str, Any]:
 
 
 def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that were set, without those that were measured, and without where a stored vector lay."""
-    place = {"path"} if parameters.get("construction") == "stored" else set()
-    found = {key: value for key, value in plain(parameters).items() if key not in OUTCOMES | place}
+    """The parameters that were set: without those that were measured, and what files are called.
+
+    A stored vector is known by its hash, and so is an SAE.
+    """
+    names = {"path"} if parameters.get("construction") == "stored" else set()
+    names |= {"sae"} if "sae_hash" in parameters else set()
+    found = {key: value for key, value in plain(parameters).items() if key not in OUTCOMES | names}
     if isinstance(scaled_to := found.get(NORM_OF), dict):
         found[NORM_OF] = settings(scaled_to)
     return found
@@ -87,6 +91,8 @@ def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Mapping[s
     else:
         before |= _as_parameters(cell.parameters)
         now |= _as_parameters(row.parameters)
+        if before.get("parameter sae_hash") != now.get("parameter sae_hash"):
+            before["parameter sae"], now["parameter sae"] = cell.parameters.get("sae"), row.parameters.get("sae")
         given = SCALED_MULTIPLIER not in row.parameters  # what follows from norms alone is the vector's own affair
         tolerance = _SCALED_TOLERANCE if NORM_OF in row.parameters else _MULTIPLIER_TOLERANCE
         if given and not math.isclose(cell.multiplier, row.multiplier, rel_tol=tolerance):

@@ -268,3 +268,19 @@ def test_report_is_ordered_and_counts_its_cells():
     ]
     assert report.counts == {"new": 1, "ok": 2}
     assert dataclasses.is_dataclass(report)
+
+
+def of_sae(name, digest):
+    parameters = {"construction": "feature_delta", "sae": name, "sae_hash": digest}
+    return cell(parameters=parameters | {"norm_of": parameters})
+
+
+def test_sae_in_a_directory_of_another_name_is_the_same_sae():
+    assert verdict(baseline_of(of_sae("mine/layer20", "a")), of_sae("checkout/layer20", "a")).state == "ok"
+
+
+def test_another_sae_is_not_comparable_and_is_told_with_its_name():
+    found = verdict(baseline_of(of_sae("mine/layer20", "a")), of_sae("checkout/layer20", "b"))
+    assert found.state == "not comparable"
+    assert "parameter sae_hash is 'b' and was 'a'" in found.message
+    assert "parameter sae is 'checkout/layer20' and was 'mine/layer20'" in found.message
