@@ -63,10 +63,19 @@ def _successes(rows: Sequence[Row]) -> list[Row]:
 
 
 def _paired(row: Row, controls: Sequence[Row]) -> Row | None:
-    """The cell of a row's control under the same budget; of several, the last with the nearest added norm."""
+    """The cell that a row was held against; of several that it may have been, the last with the nearest added norm."""
     wanted = (row.control, row.layer, row.parameters.get(NEUTRAL_BUDGET))
     named = [other for other in controls if (other.method, other.layer, other.parameters.get(NEUTRAL_BUDGET)) == wanted]
-    return min(reversed(named), key=lambda other: abs(_added(other) - _added(row)), default=None)
+    held = [other for other in named if _gives(row, other)]
+    return min(reversed(held), key=lambda other: abs(_added(other) - _added(row)), default=None)
+
+
+def _gives(row: Row, control: Row) -> bool:
+    """Whether a row's p value can come from a control's items: a control may have been measured at several doses."""
+    if row.p_control is None or not row.items or len(control.items) != len(row.items):
+        return False
+    p_value = stats.p_above_baseline(np.array(row.items), np.array(control.items))
+    return math.isclose(p_value, row.p_control, rel_tol=1e-6)
 
 
 def _null(row: Row, controls: Sequence[Row]) -> list[Row]:

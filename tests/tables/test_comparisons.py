@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,10 +19,16 @@ SELECTION = ["method", "layer", "×", "P development", "P test [95 % CI]", "opti
 SHARES = st.integers(0, 20).map(lambda count: count / 20)
 
 
+def held(layer: int, value: float, **changes: object) -> Row:
+    """A cell that was held against a control whose only rollout came out as its own."""
+    return small_row(layer=layer, value=value, **({"control": "random", "p_control": 1.0, "items": (0.0,)} | changes))
+
+
 def noise(layer: int, value: float, draw: int = 0, **changes: object) -> Row:
     """A random control."""
     parameters = {"construction": "random_direction", "seed": draw} | changes.pop("parameters", {})
     control = {"method": f"random_{draw}" if draw else "random", "is_control": True, "parameters": parameters}
+    control |= {"items": (0.0,)}
     return small_row(layer=layer, value=value, **(control | changes))
 
 
@@ -29,7 +37,7 @@ def flipped(layer: int, value: float) -> Row:
 
 
 def test_cell_beside_its_controls():
-    rows = [unsteered_row(), small_row(layer=8, value=0.4, control="random"), noise(8, 0.05), noise(8, 0.15, 1)]
+    rows = [unsteered_row(), held(8, 0.4), noise(8, 0.05), noise(8, 0.15, 1)]
     rows += [noise(9, 0.1), noise(9, 0.4, 1), flipped(8, 0.01), flipped(9, 0.02)]
     assert control_summary(rows) == [
         CONTROLS,
@@ -43,13 +51,13 @@ def test_null_cells_of_sums_of_features_come_from_saes_of_several_layers():
         parameters = {"construction": "random_features", "descriptions_hash": f"d{layer}"} | sae
         return noise(layer, value, method="random features", parameters=parameters)
 
-    cells = [small_row(method="feature_delta", layer=layer, value=0.4, control="random features") for layer in (8, 12)]
+    cells = [held(layer, 0.4, method="feature_delta", control="random features") for layer in (8, 12)]
     lines = control_summary([*cells, features(8, 0.1), features(12, 0.2), features(16, 0.3)])
     assert [line[4:7] for line in lines[1:]] == [["3", "0.300", "0.2500"]] * 2
 
 
 def test_of_controls_of_one_norm_the_last_is_the_one_that_was_held_against():
-    rows = [small_row(layer=8, value=0.4, control="random"), noise(8, 0.1), noise(8, 0.3, 2, method="random")]
+    rows = [held(8, 0.4), noise(8, 0.1), noise(8, 0.3, 2, method="random")]
     assert control_summary(rows)[1][3] == "0.300"
 
 
@@ -59,20 +67,20 @@ def test_null_cells_that_are_scaled_to_a_norm_share_the_dose_that_was_asked_for(
         parameters = {"norm_of": reference, "scaled_multiplier": asked}
         return noise(layer, value, multiplier=asked * (3 + layer), parameters=parameters)
 
-    rows = [small_row(layer=8, value=0.4, control="random"), scaled(8, 0.1, 12.0)]
+    rows = [held(8, 0.4), scaled(8, 0.1, 12.0)]
     rows += [scaled(9, 0.2, 12.0), scaled(10, 0.3, 6.0)]
     assert control_summary(rows)[1][3:6] == ["0.100", "2", "0.200"]
 
 
 def test_null_cells_of_one_cell_are_no_other_controls_of_its_neighbour():
-    cells = [small_row(layer=8, value=0.4, control="random"), small_row(method="other", layer=8, value=0.3)]
+    cells = [held(8, 0.4), small_row(method="other", layer=8, value=0.3)]
     lines = control_summary([*cells, noise(8, 0.05), flipped(8, 0.01)])
     assert [line[-1] for line in lines[1:]] == ["sign_flipped 0.010"] * 2
 
 
 @given(value=SHARES, null=st.lists(SHARES, min_size=1, max_size=12))
 def test_empirical_p_value_is_the_rank_among_null_cells_and_itself(value, null):
-    rows = [small_row(layer=0, value=value, control="random")]
+    rows = [held(0, value)]
     rows += [noise(0, found, seed) for seed, found in enumerate(null)]
     [_, line] = control_summary(rows)
     everything = np.array([value, *null])
@@ -94,7 +102,7 @@ def test_empirical_p_value_is_the_rank_among_null_cells_and_itself(value, null):
     ],
 )
 def test_cells_of_another_kind_dose_or_run_do_not_belong_to_the_null_cells(other):
-    rows = [small_row(layer=8, value=0.4, control="random"), noise(8, 0.05), other]
+    rows = [held(8, 0.4), noise(8, 0.05), other]
     lines = control_summary(rows)
     at = lines[0].index("null cells")
     assert [line[at] for line in lines if "0.400" in line[:5]] == ["1"]
@@ -103,7 +111,7 @@ def test_cells_of_another_kind_dose_or_run_do_not_belong_to_the_null_cells(other
 def test_controls_at_a_budget_share_a_dose_whatever_their_multipliers():
     spent = [{"neutral_budget": 0.05, "development_loss_change": change} for change in (0.048, 0.051, 0.049)]
     rows = [
-        small_row(layer=8, value=0.4, multiplier=9.0, control="random", parameters=spent[0]),
+        held(8, 0.4, multiplier=9.0, parameters=spent[0]),
         noise(8, 0.05, multiplier=11.0, parameters=spent[1]),
         noise(9, 0.1, multiplier=20.0, parameters=spent[2]),
         noise(9, 0.5, multiplier=20.0, parameters=spent[2] | {"neutral_budget": 0.5}),
@@ -112,15 +120,25 @@ def test_controls_at_a_budget_share_a_dose_whatever_their_multipliers():
 
 
 def test_control_of_several_doses_is_the_one_of_nearest_norm():
-    cell = small_row(layer=8, value=0.4, multiplier=6.0, vector_norm=2.0, control="random")
+    cell = held(8, 0.4, multiplier=6.0, vector_norm=2.0)
     rows = [cell, noise(8, 0.1, multiplier=5.0, vector_norm=9.0), noise(8, 0.2, multiplier=-1.0, vector_norm=11.0)]
     assert control_summary(rows)[1][3] == "0.200"
+
+
+def test_control_that_a_cell_was_not_held_against_is_none_of_it():
+    items, failing, succeeding = (1.0, 1.0, 1.0, 0.0), (0.0,) * 4, (1.0,) * 4
+    cell = small_row(layer=8, value=0.75, items=items, multiplier=6.0, control="random", p_control=0.125)
+    far = noise(8, 0.0, items=failing, multiplier=12.0)
+    near = noise(8, 1.0, items=succeeding, multiplier=6.5)
+    assert control_summary([cell, far, near])[1][3:5] == ["0.000", "1"], "three gains of three: 0.5 ** 3"
+    assert control_summary([cell, near])[1][3:5] == ["-", "0"]
+    assert control_summary([replace(cell, p_control=None), far, near])[1][3:5] == ["-", "0"], "its control failed"
 
 
 def test_control_of_a_cell_at_a_budget_was_at_that_budget_too():
     spent = {"neutral_budget": 0.05, "development_loss_change": 0.05}
     rows = [
-        small_row(layer=8, value=0.4, multiplier=11.0, vector_norm=1.0, control="random", parameters=spent),
+        held(8, 0.4, multiplier=11.0, vector_norm=1.0, parameters=spent),
         noise(8, 0.1, multiplier=22.0, vector_norm=1.0, parameters=spent),
         noise(8, 0.2, multiplier=12.0, vector_norm=1.0),
     ]

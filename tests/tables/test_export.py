@@ -176,8 +176,8 @@ def test_development_split_has_a_table_of_its_own():
 
 
 def test_selected_cells_are_held_against_all_that_was_measured():
-    noise = {"method": "noise", "is_control": True, "parameters": {"construction": "random"}}
-    cells = [small_row(layer=layer, control="noise", p_value=0.01) for layer in (8, 9)]
+    noise = {"method": "noise", "is_control": True, "parameters": {"construction": "random"}, "items": (0.0,)}
+    cells = [small_row(layer=layer, control="noise", p_value=0.01, p_control=1.0, items=(0.0,)) for layer in (8, 9)]
     rows = [*cells, *(small_row(**noise, layer=layer, value=0.1) for layer in (8, 9, 10))]
     chosen, everything = result_tables(rows[:1], rows), result_tables(rows)
     assert chosen["Cells"][1] == everything["Cells"][1]
