@@ -17,6 +17,7 @@ from steering.report.studies import Study, studies_of
 from steering.report.verdict import Verdict, verdict_of
 from steering.results import Row
 from steering.tables.cells import feature_summary
+from steering.tables.comparisons import selection_summary
 from steering.tables.configurations import TEST, on_split
 from steering.tables.export import result_tables
 from steering.tables.pareto import pareto_statement
@@ -156,11 +157,10 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
         "Features": feature_summary([row for row in on_split(rows, TEST) if not row.is_control])
     }
     captions = _CAPTIONS | {_PARETO: f"{_CAPTIONS[_PARETO]} {pareto_statement(rows)}"}
-    chosen = any(ABSENT not in line for line in tables.get("Selection", [])[1:])
     return Content(
         title=f"Steering: {_named(row.concept for row in rows)}",
         facts=_facts(rows),
-        parts=tuple(_part(study, bound, chosen) for study in studies),
+        parts=tuple(_part(study, bound, _is_chosen(study, rows, bound)) for study in studies),
         tables={title: Table.of(captions[title], table) for title, table in tables.items() if len(table) > 1},
         settings=Table.of("What the values depend on, and which runs wrote them.", settings_table(rows)),
         versions=Table.of("What computed this report. What measured the results is in the settings.", versions_table()),
@@ -194,6 +194,12 @@ def _part(study: Study, neutral_bound: float, chosen_on_development: bool) -> St
         Table.of("Exactly what was added in each cell.", vector_table(study)),
         tuple(limits_of(study, samples, chosen_on_development)),
     )
+
+
+def _is_chosen(study: Study, rows: Sequence[Row], neutral_bound: float) -> bool:
+    """Whether the study has a cell that was chosen on the development split and reported on the test split."""
+    _, *lines = selection_summary(study.rows, rows, neutral_bound)
+    return any(ABSENT not in line for line in lines)
 
 
 def _gate(report: GateReport) -> GatePart:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from markupsafe import Markup
 
 from steering.report.characters import visible
 from steering.report.content import Table
+from steering.report.figures import style
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -73,9 +73,7 @@ def embed(drawing: Drawing, identifier: str) -> Embedded:
         drawing: The figure.
         identifier: Begins every id in the SVG, and must be no other figure's.
     """
-    settings: Any = {"svg.fonttype": "none", "svg.image_inline": True, "svg.hashsalt": identifier}
-    with mpl.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn, which will do
+    with style.applied(), mpl.rc_context({"svg.image_inline": True, "svg.hashsalt": identifier}):
         figure = drawing.draw()
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})

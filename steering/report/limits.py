@@ -21,6 +21,8 @@ _KEYWORDS = (
 )
 # Share of the successes from which they are said to be one word.
 _ONE_WORD = 0.9
+# Cells from which there is a choice among them.
+_SEVERAL = 2
 _BEST_LAYER = (
     "The highest of many values would, on average, be lower if it were measured again, because it was chosen on the "
     "rollouts that it is reported on. It is better to choose layers and doses on the development split."
@@ -44,7 +46,7 @@ def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool
         ("Keywords", _KEYWORDS),
         ("One word", _one_word(study, samples)),
         ("Many cells", _many_cells(study)),
-        ("The best layer", _BEST_LAYER + (_CHOSEN if chosen_on_development else "")),
+        ("The best layer", _best_layer(study, chosen_on_development)),
         ("Doses", _doses(study)),
         ("Controls", _controls(study)),
         ("Neutral text", _neutral(study)),
@@ -139,7 +141,15 @@ def _one_word(study: Study, samples: Samples | None) -> str:
     )
 
 
+def _best_layer(study: Study, chosen_on_development: bool) -> str:
+    if len([cell for cell in study.cells if cell.success is not None and not cell.row.is_control]) < _SEVERAL:
+        return ""
+    return _BEST_LAYER + (_CHOSEN if chosen_on_development else "")
+
+
 def _many_cells(study: Study) -> str:
+    if len(study.tested) < _SEVERAL:
+        return ""
     return (
         f"P values against the unsteered run are adjusted by Holm's method over the {len(study.tested)} cells of this "
         "study, and those against controls separately. They are not adjusted over both, nor over other runs, concepts, "

@@ -69,7 +69,11 @@ def verdict_of(study: Study, neutral_bound: float) -> Verdict:
 
 
 def detectable_rise(study: Study) -> float | None:
-    """The rise of P(success) that a cell of the study would have shown with a probability of 80 %, as claims say it."""
+    """The rise of P(success) that a cell of the study would have shown with a probability of 80 %.
+
+    It is that of the p values that are shown, which are adjusted over the study's cells; a claim shares its level
+    among all claims of its profile, of which a run may test some.
+    """
     unsteered, cells = study.unsteered, len(study.tested)
     if unsteered is None or unsteered.value is None or not cells or not unsteered.n:
         return None

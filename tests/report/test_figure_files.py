@@ -15,6 +15,7 @@ from PIL import Image
 
 from steering.errors import ResultsError
 from steering.feature_weights import FeatureWeight
+from steering.report.drawings import embed
 from steering.report.figures import figures_of, similarity_figure, write
 from steering.report.paper import PAPER
 from tests.figure_rows import WORDS, budget_rows, cell, dosed_rows, named, plain_rows, texts_of, unsteered
@@ -66,6 +67,13 @@ def test_files_are_the_same_each_time_whatever_the_user_has_set(tmp_path):
             assert mpl.rcParams["font.size"] == 20
         assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
         assert b"20" + b"26" not in first[1].read_bytes()[:3000]  # no date
+
+
+def test_figures_on_a_page_come_out_the_same_whatever_a_user_has_set():
+    figure = named(figures_of(plain_rows()), "success_by_layer")
+    first = embed(figure, "figure-1")
+    with mpl.rc_context({"savefig.facecolor": "red", "savefig.bbox": "tight", "svg.fonttype": "path"}):
+        assert embed(figure, "figure-1") == first
 
 
 def test_drawing_leaves_pyplot_alone():

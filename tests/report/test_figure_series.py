@@ -214,3 +214,20 @@ def test_losses_have_a_panel_for_each_kind_that_was_measured_and_no_figure_of_on
     assert len(figure.draw().axes) == 2
     other = unsteered() + cell(layer=1) + cell(layer=2) + cell(layer=2, multiplier=3.0) + cell(layer=2, multiplier=5.0)
     assert len([figure for figure in figures_of(other) if figure.name.startswith("loss_change")]) == 1
+
+
+def test_vectors_of_other_settings_have_norms_of_their_own_and_doses_have_not():
+    rows = unsteered()
+    for layer in (1, 2):
+        for top, norm in ((5, 2.0), (9, 3.0)):
+            made = {"vector_hash": f"{top}{layer}", "vector_norm": norm + layer, "parameters": {"top": top}}
+            rows += cell(layer=layer, **made) + cell(layer=layer, multiplier=2.0, **made)
+    figure = named(figures_of(rows), "vector_norm_by_layer")
+    by_method = {}
+    for entry in records(figure):
+        by_method.setdefault(entry["method"], []).append(entry["vector_norm"])
+    assert next(iter(by_method)) == "mean_difference"
+    assert {tuple(norms) for norms in by_method.values()} == {(3.0, 4.0), (4.0, 5.0)}
+    drawn = [line for line in figure.draw().axes[0].lines if len(line.get_xdata()) == 2]
+    assert [line.get_ydata().tolist() for line in drawn] == list(by_method.values())
+    assert len({line.get_color() for line in drawn}) == len(drawn)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from steering.concepts import Concept, load_concept
+from steering.report.content import content_of
 from steering.report.limits import limits_of
 from steering.report.samples import samples_of
 from steering.report.studies import studies_of
-from tests.report_rows import SUCCESSES, items, run, success_row, texts, unsteered
+from tests.report_rows import MEASUREMENT, SUCCESSES, items, run, success_row, texts, unsteered
 
 pytestmark = pytest.mark.usefixtures("without_collection")
 
@@ -69,3 +70,24 @@ def test_cells_of_another_unsteered_run_are_told():
     told = limits([row for row in run() if row.key != again.key] + [again], None)["Unsteered run"]
     # Of two of the nine, which have no more successes than either, both p values are 1.
     assert told.startswith("The p values of 7 cells come from another unsteered run than the one shown")
+
+
+def test_of_one_cell_nothing_is_said_of_many():
+    one = [unsteered(), success_row("mean_difference", 8, 30)]
+    assert {"Many cells", "The best layer"}.isdisjoint(limits(one, None))
+    two = [*one, success_row("mean_difference", 20, 30)]
+    assert {"Many cells", "The best layer"} <= set(limits(two, None))
+    assert "over the 2 cells of this" in limits(two, None)["Many cells"]
+
+
+def test_choice_on_the_development_split_is_told_of_the_study_that_was_chosen_in():
+    def study(**changes):
+        return [unsteered(**changes), *(success_row("mean_difference", layer, 30, **changes) for layer in (8, 20))]
+
+    test = [*study(), *study(seed=7)]
+    losses = [replace(row, metric="loss_change_neutral", value=0.01, low=0.0, high=0.02) for row in test]
+    split = {"measurement": MEASUREMENT | {"split": "development"}}
+    rows = [*test, *losses, *(replace(row, **split) for row in [*test, *losses] if row.seed == 7)]
+    parts = content_of(rows, None, None).parts
+    told = {part.study.name: "The table “Selection” shows" in dict(part.limits)["The best layer"] for part in parts}
+    assert told == {"seed 0": False, "seed 7": True}

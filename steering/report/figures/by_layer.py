@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
-from steering.report.figures.series import Comparison, Series, over_layers
+from steering.report.figures.series import Cell, Comparison, Series, over_layers
 from steering.report.paper import PaperValues
 from steering.results import NEUTRAL_CHANGE, SUCCESS, Row, any_row
 
@@ -174,14 +175,10 @@ def _draw_losses(panel: Panel, title: str) -> Canvas:
 
 def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
     """Norms of the vectors before the multiplier, by layer, which say what a multiplier means."""
-    found: dict[str, dict[int, Row]] = {}
-    for cell in (cell for entry in comparison.series for cell in entry.cells):
-        row = any_row(cell)
-        if row.vector_norm is not None and row.layer is not None:
-            found.setdefault(row.method, {})[row.layer] = row
+    found = _vectors(comparison)
     if not found:
         return []
-    paper = paper if paper and paper.method in found else None
+    paper = paper if paper and paper.method in {entry.method for entry in found} else None
     title = f"Norm of the vectors by layer: {comparison.heading}"
     caption = (
         "Euclidean norm of each vector as constructed; what is added is this norm times the multiplier. It is computed "
@@ -190,35 +187,50 @@ def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figu
     data: list[list[Any]] = [
         ["method", "is_control", "layer", "vector_norm", "vector_hash"],
         *(
-            [row.method, row.is_control, layer, row.vector_norm, row.vector_hash]
-            for by_layer in found.values()
-            for layer, row in sorted(by_layer.items())
+            [entry.method, row.is_control, row.layer, row.vector_norm, row.vector_hash]
+            for entry in found
+            for row in map(any_row, entry.cells)
         ),
     ]
     if paper:
         data += [[f"paper: {paper.method}", False, layer, norm, ""] for layer, norm in paper.norms.items()]
         caption += " Open markers are the paper's values for GPT-2 small."
     name = comparison.name("vector_norm_by_layer")
-    return [Figure(name, title, caption, data, partial(_draw_norms, comparison, found, title, paper))]
+    return [Figure(name, title, caption, data, partial(_draw_norms, found, title, paper))]
 
 
-def _draw_norms(
-    comparison: Comparison, norms: dict[str, dict[int, Row]], title: str, paper: PaperValues | None
-) -> Canvas:
-    labels = {method: style.inert(method, 44) for method in norms}
+def _vectors(comparison: Comparison) -> list[Series]:
+    """One series of each method's vectors, whatever their doses; vectors made with other settings are another's."""
+    found: dict[tuple[str, bool], dict[int, Cell]] = {}
+    for entry in comparison.series:
+        for cell in entry.cells:
+            row = any_row(cell)
+            if row.vector_norm is None or row.layer is None:
+                continue
+            known = found.get((entry.method, entry.is_control), {}).get(row.layer, cell)
+            name = entry.method if any_row(known).vector_hash == row.vector_hash else entry.label
+            found.setdefault((name, entry.is_control), {})[row.layer] = cell
+    return [
+        Series(name, "", None, is_control, tuple(cell for _, cell in sorted(cells.items(), key=itemgetter(0))))
+        for (name, is_control), cells in found.items()
+    ]
+
+
+def _draw_norms(found: Sequence[Series], title: str, paper: PaperValues | None) -> Canvas:
+    labels = [style.inert(entry.method, 44) for entry in found]
     printed = [f"paper, {paper.method}"] if paper else []
-    figure = style.new_figure(title, 3.3 + style.legend_height([*labels.values(), *printed]))
+    figure = style.new_figure(title, 3.3 + style.legend_height([*labels, *printed]))
     axes: Axes = figure.subplots()
-    looks = style.Look.of_methods(comparison.series)
-    for method, by_layer in norms.items():
-        layers = sorted(by_layer)
-        values = lines.numbers([by_layer[layer].vector_norm for layer in layers])
-        axes.plot(layers, values, **looks[method].line_style, label=labels[method])
+    looks = style.Look.of_methods(found)
+    for entry, label in zip(found, labels, strict=True):
+        rows = [any_row(cell) for cell in entry.cells]
+        values = lines.numbers([row.vector_norm for row in rows])
+        axes.plot(lines.numbers([row.layer for row in rows]), values, **looks[entry.method].line_style, label=label)
     if paper:
         axes.plot(list(paper.norms), list(paper.norms.values()), label=printed[0], **_PAPER_LOOK)
-    if np.nanmin([row.vector_norm for by_layer in norms.values() for row in by_layer.values()]) > 0:
+    if np.nanmin([any_row(cell).vector_norm for entry in found for cell in entry.cells]) > 0:
         style.log_axis(axes, "y")
-    style.layer_axis(axes, lines.layers_of(comparison.series))
+    style.layer_axis(axes, lines.layers_of(found))
     axes.set_ylabel("norm (units of the residual stream)")
     style.legend_above(axes)
     return figure

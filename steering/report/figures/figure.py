@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,7 @@ class Figure:
 
     def draw(self) -> canvas.Figure:
         """Draw it, laid out; whatever the user's matplotlibrc says, it comes out the same."""
-        with style.applied(), _without_glyph_warnings():
+        with style.applied():
             drawn = self.drawing()
             drawn.draw_without_rendering()  # makes the tick labels while the style holds: no name is read as TeX
             drawn.set_layout_engine("none")  # the layout stays as it is, whatever it is saved as
@@ -77,17 +75,9 @@ def _images(figure: Figure) -> dict[str, bytes]:
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None, "Title": style.inert(figure.title)}}
     images = {}
     # The salt makes the ids of an SVG the same each time, and another figure's on the same page others.
-    with style.applied(), mpl.rc_context({"svg.hashsalt": figure.name}), _without_glyph_warnings():
+    with style.applied(), mpl.rc_context({"svg.hashsalt": figure.name}):
         for ending, entries in metadata.items():
             buffer = io.BytesIO()
             drawn.savefig(buffer, format=ending, dpi=_DOTS_PER_INCH, metadata=entries)
             images[ending] = buffer.getvalue()
     return images
-
-
-@contextlib.contextmanager
-def _without_glyph_warnings() -> Iterator[None]:
-    """Completions may hold any script; what the font lacks is drawn as a box."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield

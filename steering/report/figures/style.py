@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,8 +63,12 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def applied() -> Iterator[None]:
-    """Matplotlib's defaults with these settings, whatever a user's matplotlibrc says."""
-    with style.context(["default", _SETTINGS]):
+    """Matplotlib's defaults with these settings, whatever a user's matplotlibrc says.
+
+    Completions may hold any script; what the font lacks is drawn as a box, without a warning.
+    """
+    with style.context(["default", _SETTINGS]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
