@@ -118,6 +118,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if not run.gates_something:
             raise pytest.UsageError(f"--gate {session.config.getoption('gate')}: none of the selected tests is in it")
         try:
+            run.check_training()
             Journal(run.results)
         except SteeringError as error:
             raise pytest.UsageError(str(error)) from None

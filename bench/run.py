@@ -15,7 +15,7 @@ import pytest
 from steering.cli.options import parse_layers
 from steering.errors import DataError
 from steering.journal import FILE_NAME, load_rows
-from steering.methods import create_method, needs_sae
+from steering.methods import create_method, methods, needs_losses, needs_sae
 from steering.methods.stored import load_fitting
 from steering.metrics import metrics
 from steering.models.checks import check_layers
@@ -25,7 +25,7 @@ from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import Row, new_run_name
 from steering.sae.library import SaeLibrary, open_library
-from steering.sweeps.cells import Cell, Outcome, measurable, with_controls
+from steering.sweeps.cells import Cell, Outcome, measurable, plans_of, with_controls
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import at_equal_norm, at_multiplier, without_foreign_saes
 from steering.sweeps.records import run_fields
@@ -142,6 +142,17 @@ class Run:
         if self.baseline is None:
             return []
         return obstacles(self.baseline, Row(**run_fields(self.setting, model, self.name), metric=""))
+
+    def check_training(self) -> None:
+        """Refuse methods that learn from documents which the run uses for something else, if they are selected.
+
+        Raises:
+            DataError: One of them is.
+        """
+        profile = self.setting.profile
+        plans = [plan for cell in with_controls(profile, self.cells) for plan in plans_of(profile, cell)]
+        if any(needs_losses(methods[plan.method]) for plan in plans):
+            _ = self.setting.training_documents
 
     def check_vectors(self, model: LanguageModel) -> None:
         """Refuse vectors from files that do not fit a model, and note those that were made on another."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -31,9 +31,9 @@ def separation_summary(rows: Sequence[Row]) -> list[list[str]]:
     cells = [(any_row(metrics), changes) for metrics in steered(rows) if (changes := _changes(metrics)) is not None]
     runs = Runs.of([row for row, _ in cells])
     lines = [[*runs.heading, "method", "layer", "×", "pairs", "wrong way [95 % CI]", "slope per × [95 % CI]"]]
-    doses: dict[tuple[object, ...], list[tuple[float, np.ndarray]]] = {}
-    for row, changes in cells:
-        doses.setdefault((_vector(row), len(changes)), []).append((row.multiplier, changes))
+    doses: dict[tuple[object, ...], dict[float, np.ndarray]] = {}
+    for row, changes in cells:  # a budget may have found a multiplier that was given, too
+        doses.setdefault((_vector(row), len(changes)), {})[row.multiplier] = changes
     for row, changes in cells:
         wrong = (changes < 0).astype(float)
         low, high = stats.proportion_interval(wrong)
@@ -66,10 +66,10 @@ def _vector(row: Row) -> tuple[object, ...]:
     return shared(row), row.method, row.layer, row.vector_hash
 
 
-def _slope(doses: Sequence[tuple[float, np.ndarray]]) -> str:
-    multipliers = np.array([multiplier for multiplier, _ in doses])
+def _slope(doses: Mapping[float, np.ndarray]) -> str:
+    multipliers = np.array(list(doses))
     if not multipliers.any():
         return ABSENT
-    found = slopes(multipliers, np.stack([changes for _, changes in doses]))
+    found = slopes(multipliers, np.stack(list(doses.values())))
     low, high = stats.mean_interval(found)
     return f"{found.mean():+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -251,3 +251,22 @@ def test_interrupt_keeps_finished_cells_and_prints_the_table(arguments, tmp_path
     assert "Traceback" not in output
     assert "P(success)" in output
     assert "mean_difference" in {row.method for row in load_rows(tmp_path / "results")}
+
+
+def test_method_that_learns_from_documents_of_a_budget_is_refused_only_where_it_is_selected(
+    bench, arguments, profile_file, neutral_file
+):
+    with neutral_file.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps({"text": f"A lake lies {n} miles from the road."}) + "\n" for n in range(3))
+    with profile_file.open("a", encoding="utf-8") as file:
+        file.write("[methods.optimized]\nmultiplier = 1\n[methods.scaled]\nmultiplier = 1\n")
+        file.write('method = "random_direction"\nnorm_of = "optimized"\n')
+    text = profile_file.read_text(encoding="utf-8")
+    profile_file.write_text("neutral_documents = 4\nneutral_prompt_tokens = 4\n" + text, encoding="utf-8")
+    budget = (*arguments, "--budget=0.05", "--layers=1")
+    for selection in ("optimized", "scaled"):
+        refused = bench(*budget, "-k", selection)
+        assert refused.ret == pytest.ExitCode.USAGE_ERROR
+        assert "cannot be measured where doses of a budget are chosen on the same documents" in refused.stderr.str()
+    assert "loading model" not in refused.stderr.str()
+    bench(*budget, "-k", "mean_difference").assert_outcomes(passed=1, deselected=3)

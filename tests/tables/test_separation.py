@@ -72,6 +72,15 @@ def test_slope_is_over_all_multipliers_of_the_same_vector():
     assert [numbers(line[-2])[0] for line in lines] == pytest.approx([1 / 3, 1 / 3, 0.0, 0.0], abs=6e-4)
 
 
+def test_dose_that_was_given_and_found_by_a_budget_counts_once():
+    truth = np.array([0.02, -0.01, 0.05])
+    rows = [*losses(truth * 3, np.zeros(3), multiplier=3.0), *losses(truth * 6 + 0.3, np.zeros(3), multiplier=6.0)]
+    budget = {"neutral_budget": 0.05, "development_loss_change": 0.05}
+    found = losses(truth * 6 + 0.3, np.zeros(3), multiplier=6.0, parameters=budget)
+    once, twice = separation_summary(rows), separation_summary([*rows, *found])
+    assert {line[-1] for line in twice[1:]} == {once[1][-1]}
+
+
 def test_slope_of_a_flipped_vector_is_over_its_negative_multiplier():
     [_, line] = separation_summary(losses(np.array([-0.4, -0.2]), np.zeros(2), multiplier=-2.0))
     assert numbers(line[-1])[0] == pytest.approx(0.15)
