@@ -242,9 +242,8 @@ def _capture(
             last[layer][rows] = residual[torch.arange(len(ends)), ends.to(residual.device)].float().cpu()
         for layer, reduction in reductions.items():
             reduction.add(batch.rows, _continuations(batch, layer, texts))
-    every = slice(None)
     return {
-        layer: LayerActivations(last[layer], reductions[layer].matrices(every) if layer in reductions else {})
+        layer: LayerActivations(last[layer], reductions[layer].matrices() if layer in reductions else {})
         for layer in layers
     }
 

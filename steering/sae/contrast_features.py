@@ -91,20 +91,18 @@ class FeatureReduction:
                 indices = np.flatnonzero(row)
                 self._rows[rule][text] = (indices, row[indices])
 
-    def matrix(self, rule: TokenRule, texts: slice) -> csr_array:
-        """Rows of some texts, `[text, d_sae]`.
+    def matrices(self) -> dict[TokenRule, csr_array]:
+        """Token rule -> one row for each text, `[text, d_sae]`.
 
         Raises:
             SteeringError: One of the texts was never added.
         """
-        rows = self._rows[rule][texts]
+        return {rule: self._matrix(rows) for rule, rows in self._rows.items()}
+
+    def _matrix(self, rows: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> csr_array:
         present = [row for row in rows if row is not None]
         if len(present) < len(rows):
             raise SteeringError(f"{len(rows) - len(present)} texts have no feature activations")
         ends = np.cumsum([0] + [len(indices) for indices, _ in present])
         indices, values = (np.concatenate(parts) for parts in zip(*present, strict=True))
         return csr_array((values, indices, ends), shape=(len(rows), self.sae.d_sae))
-
-    def matrices(self, texts: slice) -> dict[TokenRule, csr_array]:
-        """`matrix` for each token rule."""
-        return {rule: self.matrix(rule, texts) for rule in TOKEN_RULES}

@@ -73,7 +73,7 @@ def test_reductions_are_the_same_in_parts(sae, texts, request):
     def reduced():
         reduction = FeatureReduction(sae, len(texts))
         reduction.add(range(len(texts)), texts)
-        return {rule: matrix.toarray() for rule, matrix in reduction.matrices(slice(None)).items()}
+        return {rule: matrix.toarray() for rule, matrix in reduction.matrices().items()}
 
     together = reduced()
     sizes = request.getfixturevalue("sizes")
