@@ -15,12 +15,12 @@ from steering.results import SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary, to_text
 from steering.tables.comparisons import control_summary, dose_summary
 from steering.tables.export import markdown_list, markdown_table
+from steering.tables.gate import remarks as gate_remarks
+from steering.tables.gate import verdict_table
 from steering.tables.step_summary import append_step_summary
 from steering.tables.wording import visible
 from steering.verdicts import gate
 from steering.verdicts.gate import GateReport
-from steering.verdicts.gate_tables import remarks as gate_remarks
-from steering.verdicts.gate_tables import verdict_table
 
 # Where output is no terminal, lines are as wide as the table needs.
 _WIDTH = 200

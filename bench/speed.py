@@ -134,7 +134,7 @@ def report(request: pytest.FixtureRequest, model: LanguageModel, ceiling: float)
     manager = request.config.pluginmanager
     lines = [to_text(table, 120) for table in collected.tables()]
     lines.append(
-        f"{model.name}, {str(model.dtype).removeprefix('torch.')}, {model.device.type}, "
+        f"{model.name}, {model.dtype_name}, {model.device.type}, "
         f"{torch.get_num_threads()} threads; fastest matrix product {ceiling / 1e9:.0f} GFLOP/s. Medians."
     )
     with manager.getplugin("capturemanager").global_and_fixture_disabled():

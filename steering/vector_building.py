@@ -113,7 +113,7 @@ def build_vectors(
         model_hash=model.hash,
         model_type=model.module.config.model_type,
         layer_count=model.layer_count,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=model.dtype_name,
         concept_hash=concept.hash,
         toward=concept.toward,
         versions={name: version(name) for name in _PACKAGES},

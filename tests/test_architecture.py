@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import steering
+from steering import activation_cache
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "steering").rglob("*.py"))
@@ -172,3 +173,18 @@ def test_every_public_name_is_there():
 def test_modules_are_at_most_300_lines_long(path):
     length = len(path.read_text(encoding="utf-8").splitlines())
     assert length <= MAX_LINES
+
+
+# What the modules import whose code is part of the activation cache's key, and what changes no number that is kept.
+NOT_KEPT = {
+    *("models/checks", "models/decoding", "models/edits", "models/embedded", "models/machine"),
+    *("models/outputs", "models/sampling", "models/steered_losses", "models/tokens", "sae/features", "sae/hooks"),
+}
+
+
+def test_code_that_decides_about_kept_activations_is_part_of_their_key():
+    kept = set(activation_cache._MODULES)
+    files = [ROOT / "steering" / f"{module}.py" for module in kept]
+    parts = [dotted.split(".") for file in files for dotted in imports_of(file)]
+    used = {"/".join(part[1:3]) for part in parts if part[0] == "steering" and part[1] in {"models", "sae"}}
+    assert used - kept == NOT_KEPT

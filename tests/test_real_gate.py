@@ -20,10 +20,10 @@ from steering.sweeps.cells import Cell
 from steering.sweeps.construction import Constructor
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.sweep import Sweep
+from steering.tables.gate import remarks
 from steering.vectors import Intervention
 from steering.verdicts.baselines import read_baseline
 from steering.verdicts.gate import GateReport, compare
-from steering.verdicts.gate_tables import remarks
 from tests.documents import ROOT
 
 pytestmark = pytest.mark.real

@@ -61,8 +61,8 @@ def compare(
     with 1.
     """
     from steering.journal import load_rows
+    from steering.tables import gate as gate_tables
     from steering.tables.row_filters import RowFilter
-    from steering.verdicts import gate_tables
     from steering.verdicts.gate import NOT_COMPARABLE_STATUS
     from steering.verdicts.gate import compare as compare_with
 
@@ -100,7 +100,7 @@ def power(
     form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
 ) -> None:
     """Print what a number of rollouts can show: drops that the gate finds, and rises that support a claim."""
-    from steering.verdicts import gate_tables
+    from steering.tables import gate as gate_tables
 
     typer.echo(
         f"How probably the gate finds a drop in one of {cells} cells: {rollouts} rollouts against {baseline_rollouts} "
@@ -169,7 +169,7 @@ def show(
     form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
 ) -> None:
     """Print what a baseline holds and when a run can be compared with it."""
-    from steering.verdicts import gate_tables
+    from steering.tables import gate as gate_tables
 
     baseline = read_baseline(file)
     for field in dataclasses.fields(baseline):

@@ -86,6 +86,11 @@ class LanguageModel:
         return int(self.module.config.hidden_size)
 
     @property
+    def dtype_name(self) -> str:
+        """Of the weights, as results call it: "float32", "bfloat16" or "float16"."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def token_budget(self) -> int:
         """Tokens of a batch with which the device computes at its full speed, so far as memory holds their logits."""
         memory = whole_memory(self.device)

@@ -20,10 +20,10 @@ from steering.tables.cells import feature_summary
 from steering.tables.comparisons import selection_summary
 from steering.tables.configurations import TEST, on_split
 from steering.tables.export import result_tables
+from steering.tables.gate import remarks, verdict_table
 from steering.tables.pareto import pareto_statement
 from steering.tables.wording import ABSENT
 from steering.verdicts.gate import GateReport
-from steering.verdicts.gate_tables import remarks, verdict_table
 
 #: Characters of a table's cell that are shown.
 LONGEST_CELL = 300

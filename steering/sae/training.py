@@ -69,7 +69,7 @@ class TrainingRun:
             "model": self.model.name,
             "model_hash": self.model.hash,
             "model_settings_hash": self.model.settings_hash,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": self.model.dtype_name,
             "corpus": [[source.name, source.hash] for source in self.sources],
             "context_tokens": self.recipe.context_tokens,
             "tokens": self.recipe.tokens,

@@ -31,7 +31,7 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
         "model": model.name,
         "model_hash": model.hash,
         "model_settings_hash": model.settings_hash,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.dtype_name,
         "device": model.device.type,
         "concept": concept.name,
         "toward": concept.toward,

@@ -69,7 +69,7 @@ def concept_difference(file: Path, concept: Concept) -> str:
 
 def model_difference(vector: SteeringVector, model: LanguageModel) -> str:
     """What is other about a model than about the one that a vector was constructed on, whose sizes it has; or ""."""
-    origin, dtype = vector.origin, str(model.dtype).removeprefix("torch.")
+    origin, dtype = vector.origin, model.dtype_name
     if origin.model_hash == model.hash:
         return ""
     if vector.model and vector.model != model.name:

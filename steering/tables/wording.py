@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from steering.results import Row
+
+if TYPE_CHECKING:
+    from steering.verdicts.baselines import BaselineCell
 
 #: Stands for what was not measured.
 ABSENT = "-"
@@ -84,12 +87,12 @@ def count(row: Row | None) -> str:
     return ABSENT if row is None or row.value is None else f"{round(row.value * row.n)}/{row.n}"
 
 
-def multiplier(row: Row) -> str:
+def multiplier(row: Row | BaselineCell) -> str:
     """What the vector is multiplied by."""
     return f"{row.multiplier:.3g}"
 
 
-def norm(row: Row) -> str:
+def norm(row: Row | BaselineCell) -> str:
     """Length of what is added: the vector's times the multiplier."""
     return ABSENT if row.vector_norm is None else f"{abs(row.multiplier) * row.vector_norm:.0f}"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from steering.journal import Journal, load_rows
+from steering.tables.gate import remarks
 from steering.verdicts.gate import compare
-from steering.verdicts.gate_tables import remarks
 from steering.verdicts.promotion import promote
 from tests.gate_rows import MEASUREMENT, baseline_of, cell, items_of
 from tests.verdicts.test_gate import verdict

@@ -9,6 +9,8 @@ import numpy as np
 
 from steering.power import minimum_detectable_difference, minimum_detectable_drop, power_of_drop
 from steering.results import NEUTRAL_CHANGE, SUCCESS
+from steering.tables import wording
+from steering.tables.wording import ABSENT
 from steering.verdicts.baselines import GATED, Baseline, BaselineScore
 from steering.verdicts.gate import Comparison, GateReport
 
@@ -51,8 +53,7 @@ def remarks(report: GateReport) -> list[str]:
             said.setdefault(f"a later measurement does not count, since {verdict.passed_over}", []).append(verdict.id)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(report.counts.items()))
     told = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
-    number = "1 cell" if len(report.verdicts) == 1 else f"{len(report.verdicts)} cells"
-    return [*told, f"{number}: {counted or 'nothing to compare'}"]
+    return [*told, f"{wording.counted(len(report.verdicts), 'cell')}: {counted or 'nothing to compare'}"]
 
 
 def to_json(report: GateReport) -> str:
@@ -65,11 +66,11 @@ def baseline_table(baseline: Baseline) -> list[list[str]]:
     """One line for each cell of a baseline, under a line of headings."""
     lines = [["method", "layer", "×", "norm", "rollouts", *(_HEADINGS[metric.name] for metric in GATED)]]
     for cell in baseline.cells:
-        norm = "-" if cell.vector_norm is None else f"{abs(cell.multiplier) * cell.vector_norm:.0f}"
         rollouts = cell.scores.get(SUCCESS)
         values = [_value(metric.name, cell.scores.get(metric.name)) for metric in GATED]
-        banked = "-" if rollouts is None else str(rollouts.n)
-        lines.append([cell.method, str(cell.layer), f"{cell.multiplier:.3g}", norm, banked, *values])
+        banked = ABSENT if rollouts is None else str(rollouts.n)
+        added = (wording.multiplier(cell), wording.norm(cell))
+        lines.append([cell.method, str(cell.layer), *added, banked, *values])
     return lines
 
 
@@ -89,8 +90,8 @@ def drop_table(rollouts: int, baseline_rollouts: int, cells: int, level: float) 
         sizes = (rollouts, baseline_rollouts)
         found = power_of_drop(share, np.array(_DROPS), *sizes, alpha=level, cells=cells)
         smallest = minimum_detectable_drop(share, *sizes, alpha=level, power=_POWER, cells=cells)
-        shown = [f"{power * 100:.0f} %" if drop <= share else "-" for drop, power in zip(_DROPS, found, strict=True)]
-        lines.append([f"{share:.2f}", *shown, "-" if smallest is None else f"−{smallest * 100:.1f} points"])
+        shown = [f"{power * 100:.0f} %" if drop <= share else ABSENT for drop, power in zip(_DROPS, found, strict=True)]
+        lines.append([f"{share:.2f}", *shown, ABSENT if smallest is None else f"−{smallest * 100:.1f} points"])
     return lines
 
 
@@ -108,16 +109,16 @@ def rise_table(rollouts: int, cells: int, alpha: float) -> list[list[str]]:
             minimum_detectable_difference(rollouts, share, alpha=alpha, power=_POWER, cells=count)
             for count in (1, cells)
         ]
-        lines.append([f"{share:.2f}", *("-" if rise is None else f"+{rise * 100:.1f} points" for rise in found)])
+        lines.append([f"{share:.2f}", *(ABSENT if rise is None else f"+{rise * 100:.1f} points" for rise in found)])
     return lines
 
 
 def _change(comparison: Comparison | None) -> str:
     if comparison is None:
-        return "-"
+        return ABSENT
     sign = _SIGNED[comparison.metric]
     return f"{comparison.old:{sign}.3f} → {comparison.new:{sign}.3f}{_MARKS.get(comparison.state, '')}"
 
 
 def _value(metric: str, score: BaselineScore | None) -> str:
-    return "-" if score is None else f"{score.value:{_SIGNED[metric]}.3f}"
+    return ABSENT if score is None else f"{score.value:{_SIGNED[metric]}.3f}"
