@@ -12,9 +12,10 @@ import typer
 
 from steering.cli.options import Layers, Methods, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import print_table
-from steering.errors import DataError, ResultsError, SchemaError, UnknownNameError
+from steering.errors import DataError, ResultsError, SchemaError
 from steering.files import turns_at
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
+from steering.verdicts.selection import is_chosen, read_cells
 
 app = typer.Typer(
     help="Write and show what later runs are compared with.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -78,7 +79,7 @@ def compare(
     except SchemaError as error:
         typer.echo(f"not comparable: {error}", err=True)
         raise typer.Exit(NOT_COMPARABLE_STATUS) from None
-    report = compare_with(held, [row for row in rows if _is_chosen(row.method, row.layer, names, blocks)])
+    report = compare_with(held, [row for row in rows if is_chosen((row.method, row.layer), names, blocks)])
     if form is ReportFormat.json:
         typer.echo(gate_tables.to_json(report), nl=False)
     else:
@@ -215,10 +216,6 @@ def _margin(text: str) -> tuple[str, float]:
     return name, number
 
 
-def _is_chosen(method: str, layer: int | None, methods: tuple[str, ...], layers: tuple[int, ...]) -> bool:
-    return (not methods or method in methods) and (not layers or layer in layers)
-
-
 def _baseline(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> Baseline:
     """The chosen cells of a baseline file, or of results that are promoted in memory."""
     from steering.journal import load_rows
@@ -231,27 +228,6 @@ def _baseline(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> 
         except ResultsError as error:
             raise ResultsError(f"{path}: {error}") from None
     return read_cells(path, methods, layers)
-
-
-def read_cells(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> Baseline:
-    """The cells of a baseline file that have one of these methods and layers; all for none.
-
-    Raises:
-        ResultsError: It is no baseline, or holds no such cell.
-        UnknownNameError: No cell has that method, or that layer.
-    """
-    held = read_baseline(path)
-    for kind, asked, known in (
-        ("method", methods, {cell.method for cell in held.cells}),
-        ("layer", layers, {cell.layer for cell in held.cells}),
-    ):
-        for name in asked:
-            if name not in known:
-                raise UnknownNameError(f"{kind} in {path}", str(name), map(str, known))
-    cells = tuple(cell for cell in held.cells if _is_chosen(cell.method, cell.layer, methods, layers))
-    if not cells:
-        raise ResultsError(f"{path}: holds no cell of these methods at these layers")
-    return dataclasses.replace(held, cells=cells)
 
 
 def _told(output: Path, promoted: Baseline) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from steering.cli.gate import read_cells
 from steering.cli.options import Layers, Methods, parse_layer_filter, parse_names
 from steering.errors import DataError, ResultsError
 from steering.files import make_directory, write_file
@@ -40,6 +39,7 @@ def report(
     from steering.report.figures import figures_of
     from steering.report.html import render
     from steering.verdicts.gate import compare
+    from steering.verdicts.selection import read_cells
 
     names, blocks = parse_names(methods, "--methods"), parse_layer_filter(layers)
     if (names or blocks) and gate is None:

@@ -12,6 +12,7 @@ from steering.profiles import split_of
 from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Row, any_row, cell_id
 from steering.verdicts.baselines import GATED, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
 from steering.verdicts.comparability import circumstances, plain, settings
+from steering.verdicts.selection import is_chosen
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
 REQUIRED_ROLLOUTS = 200
@@ -71,11 +72,7 @@ def promote(
     hint = f"Controls are left out of baselines: {', '.join(controls)}." if controls else ""
     _check_names("method", methods, {method for method, _ in found}, hint)
     _check_names("layer", layers, {layer for _, layer in found})
-    chosen = {
-        key: entries
-        for key, entries in sorted(found.items())
-        if (not methods or key[0] in methods) and (not layers or key[1] in layers)
-    }
+    chosen = {key: entries for key, entries in sorted(found.items()) if is_chosen(key, methods, layers)}
     if not chosen:
         raise ResultsError("nothing to promote: there is no steered cell among the results that is no control")
     _check_agreement(chosen)

@@ -1,0 +1,37 @@
+"""Which cells are held against a baseline: all, or those of some methods and layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+from steering.errors import ResultsError, UnknownNameError
+from steering.verdicts.baselines import Baseline, read_baseline
+
+
+def read_cells(path: Path, methods: Collection[str], layers: Collection[int]) -> Baseline:
+    """The cells of a baseline file that have one of these methods and layers; all for none.
+
+    Raises:
+        ResultsError: It is no baseline, or holds no such cell.
+        UnknownNameError: No cell has that method, or that layer.
+    """
+    held = read_baseline(path)
+    for kind, asked, known in (
+        ("method", methods, {cell.method for cell in held.cells}),
+        ("layer", layers, {cell.layer for cell in held.cells}),
+    ):
+        for name in asked:
+            if name not in known:
+                raise UnknownNameError(f"{kind} in {path}", str(name), map(str, known))
+    cells = tuple(cell for cell in held.cells if is_chosen(cell.key, methods, layers))
+    if not cells:
+        raise ResultsError(f"{path}: holds no cell of these methods at these layers")
+    return dataclasses.replace(held, cells=cells)
+
+
+def is_chosen(cell: tuple[str, int | None], methods: Collection[str], layers: Collection[int]) -> bool:
+    """Whether a cell, its method and layer, is among those of some methods and layers; none stands for all."""
+    method, layer = cell
+    return (not methods or method in methods) and (not layers or layer in layers)
