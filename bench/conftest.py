@@ -158,7 +158,7 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
         )
         run.outcomes = sweep.outcomes
         run.check_vectors(model)
-        _ = sweep.unsteered, sweep.activations
+        sweep.begin()
     return sweep
 
 

@@ -111,6 +111,14 @@ class Sweep:
     def _unsteered_earlier(self) -> Outcome | None:
         return self._earlier.outcome(None, self._common(None), self._score_names(None))
 
+    def begin(self) -> None:
+        """Do what all cells need: measure the unsteered run and capture the activations, unless that is done.
+
+        Raises:
+            SteeringError: As `measure`.
+        """
+        _ = self.unsteered, self.activations
+
     def measure(self, cell: Cell) -> Outcome:
         """Measure a cell with its neighbours in the plan, and append their rows to the journal; each is measured once.
 
@@ -121,7 +129,7 @@ class Sweep:
             SteeringError: The activations cannot be captured, or the journal cannot be written.
         """
         if cell not in self._measured:
-            _ = self.unsteered, self.activations
+            self.begin()
             self._measure_together(self._plan(cell))
         return self._measured[cell]
 

@@ -12,7 +12,7 @@ from steering import stats
 from steering.profiles import Profile, split_of
 from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, OF_SAE, OUTCOMES, SUCCESS, Row, any_row, without
 from steering.tables import wording
-from steering.tables.configurations import DEVELOPMENT, TEST, Runs, circumstances, on_split, shared, steered
+from steering.tables.configurations import DEVELOPMENT, TEST, Runs, on_split, shared, steered, told_apart_by
 from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
@@ -172,7 +172,7 @@ def selection_summary(
 def _study(row: Row) -> str:
     """What development and test rows of one choice share: everything but the texts that the split decides."""
     computed = (row.model_hash, row.model_settings_hash, row.device)
-    return json.dumps([circumstances(row) | {"split": None}, computed], sort_keys=True)
+    return json.dumps([told_apart_by(row) | {"split": None}, computed], sort_keys=True)
 
 
 def _selected(development: Sequence[dict[str, Row]], test: Sequence[dict[str, Row]], neutral_bound: float) -> list[str]:

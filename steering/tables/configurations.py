@@ -40,7 +40,7 @@ def on_split(rows: Sequence[Row], split: str) -> list[Row]:
     return [row for row in rows if split_of(row.measurement) == split]
 
 
-def circumstances(row: Row) -> dict[str, Any]:
+def told_apart_by(row: Row) -> dict[str, Any]:
     """What a run is told apart by, as far as its user chose it."""
     keys = ("model", "dtype", "concept", "toward", "neutral", "seed")
     return {key: getattr(row, key) for key in keys} | row.measurement | {"split": split_of(row.measurement)}
@@ -51,7 +51,7 @@ def shared(row: Row) -> str:
 
     Besides the circumstances that is what goes by an equal name after a change: weights, texts, and what computed them.
     """
-    return json.dumps([circumstances(row), _behind_names(row)], sort_keys=True)
+    return json.dumps([told_apart_by(row), _behind_names(row)], sort_keys=True)
 
 
 def _behind_names(row: Row) -> dict[str, str]:
@@ -75,8 +75,8 @@ class Runs:
         """Find out in what some rows differ."""
         named: dict[str, list[Row]] = {}
         for row in rows:
-            named.setdefault(json.dumps(circumstances(row), sort_keys=True), []).append(row)
-        found = [circumstances(alike[0]) for alike in named.values()]
+            named.setdefault(json.dumps(told_apart_by(row), sort_keys=True), []).append(row)
+        found = [told_apart_by(alike[0]) for alike in named.values()]
         # What has an equal name is told apart by hashes; they are no help where the names do.
         unnamed = [_differing([_behind_names(row) for row in alike]) for alike in named.values()]
         return cls(tuple(dict.fromkeys([*_differing(found), *(key for keys in unnamed for key in keys)])))
@@ -88,7 +88,7 @@ class Runs:
 
     def cell(self, row: Row) -> list[str]:
         """Of the column for one row, or nothing."""
-        here = circumstances(row) | _behind_names(row)
+        here = told_apart_by(row) | _behind_names(row)
         return [", ".join(f"{key} {here.get(key, '-')}" for key in self.differing)] if self.differing else []
 
 
