@@ -157,9 +157,10 @@ def test_byte_order_mark_is_passed_over(tmp_path):
     assert [record for _, record in read_records(path, ("text",))] == [{"text": "a"}]
 
 
-def test_half_a_surrogate_pair_is_refused(tmp_path):
+@pytest.mark.parametrize("half", ["\\ud800", "\\udfff"])
+def test_half_a_surrogate_pair_is_refused(tmp_path, half):
     path = tmp_path / "half.jsonl"
-    path.write_text(GOOD + '\n{"text": "\\ud800"}\n', encoding="utf-8")
+    path.write_text(f'{GOOD}\n{{"text": "{half}"}}\n', encoding="utf-8")
     with pytest.raises(DataError, match="half.jsonl:2: 'text' holds half of a surrogate pair"):
         list(read_records(path, ("text",)))
 

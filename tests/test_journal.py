@@ -291,3 +291,8 @@ def test_processes_that_append_together_lose_nothing(tmp_path):
     lines = (tmp_path / FILE_NAME).read_text(encoding="utf-8").splitlines()
     found = [(row["run"], row["layer"]) for row in map(json.loads, lines)]
     assert sorted(found) == sorted((name, layer) for name in "ab" for layer in range(40) for _ in range(2))
+
+
+def test_file_name_that_is_no_text_is_kept_as_far_as_it_is_one(tmp_path):
+    Journal(tmp_path).append([small_row(parameters={"path": "caf\udce9"})])
+    assert load_rows(tmp_path)[0].parameters == {"path": "caf?"}

@@ -53,6 +53,7 @@ def test_order_of_the_parts_changes_no_measurement(tmp_path):
             "it is held against control '' (p = None) in {a}, and held against control 'noise' (p = 0.5) in {b}",
         ),
         ({"is_control": True}, "it is held against control '' (p = None) in {a}, and a control in {b}"),
+        ({"p_value": 0.25}, "another interval, p value or reason in {a} than in {b}, though 0.5 (n = 2) in both"),
         ({"low": 0.125}, "another interval, p value or reason in {a} than in {b}, though 0.5 (n = 2) in both"),
     ],
 )
@@ -106,3 +107,17 @@ def test_part_that_is_given_twice_is_refused(tmp_path):
     part = journal(tmp_path / "a", ONE)
     with pytest.raises(ResultsError, match="a was given more than once; give each part once"):
         merge([part, part / FILE_NAME])
+
+
+def test_part_that_is_given_under_two_names_is_refused(tmp_path):
+    part = journal(tmp_path / "a", ONE)
+    (tmp_path / "b").symlink_to(part)
+    with pytest.raises(ResultsError, match="was given more than once; give each part once"):
+        merge([part, tmp_path / "b"])
+
+
+def test_cells_that_differ_in_the_p_value_against_their_control_alone_contradict_each_other(tmp_path):
+    found = {"a": small_row(control="noise", p_control=0.5), "b": small_row(control="noise", p_control=0.25)}
+    first, second = (journal(tmp_path / name, row) for name, row in found.items())
+    with pytest.raises(ResultsError, match="held against control 'noise'"):
+        merge([first, second])

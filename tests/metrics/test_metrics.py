@@ -82,6 +82,7 @@ def test_zero_multiplier_changes_no_loss_at_all(any_model, setting):
         ("...", ""),
         ("", ""),
         ("co-pilot", "co-pilot"),
+        (" don’t go", "don’t"),
     ],
 )
 def test_first_word(text, word):

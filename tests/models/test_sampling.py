@@ -179,6 +179,14 @@ def test_a_stream_does_not_depend_on_how_many_there_are(seed, rows, more, steps)
     assert not torch.equal(uniform_streams(seed + 1, rows, steps), few)
 
 
+def test_splits_have_no_random_number_in_common():
+    assert not np.intersect1d(uniform_streams(0, 40, 40, 0), uniform_streams(0, 40, 40, 1)).size
+
+
+def test_number_on_the_border_of_two_tokens_takes_the_second():
+    assert sample_nucleus(torch.zeros(4, 4), torch.tensor([0.0, 0.25, 0.5, 0.75]), 1.0).tolist() == [0, 1, 2, 3]
+
+
 def test_streams_are_uniform_from_0_to_below_1():
     values = uniform_streams(3, 1000, 40).numpy()
     assert values.min() >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -72,3 +73,12 @@ def test_scale_of_losses_that_all_fall_ends_at_0():
     found = damage_map(study(rows))
     assert (found.low, found.high) == ("0", "0.000")
     assert {cell.step for _, cells in found.lines for cell in cells} == {0}
+
+
+def test_damage_is_not_marked():
+    assert not any(cell.marked for _, line in damage_map(study(run())).lines for cell in line if cell)
+
+
+def test_controls_stand_last_whatever_their_names():
+    rows = [replace(row, method="a_control") if row.is_control else row for row in run()]
+    assert [is_control for _, is_control in success_map(study(rows)).columns] == [False, False, True]

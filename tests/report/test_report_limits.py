@@ -91,3 +91,8 @@ def test_choice_on_the_development_split_is_told_of_the_study_that_was_chosen_in
     parts = content_of(rows, None, None).parts
     told = {part.study.name: "The table “Selection” shows" in dict(part.limits)["The best layer"] for part in parts}
     assert told == {"seed 0": False, "seed 7": True}
+
+
+def test_unsteered_run_of_another_number_of_rollouts_is_held_against_nothing():
+    fewer = unsteered(items=items(4)[:20], n=20)
+    assert "Unsteered run" not in limits([row for row in run() if row.method != "unsteered"] + [fewer], None)

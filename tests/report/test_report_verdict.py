@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from steering.power import minimum_detectable_difference
 from steering.report.studies import studies_of
-from steering.report.verdict import verdict_of
+from steering.report.verdict import best_cell, detectable_rise, verdict_of
 from tests.report_rows import LAYERS, ROLLOUTS, SUCCESSES, damage_row, mcnemar, run, success_row, unsteered
 
 BOUND = 0.1
@@ -164,3 +165,26 @@ def test_rows_of_other_circumstances_are_studies_of_their_own():
     found = studies_of(rows, 0.01)
     assert [entry.name for entry in found] == ["seed 0", "seed 1"]
     assert [len(entry.tested) for entry in found] == [6, 6]
+
+
+def test_cost_is_kept_to_the_bound_where_its_upper_bound_is():
+    interval = {"value": 0.095, "low": 0.05, "high": 0.14}
+    costly = [damage_row("mean_difference", 8, 0.0, items=tuple(np.linspace(0, 0.19, 11)), **interval)]
+    rows = [row for row in run() if (row.method, row.layer, row.metric) != ("mean_difference", 8, costly[0].metric)]
+    assert "at 0 of 2" in told([*rows, *costly], "mean_difference")
+
+
+def test_detectable_rise_is_adjusted_over_the_cells_that_share_the_level():
+    expected = minimum_detectable_difference(ROLLOUTS, 0.1, alpha=0.01, cells=6)
+    assert detectable_rise(study(run())) == pytest.approx(expected)
+
+
+def test_of_layers_that_succeed_equally_the_lowest_is_the_best():
+    rows = [unsteered(), *(success_row("mean_difference", layer, 30) for layer in (20, 8))]
+    assert best_cell(study(rows).cells).layer == 8
+
+
+def test_p_value_at_the_level_does_not_exceed_a_control():
+    found = study(run())
+    [cell, *_] = [cell for cell in found.cells if found.exceeds_control(cell)]
+    assert not found.exceeds_control(dataclasses.replace(cell, p_control=0.01))

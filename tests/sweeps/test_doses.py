@@ -144,6 +144,7 @@ def test_dose_of_0_stays_0(llama, setting, tmp_path):
     cell = Cell("nothing", 0, 0.0)
     outcome = Sweep(setting, llama, Journal(tmp_path), [cell], run="test").measure(cell)
     assert {row.multiplier for row in outcome.rows} == {0.0}
+    assert not any("neutral_budget" in row.parameters for row in outcome.rows)
     assert outcome.scores["loss_change_neutral"].value == 0
 
 

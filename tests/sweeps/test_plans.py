@@ -119,3 +119,8 @@ def test_method_that_does_not_exist_is_refused_before_it_is_judged():
     asked = replace(PROFILE, model="other", methods=(DIFFERENCE, MethodPlan("feature_dlta", 1.0)))
     with pytest.raises(UnknownNameError, match="unknown method 'feature_dlta'. Did you mean 'feature_delta'"):
         without_foreign_saes(asked, PROFILE)
+
+
+def test_vectors_keep_their_signs_at_the_norm_of_a_mean_difference_that_is_turned_round():
+    scaled = at_equal_norm(replace(PROFILE, methods=(replace(DIFFERENCE, multiplier=-12.0), RANDOM)))
+    assert [plan.multiplier for plan in scaled.methods] == [-12.0, 12.0]

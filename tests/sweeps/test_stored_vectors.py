@@ -44,6 +44,16 @@ def test_stored_vector_by_the_name_of_a_method_is_refused(vector):
         with_vectors(PROFILE, [vector, vector], None)
 
 
+def test_recommended_dose_goes_before_the_one_that_is_asked_for(vector):
+    assert with_vectors(PROFILE, [vector], 7.0).plan("mine").multiplier == 2.5
+
+
+def test_stored_vector_whose_control_has_the_name_of_a_method_is_refused(vector):
+    profile = replace(PROFILE, methods=(*PROFILE.methods, replace(PROFILE.methods[0], name="mine_control")))
+    with pytest.raises(DataError, match="already; rename the file"):
+        with_vectors(profile, [vector], None)
+
+
 @pytest.mark.parametrize("name", ["my vector", "it's", "a[b]"])
 def test_file_whose_name_no_test_can_have_is_refused(vector, name):
     with pytest.raises(DataError, match="name the file with letters, digits"):

@@ -235,6 +235,7 @@ def test_what_else_a_vector_or_its_norm_was_made_of_is_in_its_rows(llama, settin
     found = {row.method: row.parameters for row in load_rows(tmp_path)}
     source = {key: found["delta"][key] for key in ("sae", "sae_hash", "hook_name")}
     assert found["as long"]["norm_of"] == {"construction": "feature_delta", "top": 30} | source
+    assert found["as long"]["scaled_multiplier"] == 2.0
     assert found["optimized"]["training_hash"] == training.hash
     assert "sae" not in found["as long"] | found["optimized"]
     assert "training_hash" not in found["as long"] | found["delta"]

@@ -125,6 +125,17 @@ def test_control_of_several_doses_is_the_one_of_nearest_norm():
     assert control_summary(rows)[1][3] == "0.200"
 
 
+def test_control_of_a_negative_multiplier_is_as_near_as_what_it_adds_is_long():
+    cell = held(8, 0.4, multiplier=6.0, vector_norm=2.0)
+    rows = [cell, noise(8, 0.1, multiplier=5.0, vector_norm=4.0), noise(8, 0.2, multiplier=-1.0, vector_norm=11.0)]
+    assert control_summary(rows)[1][3] == "0.200"
+
+
+def test_controls_at_nearly_the_same_dose_are_no_null_cells():
+    rows = [held(8, 0.4, multiplier=10.0), noise(8, 0.1, multiplier=10.0), noise(9, 0.2, multiplier=10.5)]
+    assert control_summary(rows)[1][4] == "1"
+
+
 def test_control_that_a_cell_was_not_held_against_is_none_of_it():
     items, failing, succeeding = (1.0, 1.0, 1.0, 0.0), (0.0,) * 4, (1.0,) * 4
     cell = small_row(layer=8, value=0.75, items=items, multiplier=6.0, control="random", p_control=0.125)
@@ -210,6 +221,11 @@ def test_choice_equals_the_best_of_all_that_is_allowed(found):
 
 def test_of_layers_that_succeed_equally_the_lowest_is_chosen_whatever_was_measured_first():
     rows = [*cell("development", 9, 0.5, 0.05), *cell("development", 8, 0.5, 0.05), *cell("development", 0, 0.5, 0.15)]
+    assert selection_summary(rows)[1][1] == "8"
+
+
+def test_cell_whose_interval_reaches_beyond_the_bound_is_not_chosen():
+    rows = [*cell("development", 8, 0.5, 0.05), *cell("development", 9, 0.9, 0.105)]
     assert selection_summary(rows)[1][1] == "8"
 
 

@@ -62,6 +62,7 @@ def test_escaped_text_reads_as_the_text(text):
         ("[x", "{[}x"),
         ("a[x]", "a[x]"),
         ("a--b", "a-{-}b"),
+        (",,", ",{,}"),
         ("a\nb", "a b"),
         ("é", "é"),
         ("漢", r"\texttt{U+6F22}"),

@@ -81,6 +81,12 @@ def test_dose_that_was_given_and_found_by_a_budget_counts_once():
     assert {line[-1] for line in twice[1:]} == {once[1][-1]}
 
 
+def test_other_vectors_of_a_layer_have_slopes_of_their_own():
+    one = losses(np.ones(3), np.zeros(3), multiplier=1.0)
+    other = losses(np.full(3, 4.0), np.zeros(3), multiplier=2.0, vector_hash="d" * 64)
+    assert [numbers(line[-1])[0] for line in separation_summary([*one, *other])[1:]] == [1.0, 2.0]
+
+
 def test_slope_of_a_flipped_vector_is_over_its_negative_multiplier():
     [_, line] = separation_summary(losses(np.array([-0.4, -0.2]), np.zeros(2), multiplier=-2.0))
     assert numbers(line[-1])[0] == pytest.approx(0.15)

@@ -89,6 +89,8 @@ def test_key_that_a_merge_left_twice_is_refused(written):
 def test_margin_that_nothing_can_exceed_is_refused():
     with pytest.raises(ResultsError, match="margin of rollout_probability is 5; it must be below 1: 0.05 is 5 points"):
         baseline_of(cell(), margins={"rollout_probability": 5.0})
+    with pytest.raises(ResultsError, match="margin of rollout_probability is 1; it must be below 1"):
+        baseline_of(cell(), margins={"rollout_probability": 1.0})
 
 
 def test_layer_below_0_is_refused():

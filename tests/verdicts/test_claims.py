@@ -215,6 +215,9 @@ def test_sae_that_could_not_be_measured_is_broken_claimed_or_not(bounds):
         ({"saes": "other"}, "for its own SAEs"),
         ({"descriptions": "other.jsonl"}, "for its own descriptions"),
         ({"new_tokens": 7}, "for its own length of completions"),
+        ({"temperature": 0.5}, "for its own"),
+        ({"top_p": 0.5}, "for its own"),
+        ({"neutral_budget": 0.1}, "for its own"),
         ({"rollouts": 20}, "need 200 rollouts, and 20 were asked for"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steering.journal import Journal, load_rows
 from steering.tables.gate import remarks
+from steering.verdicts.comparability import obstacles
 from steering.verdicts.gate import compare
 from steering.verdicts.promotion import promote
 from tests.gate_rows import MEASUREMENT, baseline_of, cell, items_of
@@ -71,3 +72,18 @@ def test_versions_that_changed_are_told_and_do_not_hinder():
 def test_model_that_is_configured_otherwise_is_held_against_the_baseline():
     found = cell(items=items_of(20), model_settings_hash="another release of the libraries knows more settings")
     assert verdict(baseline_of(cell()), found).state == "regressed"
+
+
+def test_stored_vector_to_whose_norm_a_cell_is_scaled_may_lie_elsewhere():
+    def scaled(path):
+        reference = {"construction": "stored", "path": path}
+        return cell(parameters={"norm_of": reference, "scaled_multiplier": 12.0}, multiplier=40.0)
+
+    assert verdict(baseline_of(scaled("/a/vector")), scaled("/b/vector")).state == "ok"
+
+
+def test_baseline_of_losses_alone_asks_for_no_rollouts():
+    items = items_of()
+    del items["rollout_probability"]
+    [row, *_] = cell(items=items, measurement=MEASUREMENT | {"rollouts": 10})
+    assert obstacles(baseline_of(cell(items=items)), row) == []

@@ -146,6 +146,8 @@ def test_changes_between_baselines_are_told_one_a_line():
         "mean_difference-layer25: added",
     ]
     assert changes(old, old) == []
+    elsewhere = changes(baseline_of(cell()), baseline_of(cell(device="cuda")))
+    assert elsewhere == ["mean_difference-layer20: device 'cpu' → 'cuda'"]
     assert json.loads(new.to_json())["required_rollouts"] == 100
 
 
