@@ -10,10 +10,10 @@ import pytest
 
 from bench.run import Run
 from steering.journal import FILE_NAME
-from steering.power import minimum_detectable_difference
 from steering.results import SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary, to_text
 from steering.tables.comparisons import control_summary, dose_summary
+from steering.tables.detectable import detectable
 from steering.tables.export import markdown_list, markdown_table
 from steering.tables.gate import remarks as gate_remarks
 from steering.tables.gate import verdict_table
@@ -91,13 +91,7 @@ def _detectable(run: Run, rows: Sequence[Row]) -> str:
     count = sum(cell.method not in profile.controls for cell in run.cells)
     if not count or not success or success[0] is None:
         return ""
-    rise = minimum_detectable_difference(profile.rollouts, success[0], alpha=profile.alpha, cells=count)
-    if rise is None:
-        return ""
-    return (
-        f"With {profile.rollouts} rollouts, a rise of P(success) by {rise:.3f} above the unsteered {success[0]:.3f} is "
-        f"found with a probability of 80 % (level {profile.alpha:g} over {count} cells); a smaller one may be missed."
-    )
+    return detectable(profile.rollouts, success[0], profile.alpha, count)
 
 
 def _remarks(run: Run) -> Iterator[str]:

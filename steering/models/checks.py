@@ -31,6 +31,19 @@ def check_lengths(lengths: Sequence[int], limit: int | None, model: str) -> None
         raise DataError(f"a text of {longest} tokens is longer than the {limit} that model {model} can read")
 
 
+def check_prompts(prompts: Sequence[Sequence[int]], interventions: int) -> None:
+    """Refuse prompts that are not the token ids of one row each, for as many rows as there are interventions.
+
+    Raises:
+        DataError: The message says which it is.
+    """
+    if len(prompts) != interventions:
+        raise DataError(f"{len(prompts)} prompts and {interventions} interventions: give one of each for every row")
+    for row, prompt in enumerate(prompts):
+        if not isinstance(prompt, Sequence) or isinstance(prompt, str) or not prompt:
+            raise DataError(f"prompt {row} is {prompt!r}: give the token ids of each prompt, at least one")
+
+
 def check_interventions(
     interventions: Sequence[Intervention | None], layer_count: int, d_model: int, model: str
 ) -> None:

@@ -19,7 +19,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from steering.errors import NonFiniteError
 from steering.models.attention import use_matrix_products
 from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
-from steering.models.checks import check_interventions, check_layers, check_lengths
+from steering.models.checks import check_interventions, check_layers, check_lengths, check_prompts
 from steering.models.decoding import Ended, Limits, Prefix, decode, filled_up, numbers_of_a_row
 from steering.models.edits import additions
 from steering.models.families import family
@@ -216,9 +216,11 @@ class LanguageModel:
             The new token ids of each row, without the end-of-text token.
 
         Raises:
+            DataError: There is not one intervention for each prompt, or a prompt is empty or too long.
             VectorError: A vector does not fit the model.
             NonFiniteError: A logit is NaN or infinite.
         """
+        check_prompts(prompts, len(interventions))
         check_interventions(interventions, self.layer_count, self.d_model, self.name)
         longest = max((len(prompt) for prompt in prompts), default=0)
         check_lengths([longest + new_tokens], self.length_limit, self.name)

@@ -11,7 +11,7 @@ from steering import stats
 from steering.keywords import keyword_pattern
 from steering.report.samples import Samples
 from steering.report.studies import Study
-from steering.report.verdict import detectable_rise
+from steering.report.verdict import detectable_in
 from steering.results import NEUTRAL_BUDGET
 from steering.tables import wording
 
@@ -56,14 +56,11 @@ def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool
 
 
 def _nothing_found(study: Study) -> str:
-    rise = detectable_rise(study)
-    if rise is None or study.unsteered is None:
+    if not (told := detectable_in(study)):
         return ""
     return (
-        f"A cell that was not found to steer may still have an effect. With {study.unsteered.n} rollouts, an "
-        f"unsteered P(success) of {study.unsteered.value:.3f} and {len(study.tested)} cells that share the level "
-        f"{study.level:g}, a rise by {rise:.3f} is found with a probability of 80 % (taking the two rollouts of a pair "
-        "as independent); a smaller one is found less often."
+        f"A cell that was not found to steer may still have an effect. {told} The two rollouts of a pair are taken as "
+        "independent here."
     )
 
 

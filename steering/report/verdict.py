@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering import stats
-from steering.power import minimum_detectable_difference
 from steering.report.studies import Study, StudyCell
 from steering.tables import wording
+from steering.tables.detectable import detectable
 
 # Controls above the unsteered run that are too many for chance; they share that run, and are above it together.
 _MANY_CONTROLS = 3
@@ -68,18 +68,6 @@ def verdict_of(study: Study, neutral_bound: float) -> Verdict:
     )
 
 
-def detectable_rise(study: Study) -> float | None:
-    """The rise of P(success) that a cell of the study would have shown with a probability of 80 %.
-
-    It is that of the p values that are shown, which are adjusted over the study's cells; a claim shares its level
-    among all claims of its profile, of which a run may test some.
-    """
-    unsteered, cells = study.unsteered, len(study.tested)
-    if unsteered is None or unsteered.value is None or not cells or not unsteered.n:
-        return None
-    return minimum_detectable_difference(unsteered.n, unsteered.value, alpha=study.level, cells=cells)
-
-
 def best_cell(cells: Sequence[StudyCell]) -> StudyCell | None:
     """The cell with the highest P(success); of equals, the one at the lowest layer."""
     measured = [cell for cell in cells if cell.success is not None]
@@ -102,9 +90,15 @@ def _headline(study: Study, steering: Sequence[StudyCell], cells: Sequence[Study
         return "Nothing could be tested."
     if not steering:
         return "No method was found to steer."
-    count = len({cell.row.method for cell in steering})  # a method at several doses is one
+    found = {cell.row.method for cell in steering}  # a method at several doses is one
     methods = len({cell.row.method for cell in cells})
-    return f"{count} of {methods} methods {'steers' if count == 1 else 'steer'}."
+    steers = f"{len(found)} of {wording.counted(methods, 'method')} {'steers' if len(found) == 1 else 'steer'}"
+    if all(cell.p_control is None for cell in steering):
+        return f"{steers}."
+    beyond = {cell.row.method for cell in steering if study.exceeds_control(cell)}
+    if not beyond:
+        return f"{steers}, but {'it is not' if len(found) == 1 else 'none is'} shown to be above its control."
+    return f"{steers}, {len(beyond)} of them also above {'its' if len(beyond) == 1 else 'their'} control."
 
 
 def _lead(study: Study, steering: Sequence[StudyCell]) -> str:
@@ -176,14 +170,18 @@ def _cost(steering: Sequence[StudyCell], neutral_bound: float) -> list[str]:
 
 
 def _missed(study: Study) -> str:
-    absent = len(study.tested) - sum(map(study.steers, study.tested))
-    rise = detectable_rise(study)
-    if not absent or rise is None or study.unsteered is None:
+    told = detectable_in(study)
+    if not told or all(map(study.steers, study.tested)):
         return ""
-    return (
-        f"Finding nothing does not prove that there is nothing: with {study.unsteered.n} rollouts, a rise of "
-        f"P(success) by {rise:.3f} is found with a probability of 80 %; a smaller one may be missed."
-    )
+    return f"Finding nothing does not prove that there is nothing. {told}"
+
+
+def detectable_in(study: Study) -> str:
+    """What the study's rollouts can find, at the level that its cells share; empty where nothing was tested."""
+    unsteered = study.unsteered
+    if unsteered is None or unsteered.value is None or not unsteered.n or not study.tested:
+        return ""
+    return detectable(unsteered.n, unsteered.value, study.level, len(study.tested))
 
 
 def _controls(study: Study) -> str:

@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
+from steering.errors import DataError
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
 from steering.vectors import Intervention
@@ -187,3 +188,18 @@ def test_pad_token_of_the_tokenizer_may_lie_outside_of_the_embedding(llama):
 
 def test_generation_of_no_rows_is_empty(llama):
     assert llama.generate([], [], Greedy(), 3) == []
+
+
+@pytest.mark.parametrize(
+    ("prompts", "interventions", "told"),
+    [
+        ([[5, 6]], 2, "1 prompts and 2 interventions: give one of each for every row"),
+        ([[5, 6], [7]], 1, "2 prompts and 1 interventions"),
+        ([5, 6], 2, "prompt 0 is 5: give the token ids of each prompt"),
+        (["ab"], 1, "prompt 0 is 'ab'"),
+        ([[5], []], 2, r"prompt 1 is \[\]"),
+    ],
+)
+def test_prompts_that_are_not_one_row_for_each_intervention_are_refused(llama, prompts, interventions, told):
+    with pytest.raises(DataError, match=told):
+        llama.generate(prompts, [None] * interventions, Greedy(), 3)

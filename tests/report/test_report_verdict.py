@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from steering.power import minimum_detectable_difference
 from steering.report.studies import studies_of
-from steering.report.verdict import best_cell, detectable_rise, verdict_of
+from steering.report.verdict import best_cell, detectable_in, verdict_of
 from tests.report_rows import LAYERS, ROLLOUTS, SUCCESSES, damage_row, mcnemar, run, success_row, unsteered
 
 BOUND = 0.1
@@ -66,7 +66,7 @@ def test_methods_steer_where_the_adjusted_test_says_so():
             layers = [layer for layer in LAYERS if p_values[method, layer] < level]
             assert f"Steers at {len(layers)} of 3 layers: {', '.join(map(str, layers))}." in told(run(), method, level)
     found = verdict(run())
-    assert found.headline == "2 of 2 methods steer."
+    assert found.headline == "2 of 2 methods steer, 2 of them also above their control."
     assert [method.method for method in found.methods] == ["feature_delta", "mean_difference"]
 
 
@@ -74,7 +74,7 @@ def test_method_at_several_doses_counts_once():
     rows = [*run(), *(dataclasses.replace(row, multiplier=row.multiplier / 2) for row in run() if row.layer == 20)]
     labels = [method.method for method in verdict(rows).methods]
     assert labels == [f"{method} ×{dose}" for method in ("feature_delta", "mean_difference") for dose in (0.5, 1)]
-    assert verdict(rows).headline == "2 of 2 methods steer."
+    assert verdict(rows).headline.startswith("2 of 2 methods steer, ")
 
 
 def test_adjustment_decides():
@@ -104,7 +104,7 @@ def test_what_was_not_found_is_said_with_what_could_have_been():
     assert "Not found to steer at the one layer tested." in told(rows, "mean_difference")
     assert "nats" not in told(rows, "mean_difference"), "there is no cost where nothing steers"
     [missed] = found.remarks
-    rise = float(re.search(r"by (0\.\d+) is found with a probability of 80 %", missed)[1])
+    rise = float(re.search(r"by (0\.\d+) above", missed)[1])
     assert simulated_power(0.1, rise, 0.01) == pytest.approx(0.8, abs=0.03)
 
 
@@ -175,8 +175,34 @@ def test_cost_is_kept_to_the_bound_where_its_upper_bound_is():
 
 
 def test_detectable_rise_is_adjusted_over_the_cells_that_share_the_level():
-    expected = minimum_detectable_difference(ROLLOUTS, 0.1, alpha=0.01, cells=6)
-    assert detectable_rise(study(run())) == pytest.approx(expected)
+    rise = minimum_detectable_difference(ROLLOUTS, 0.1, alpha=0.01, cells=6)
+    told = detectable_in(study(run()))
+    assert told.startswith(f"With 40 rollouts, a rise of P(success) by {rise:.3f} above the unsteered 0.100 is")
+    assert "(level 0.01 over 6 cells)" in told
+
+
+def test_rollouts_that_are_too_few_to_find_anything_are_told():
+    few = [unsteered(items=(0.0,) * 5, n=5, value=0.0, low=0.0, high=0.4)]
+    few += [success_row("mean_difference", 8, 30, items=(1.0,) * 5, n=5, p_value=0.03125, value=1.0, low=0.6, high=1.0)]
+    [missed] = verdict(few).remarks
+    assert "With 5 rollouts, no rise of P(success) above the unsteered 0.000, however large, is found" in missed
+    assert "(level 0.01 over 1 cell): sample more rollouts." in missed
+
+
+@pytest.mark.parametrize(
+    ("p_controls", "told"),
+    [
+        ((None, None), "2 of 2 methods steer."),
+        ((0.5, None), "2 of 2 methods steer, but none is shown to be above its control."),
+        ((1e-6, 0.5), "2 of 2 methods steer, 1 of them also above its control."),
+        ((1e-6, 1e-6), "2 of 2 methods steer, 2 of them also above their control."),
+        ((0.5,), "1 of 1 method steers, but it is not shown to be above its control."),
+    ],
+)
+def test_headline_says_whether_what_steers_is_above_its_control(p_controls, told):
+    methods = zip(("mean_difference", "feature_delta"), p_controls, strict=False)
+    rows = [success_row(method, 8, 30, p_value=1e-6, p_control=p_control) for method, p_control in methods]
+    assert verdict([unsteered(), *rows]).headline == told
 
 
 def test_of_layers_that_succeed_equally_the_lowest_is_the_best():

@@ -31,6 +31,8 @@ _LONGEST_LABEL = 44
 _TITLE_SIZE, _LEGEND_SIZE = 11, 8.5
 # Of a legend: line and spaces beside a label, points.
 _HANDLE = 44
+# Beside axes before the layout, points: it narrows those above which a wider legend stands.
+_BESIDE = 155
 
 # Okabe and Ito (2008, https://jfly.uni-koeln.de/color/), without the yellow that white swallows.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -85,12 +87,14 @@ class Look:
     colour: str
     marker: str
     line: str | tuple[int, tuple[int, ...]]
+    is_hollow: bool = False
 
     @property
     def line_style(self) -> dict[str, Any]:
         """For Matplotlib. Controls stay behind what they are there for."""
         faint = {"linewidth": 0.8, "markersize": 3.5, "zorder": 1.5} if self.colour == GREY else {"zorder": 2.5}
-        return {"color": self.colour, "marker": self.marker, "linestyle": self.line, **faint}
+        inside = {"markerfacecolor": "white"} if self.is_hollow else {}
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.line, **faint, **inside}
 
     @property
     def opacity(self) -> float:
@@ -107,14 +111,18 @@ class Look:
 
     @classmethod
     def of_doses(cls, series: Sequence[Series]) -> list[Look]:
-        """One look for each dose of one method: from dark to light with the multiplier, negative ones dashed."""
+        """One look for each dose of one method: from dark to light with the multiplier.
+
+        Negative ones are dashed and hollow: where there is one layer, no line is seen.
+        """
         sizes = sorted({_size(entry) for entry in series})
         colours = mpl.colormaps["viridis"]
         looks = []
         for entry in series:
             rank = sizes.index(_size(entry))
             colour = mpl.colors.to_hex(colours(0.85 * rank / max(1, len(sizes) - 1)))
-            looks.append(cls(colour, _MARKERS[rank % len(_MARKERS)], "--" if entry.multiplier < 0 else "-"))
+            is_negative = entry.multiplier < 0
+            looks.append(cls(colour, _MARKERS[rank % len(_MARKERS)], "--" if is_negative else "-", is_negative))
         return looks
 
 
@@ -172,7 +180,7 @@ def columns(labels: Sequence[str]) -> int:
     """How many columns of a legend fit beside each other; each is as wide as the longest of its labels."""
     widths = [text_width(text, _LEGEND_SIZE) + _HANDLE for text in labels]
     for count in range(len(labels), 1, -1):
-        if sum(column.max() for column in np.array_split(widths, count)) <= POINTS - 55:
+        if sum(column.max() for column in np.array_split(widths, count)) <= POINTS - _BESIDE:
             return count
     return 1
 
