@@ -11,7 +11,7 @@ import typer
 
 from steering.cli.options import Methods, Metrics, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import FILE_WIDTH, terminal_width
-from steering.errors import ResultsError
+from steering.errors import DataError, ResultsError
 from steering.files import make_directory, write_file
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _SUFFIXES = {
     ".tex": Format.latex,
     ".parquet": Format.parquet,
     ".json": Format.json,
+    ".txt": Format.text,
+    "": Format.text,
 }
 
 
@@ -67,11 +69,11 @@ def export_results(
     from steering.journal import load_rows, require_other_file
     from steering.tables.row_filters import RowFilter
 
-    if form is None:
-        form = Format.text if output is None else _SUFFIXES.get(output.suffix, Format.text)
-    width = terminal_width() if output is None else FILE_WIDTH
     if output is not None:
         require_other_file(output, results)
+    if form is None:
+        form = Format.text if output is None else _format_of(output)
+    width = terminal_width() if output is None else FILE_WIDTH
     if form is Format.parquet and output is None:
         raise ResultsError("--format parquet is not text: name a file with --output")
     if pivot and form not in (pivots := _pivots(width)):
@@ -91,6 +93,18 @@ def export_results(
         typer.echo(content, nl=False)
     else:
         write_file(output, content.encode() if isinstance(content, str) else content)
+
+
+def _format_of(output: Path) -> Format:
+    """The format that a file's name ends in; a device takes text.
+
+    Raises:
+        DataError: No format has such files.
+    """
+    if output.suffix not in _SUFFIXES and not output.is_char_device():
+        known = ", ".join(filter(None, _SUFFIXES))
+        raise DataError(f"--output {output}: names of files end in {known}; for another name give --format, too")
+    return _SUFFIXES.get(output.suffix, Format.text)
 
 
 def _pivots(width: int) -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:

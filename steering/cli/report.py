@@ -11,6 +11,8 @@ from steering.cli.options import Layers, Methods, parse_layer_filter, parse_name
 from steering.errors import DataError, ResultsError
 from steering.files import make_directory, write_file
 
+_SUFFIXES = (".html", ".htm")
+
 
 def report(
     results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
@@ -45,6 +47,8 @@ def report(
     if (names or blocks) and gate is None:
         raise DataError("--methods and --layers choose cells of a baseline: give it with --gate")
     require_other_file(output, results)
+    if output.suffix and output.suffix not in _SUFFIXES:
+        raise DataError(f"--output {output}: a report is a web page, whose name ends in {' or '.join(_SUFFIXES)}")
     chosen = load_profile(profile) if profile else None
     rows = load_rows(results)
     if not rows:

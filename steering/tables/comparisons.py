@@ -12,7 +12,7 @@ from steering import stats
 from steering.profiles import Profile, split_of
 from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, OF_SAE, OUTCOMES, SUCCESS, Row, any_row, without
 from steering.tables import wording
-from steering.tables.configurations import DEVELOPMENT, TEST, Runs, on_split, shared, steered, told_apart_by
+from steering.tables.configurations import DEVELOPMENT, TEST, Runs, labels, on_split, shared, steered, told_apart_by
 from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
@@ -20,7 +20,7 @@ _VARYING = OUTCOMES | OF_SAE | {"seed"}
 
 
 def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
-    """One line for each cell that is no control, with what its controls reached, under a line of headings.
+    """One line for each cell that has controls, with what they reached, under a line of headings.
 
     "control" is the paired control's P(success) at the same layer. The null cells are all cells of the same
     circumstances that are controls of the same construction with the same parameters, whatever their seed and layer, at
@@ -43,13 +43,15 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
     runs = Runs.of(cells)
     header = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
     lines = [[*runs.heading, *header]]
-    for row in cells:
+    for row, name in zip(cells, labels(cells), strict=True):
         here = controls[shared(row)]
         others = [other for other in here if other.layer == row.layer and other.key not in known]
         told = ", ".join(f"{other.method} {wording.number(other)}" for other in others)
+        if not row.control and not told:
+            continue
         lines.append(
             [
-                *(*runs.cell(row), row.method, str(row.layer), wording.number(row)),
+                *(*runs.cell(row), name, str(row.layer), wording.number(row)),
                 *(wording.number(_paired(row, here)), *_against(row, nulls[row.key]), told or ABSENT),
             ]
         )

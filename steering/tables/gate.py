@@ -46,13 +46,17 @@ def verdict_table(report: GateReport) -> list[list[str]]:
 def remarks(report: GateReport) -> list[str]:
     """What has to be said of cells that are not ok, cells with the same message together, and how many are what."""
     said: dict[str, list[str]] = {}
+    new: dict[str, list[int]] = {}
     for verdict in report.verdicts:
-        if verdict.state not in ("ok", "new"):
+        if verdict.state == "new":
+            new.setdefault(verdict.method, []).append(verdict.layer)
+        elif verdict.state != "ok":
             said.setdefault(f"{verdict.state}: {verdict.reason}", []).append(verdict.id)
         if verdict.passed_over:
             said.setdefault(f"a later measurement does not count, since {verdict.passed_over}", []).append(verdict.id)
-    counted = ", ".join(f"{count} {state}" for state, count in sorted(report.counts.items()))
     told = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
+    told += [f"{method} at {wording.counted_layers(layers)}: not in the baseline" for method, layers in new.items()]
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(report.counts.items()))
     return [*told, f"{wording.counted(len(report.verdicts), 'cell')}: {counted or 'nothing to compare'}"]
 
 

@@ -50,10 +50,11 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     differing = [key for key in before | now if before.get(key) != now.get(key)]
     if "dtype" in differing and "model_hash" in differing:  # it is of the weights as loaded
         differing.remove("model_hash")
-    return [f"{key} is {_shown(now.get(key))} and was {_shown(before.get(key))}" for key in differing]
+    return [f"{key} is {shown(now.get(key))} and was {shown(before.get(key))}" for key in differing]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message; a hash is shortened."""
     is_hash = isinstance(value, str) and len(value) == _HASH_LENGTH
     return repr(f"{value[:_SHOWN_LENGTH]}…" if is_hash else value)
 

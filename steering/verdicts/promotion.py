@@ -11,7 +11,7 @@ from steering.errors import ResultsError, UnknownNameError
 from steering.profiles import split_of
 from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Row, any_row, cell_id
 from steering.verdicts.baselines import GATED, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
-from steering.verdicts.comparability import circumstances, plain, settings
+from steering.verdicts.comparability import circumstances, plain, settings, shown
 from steering.verdicts.selection import is_chosen
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
@@ -74,7 +74,7 @@ def promote(
     _check_names("layer", layers, {layer for _, layer in found})
     chosen = {key: entries for key, entries in sorted(found.items()) if is_chosen(key, methods, layers)}
     if not chosen:
-        raise ResultsError("nothing to promote: there is no steered cell among the results that is no control")
+        raise ResultsError("there is no steered cell among the results that is no control")
     _check_agreement(chosen)
     cells = tuple(_cell(entries[-1]) for entries in chosen.values())
     first = any_row(next(iter(chosen.values()))[-1])
@@ -202,8 +202,8 @@ def _difference(old: Any, new: Any) -> str:
         return ""
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted(name for name in old | new if old.get(name) != new.get(name))
-        return ", ".join(f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in names)
-    return f"{old!r} → {new!r}"
+        return ", ".join(f"{name} {shown(old.get(name))} → {shown(new.get(name))}" for name in names)
+    return f"{shown(old)} → {shown(new)}"
 
 
 def _cell_changes(old: BaselineCell, new: BaselineCell) -> Iterator[str]:

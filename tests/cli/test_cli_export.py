@@ -70,6 +70,14 @@ def test_file_holds_what_would_be_printed(call, results, tmp_path, form):
     assert printed.endswith("\n")
 
 
+def test_file_of_another_kind_needs_a_format(call, results, tmp_path):
+    status, _, message = call("export", results, "--output", tmp_path / "out.xlsx")
+    assert status == 2
+    assert "names of files end in .csv, .md, .tex, .parquet, .json, .txt; for another name give --format" in message
+    assert not (tmp_path / "out.xlsx").exists()
+    assert call("export", results, "--output", tmp_path / "out.dat", "--format", "csv")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("suffix", "form"), [("csv", "csv"), ("md", "markdown"), ("tex", "latex"), ("json", "json"), ("txt", "text")]
 )

@@ -91,6 +91,10 @@ def test_cells_of_the_baseline_that_were_not_to_be_measured_are_not_missing(call
         (("{results}", "--layers", "20"), "--methods and --layers choose cells of a baseline: give it with --gate"),
         (("{results}", "--profile", "embeded"), "unknown profile 'embeded'. Did you mean 'embedded'?"),
         (("{results}", "--gate", "nowhere"), "nowhere: no such baseline; `steering baseline promote` writes one"),
+        (
+            ("{results}", "--output", "report.pdf"),
+            "--output report.pdf: a report is a web page, whose name ends in .html",
+        ),
         (("{results}", "--output", "{results}/results.jsonl"), "--output {results}/results.jsonl is the results"),
         (("{results}", "--output", "{results}"), "{results}: cannot be written: Is a directory"),
     ],

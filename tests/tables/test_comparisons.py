@@ -125,6 +125,12 @@ def test_control_of_several_doses_is_the_one_of_nearest_norm():
     assert control_summary(rows)[1][3] == "0.200"
 
 
+def test_doses_of_a_method_are_told_apart_and_cells_without_any_control_left_out():
+    rows = [held(8, 0.4, multiplier=dose) for dose in (6.0, 12.0)]
+    rows += [noise(8, 0.1), small_row(layer=9, method="alone", value=0.3)]
+    assert [line[0] for line in control_summary(rows)[1:]] == ["mean_difference ×6", "mean_difference ×12"]
+
+
 def test_control_of_a_negative_multiplier_is_as_near_as_what_it_adds_is_long():
     cell = held(8, 0.4, multiplier=6.0, vector_norm=2.0)
     rows = [cell, noise(8, 0.1, multiplier=5.0, vector_norm=4.0), noise(8, 0.2, multiplier=-1.0, vector_norm=11.0)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact, ttest_rel
 
+from steering.tables.gate import remarks
 from steering.verdicts.gate import CellVerdict, GateReport, compare
 from tests.gate_rows import MEASUREMENT, METRICS, baseline_of, cell, failed, items_of, losses, rollouts
 from tests.small_rows import small_row, unsteered_row
@@ -284,3 +285,12 @@ def test_another_sae_is_not_comparable_and_is_told_with_its_name():
     assert found.state == "not comparable"
     assert "parameter sae_hash is 'b' and was 'a'" in found.message
     assert "parameter sae is 'checkout/layer20' and was 'mine/layer20'" in found.message
+
+
+def test_cells_that_the_baseline_lacks_are_named_together():
+    report = compare(baseline_of(cell(20)), [*cell(20), *cell(8), *cell(9), *cell(3, method="other")])
+    assert remarks(report) == [
+        "mean_difference at layers 8–9: not in the baseline",
+        "other at layer 3: not in the baseline",
+        "4 cells: 3 new, 1 ok",
+    ]

@@ -40,7 +40,7 @@ def test_controls_other_splits_the_unsteered_run_and_saes_are_left_out():
     chosen = cell(20, measurement=cell()[0].measurement | {"split": "development"})
     rows = [unsteered_row(), *control, *chosen, *cell(20), small_row(method="sae", parameters={"sae": "s"})]
     assert [entry.id for entry in promote(rows).cells] == ["mean_difference-layer20"]
-    with pytest.raises(ResultsError, match="nothing to promote"):
+    with pytest.raises(ResultsError, match="there is no steered cell among the results"):
         promote([unsteered_row(), *control, *chosen])
 
 
@@ -140,7 +140,7 @@ def test_changes_between_baselines_are_told_one_a_line():
         "margins: loss_change_neutral 0.01 → 0.02",
         "mean_difference-layer3: removed",
         "mean_difference-layer20: parameters top None → 3",
-        f"mean_difference-layer20: vector_hash '{'c' * 64}' → '{'d' * 64}'",
+        f"mean_difference-layer20: vector_hash '{'c' * 12}…' → '{'d' * 12}…'",
         "mean_difference-layer20: vector_norm 2.5 → 3.0",
         "mean_difference-layer20: rollout_probability 0.5000 (n = 200) → 0.4500 (n = 200)",
         "mean_difference-layer25: added",
