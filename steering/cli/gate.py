@@ -102,10 +102,11 @@ def power(
 ) -> None:
     """Print what a number of rollouts can show: drops that the gate finds, and rises that support a claim."""
     from steering.tables import gate as gate_tables
+    from steering.tables.wording import counted
 
     typer.echo(
-        f"How probably the gate finds a drop in one of {cells} cells: {rollouts} rollouts against {baseline_rollouts} "
-        f"of the baseline, Fisher's exact test, level {level:g} over all cells.\n"
+        f"How probably the gate finds a drop in one of {counted(cells, 'cell')}: {rollouts} rollouts against "
+        f"{baseline_rollouts} of the baseline, Fisher's exact test, level {level:g} over all cells.\n"
     )
     _print(gate_tables.drop_table(rollouts, baseline_rollouts, cells, level), form)
     typer.echo(

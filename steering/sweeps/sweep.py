@@ -150,11 +150,13 @@ class Sweep:
         return fitting if self._most_together is None else min(fitting, self._most_together)
 
     def _measure_together(self, cells: Sequence[Cell]) -> None:
-        self._progress.note(f"measuring {', '.join(dict.fromkeys(cell.id for cell in cells))} …")
         constructed = {cell: self._constructor.construct(cell) for cell in cells}
         common = {cell: self._common(cell, found) for cell, found in constructed.items()}
         earlier = {cell: self._earlier.outcome(cell, common[cell], self._score_names(cell)) for cell in cells}
-        observed = self._observe({cell: found for cell, found in constructed.items() if earlier[cell] is None})
+        new = {cell: found for cell, found in constructed.items() if earlier[cell] is None}
+        if new:
+            self._progress.note(f"measuring {', '.join(dict.fromkeys(cell.id for cell in new))} …")
+        observed = self._observe(new)
         for cell, found in constructed.items():
             needed = control_of(self.setting.profile, cell)
             control = self._measured.get(needed) if needed else None

@@ -104,14 +104,14 @@ def rise_table(rollouts: int, cells: int, alpha: float) -> list[list[str]]:
 
     Args:
         rollouts: Pairs of rollouts.
-        cells: Over which claims are adjusted, in the last column; the one before is for a single cell.
+        cells: Over which claims are adjusted, in the last column; the one before, if any, is for a single cell.
         alpha: Level of the test.
     """
-    lines = [["P(success) unsteered", "one cell", f"{cells} cells"]]
+    counts = sorted({1, cells})
+    lines = [["P(success) unsteered", *("one cell" if count == 1 else f"{count} cells" for count in counts)]]
     for share in _SHARES:
         found = [
-            minimum_detectable_difference(rollouts, share, alpha=alpha, power=_POWER, cells=count)
-            for count in (1, cells)
+            minimum_detectable_difference(rollouts, share, alpha=alpha, power=_POWER, cells=count) for count in counts
         ]
         lines.append([f"{share:.2f}", *(ABSENT if rise is None else f"+{rise * 100:.1f} points" for rise in found)])
     return lines

@@ -68,6 +68,8 @@ def obstacles(baseline: Baseline, row: Row) -> list[str]:
     """
     found = differences(*_both(baseline, row))
     rollouts = row.measurement.get("rollouts")
+    if row.data_hash != baseline.data_hash and (row.concept, row.neutral) == (baseline.concept, baseline.neutral):
+        found.append(f"the texts of {row.concept} or {row.neutral} are others, or another number of neutral documents")
     if row.dtype != baseline.dtype:
         found.append(f"run it with --dtype {baseline.dtype}, or hold it against a baseline in {row.dtype}")
     gated = any(SUCCESS in cell.scores for cell in baseline.cells)

@@ -19,6 +19,7 @@ from steering.metrics.rollouts import RolloutProbability
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
+from steering.progress import Silent
 from steering.sae.library import open_library
 from steering.sweeps.cells import Cell
 from steering.sweeps.earlier import Earlier
@@ -75,6 +76,32 @@ def test_what_is_there_is_not_measured_nor_written_again(any_model, setting, tmp
             assert (score.value, score.p_value, score.p_control) == (
                 here.scores[name].value, here.scores[name].p_value, here.scores[name].p_control
             )  # fmt: skip
+
+
+class Notes(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+
+def test_only_what_is_measured_is_said_to_be(llama, setting, tmp_path):
+    def notes() -> list[str]:
+        progress = Notes()
+        earlier = Earlier(load_rows(tmp_path))
+        sweep = Sweep(setting, llama, Journal(tmp_path), CELLS, run="again", earlier=earlier, progress=progress)
+        for cell in CELLS:
+            sweep.measure(cell)
+        return [note for note in progress.said if note.startswith("measuring")]
+
+    run(setting, llama, tmp_path, CELLS[:1])
+    [told] = notes()
+    assert CELLS[0].id not in told
+    assert all(cell.id in told for cell in CELLS[-1:])
+    assert notes() == []
 
 
 def changed(directory: Path, **changes: Any) -> None:

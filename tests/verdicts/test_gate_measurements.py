@@ -87,3 +87,11 @@ def test_baseline_of_losses_alone_asks_for_no_rollouts():
     del items["rollout_probability"]
     [row, *_] = cell(items=items, measurement=MEASUREMENT | {"rollouts": 10})
     assert obstacles(baseline_of(cell(items=items)), row) == []
+
+
+def test_other_texts_under_the_same_names_are_told_with_what_may_be_the_matter():
+    [row, *_] = cell(data_hash="e")
+    [_, hint] = obstacles(baseline_of(cell()), row)
+    assert hint == "the texts of royalty or embedded are others, or another number of neutral documents"
+    [row, *_] = cell(data_hash="e", concept="weddings")
+    assert len(obstacles(baseline_of(cell()), row)) == 2, "concept and hash"
