@@ -15,6 +15,7 @@ from steering.vectors import MAX_BYTES, is_steering_vector
 
 # A control vector announces some hundred things: what it is, and a tensor for each layer.
 _MOST_ANNOUNCED = 10_000
+_HINT = "controlvector.model_hint"
 _NUMBERS = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
 # What gguf's reader raises of a damaged file, which it looks up by counts that the file holds.
 _DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError)
@@ -50,6 +51,22 @@ def read_direction(path: Path, layer: int, tensor: str = "") -> torch.Tensor:
     if found.ndim != 1 or not found.is_floating_point():
         raise VectorError(f"{path}: one direction [d_model] is required, found {found.dtype} {tuple(found.shape)}")
     return found.float()
+
+
+def read_model_type(path: Path) -> str:
+    """The type of the model that a control vector is for, as it says; empty where it does not, or is another file.
+
+    Args:
+        path: A file that `read_direction` has read.
+    """
+    if path.suffix != ".gguf":
+        return ""
+    try:
+        field = gguf.GGUFReader(path).get_field(_HINT)
+        found = "" if field is None else field.contents()
+    except _DAMAGE as error:
+        raise VectorError(f"{path}: cannot be read as a control vector: {one_line(error)}") from None
+    return found if isinstance(found, str) else ""
 
 
 def _of_safetensors(path: Path, tensor: str) -> torch.Tensor:

@@ -56,15 +56,16 @@ def import_vector(
 ) -> None:
     """Import a direction that another program wrote, so that it can be measured, shown, tried and exported."""
     from steering.sweeps.stored_vectors import require_plan_name
-    from steering.vector_import import read_direction
-    from steering.vectors import SteeringVector
+    from steering.vector_import import read_direction, read_model_type
+    from steering.vectors import Origin, SteeringVector
 
     require_output(output, ".safetensors")
     require_plan_name(output, "--output")
     if file.exists() and output.exists() and output.samefile(file):
         raise DataError(f"--output {output}: that is the file to import; name another")
     direction = read_direction(file, layer, tensor)
-    vector = SteeringVector(direction, layer, name, concept, model, recommended_multiplier=multiplier)
+    origin = Origin(model_type=read_model_type(file))
+    vector = SteeringVector(direction, layer, name, concept, model, recommended_multiplier=multiplier, origin=origin)
     vector.save(output)
     typer.echo(f"{output}: {visible(name)} at layer {layer}, norm {vector.norm:.2f}, × {multiplier:g}")
     chosen = shlex.quote(f"method(name='{output.stem}')")

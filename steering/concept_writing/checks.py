@@ -31,7 +31,7 @@ def check_concept_files(files: ConceptFiles) -> list[Finding]:
     """
     pairs = [*files.generation, *files.test]
     warnings = [*_first_words(pairs), *_last_words(pairs), *_repeated(files.generation), *_repeated(files.test)]
-    warnings += [*_close(files), *_lengths(files, pairs)]
+    warnings += [*_in_both(files), *_close(files), *_lengths(files, pairs)]
     if files.concept is not None:
         path = str(files.directory / "concept.toml")
         warnings += [
@@ -72,6 +72,14 @@ def _repeated(pairs: Sequence[PlacedPair]) -> Iterator[Finding]:
             again += [] if earlier is placed else [placed]
         if again:
             yield _many(again, f"{field} of an earlier pair, but for case and punctuation")
+
+
+def _in_both(files: ConceptFiles) -> Iterator[Finding]:
+    """Test continuations that vectors are constructed from."""
+    for side in _SIDES:
+        known = {normalised(getattr(placed.pair, side)) for placed in files.generation}
+        if found := [placed for placed in files.test if normalised(getattr(placed.pair, side)) in known]:
+            yield _many(found, f"{side} of a generation pair, too: such a pair does not test anything new")
 
 
 def _close(files: ConceptFiles) -> Iterator[Finding]:

@@ -76,6 +76,14 @@ def test_several_pairs_are_one_warning_that_lists_some(sound):
     assert warning.endswith(f"(also {places})")
 
 
+def test_test_continuation_that_vectors_are_made_of(sound):
+    edit_pair(sound, 7, positive="soon it met60 the KING.")
+    edit_pair(sound, 8, positive="Soon it met62 the king.")
+    assert warnings(sound) == [
+        "test.jsonl:1: positive of a generation pair, too: such a pair does not test anything new (also test.jsonl:3)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [

@@ -25,7 +25,7 @@ from steering.profile_files import load_profile
 from steering.profiles import MethodPlan
 from steering.sweeps.stored_vectors import with_vectors
 from steering.vector_export import to_gguf
-from steering.vector_import import read_direction
+from steering.vector_import import read_direction, read_model_type
 from steering.vectors import Intervention, SteeringVector, load_vector
 from tests.documents import ROOT, code_blocks
 from tests.planted import D_MODEL, planted_activations, planted_direction
@@ -138,6 +138,7 @@ def test_damaged_control_vectors_are_one_message_or_a_direction(tmp_path, cut):
         (tmp_path / "v.gguf").write_bytes(damaged)
         with contextlib.suppress(VectorError):  # no other error, whatever gguf's reader makes of it
             assert read_direction(tmp_path / "v.gguf", 3).ndim == 1
+            assert isinstance(read_model_type(tmp_path / "v.gguf"), str)
 
 
 def test_import_writes_a_vector_that_the_benchmark_measures(call, bench, arguments, model_directory, tmp_path):
@@ -235,3 +236,24 @@ def test_profile_of_the_document_says_what_the_option_does(tmp_path, monkeypatch
     other = MethodPlan("mean_difference", 1.0)
     made = with_vectors(replace(written, methods=(other,)), [Path("mine.safetensors")], None)
     assert made.methods[1:] == (replace(written.plan("mine"), claimed_layers=()), written.plan("mine_control"))
+
+
+def test_control_vector_tells_of_which_type_its_model_is_and_can_be_exported_again(call, tmp_path):
+    content = to_gguf([Intervention(SteeringVector(DIRECTION, 3, "m", "c", "model"), 2.0)], "llama")
+    (tmp_path / "v.gguf").write_bytes(content)
+    back, again = tmp_path / "back.safetensors", tmp_path / "again.gguf"
+    assert call("vector", "import", tmp_path / "v.gguf", "--layer", "3", "--output", back)[0] == 0
+    assert load_vector(back).origin.model_type == "llama"
+    assert call("vector", "export", back, "--format", "gguf", "--output", again)[0] == 0
+    assert torch.equal(read_direction(again, 3), DIRECTION * 2)
+
+
+def test_control_vector_that_names_no_model_is_imported_without(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "v.gguf", "controlvector")
+    writer.add_tensor("direction.3", np.zeros(4, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert read_direction(tmp_path / "v.gguf", 3).tolist() == [0.0] * 4
+    assert read_model_type(tmp_path / "v.gguf") == read_model_type(tmp_path / "v.safetensors") == ""
