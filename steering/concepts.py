@@ -197,7 +197,10 @@ def concept_directory(reference: str) -> Path:
         return _builtin_root() / reference
     if reference and os.path.isdir(reference):  # noqa: PTH112 - False, not an error, for what cannot be a path
         return Path(reference)
-    raise UnknownNameError("concept", reference, builtin_concepts(), "Or give a directory with a concept.toml.")
+    remedy = "Or give a directory with a concept.toml."
+    if os.path.isfile(reference):  # noqa: PTH113 - likewise
+        remedy = f"{reference} is a file: give the directory that its concept.toml is in."
+    raise UnknownNameError("concept", reference, builtin_concepts(), remedy)
 
 
 def builtin_concepts() -> list[str]:

@@ -181,7 +181,11 @@ class Profile:
     def _refuse_cycle(self, plan: MethodPlan, key: str) -> None:
         """Follow a plan's references to others; refuse one that leads back, or to no plan at all."""
         names = [plan.name]
+        known = {plan.name for plan in self.methods}
         while following := getattr(self.plan(names[-1]), key):
+            if following not in known:
+                where = f"It is named by method {names[-1]!r} of profile {self.name!r}."
+                raise UnknownNameError(key, following, known, where)
             names.append(following)
             if names.index(following) < len(names) - 1:
                 cycle = " -> ".join(map(repr, names[names.index(following) :]))

@@ -67,11 +67,13 @@ def test_plan_that_names_no_plan_of_the_profile_is_refused(path, key):
     methods = METHODS + f'{key} = "random_directon"\n[methods.random_direction]\nmultiplier = 1\n'
     message = refusal(path, methods, error=UnknownNameError)
     assert message == (
-        "unknown method of this profile 'random_directon'. Did you mean 'random_direction'? "
-        "Known: mean_difference, random_direction."
+        f"unknown {key} 'random_directon'. Did you mean 'random_direction'? "
+        "Known: mean_difference, random_direction. It is named by method 'mean_difference' of profile 'mine'."
     )
     plan = MethodPlan("a", 1.0, **{key: "b"})
-    with pytest.raises(UnknownNameError, match="method of this profile 'b'. Known: a"):
+    with pytest.raises(
+        UnknownNameError, match=f"unknown {key} 'b'. Known: a. It is named by method 'a' of profile 'p'"
+    ):
         Profile("p", "", "m", "c", "n", (plan,))
 
 
