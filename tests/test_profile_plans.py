@@ -71,9 +71,7 @@ def test_plan_that_names_no_plan_of_the_profile_is_refused(path, key):
         "Known: mean_difference, random_direction. It is named by method 'mean_difference' of profile 'mine'."
     )
     plan = MethodPlan("a", 1.0, **{key: "b"})
-    with pytest.raises(
-        UnknownNameError, match=f"unknown {key} 'b'. Known: a. It is named by method 'a' of profile 'p'"
-    ):
+    with pytest.raises(UnknownNameError, match=f"unknown {key} 'b'. Known: a. It is named by method 'a'"):
         Profile("p", "", "m", "c", "n", (plan,))
 
 
