@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from steering.concept_writing.files import read_concept_files
 from steering.concepts import load_concept
-from steering.errors import DataError
+from steering.errors import DataError, UnknownNameError
 from tests.concepts.test_concepts import edit, edit_pair
 
 
@@ -148,3 +148,8 @@ def test_there_are_faults_exactly_where_loading_fails(concept_directory, tmp_pat
 def test_file_that_is_no_text_is_one_fault(concept_directory, name):
     (concept_directory / name).write_bytes(b"\xff\xfe")
     assert faults(concept_directory) == [f"{name}: not UTF-8 text (byte 0)"]
+
+
+def test_file_in_the_place_of_its_directory_is_told(concept_directory):
+    with pytest.raises(UnknownNameError, match="is a file: give the directory that its concept.toml is in"):
+        load_concept(str(concept_directory / "concept.toml"))

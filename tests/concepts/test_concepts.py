@@ -294,8 +294,3 @@ def test_unknown_side_is_refused():
 def test_reference_that_cannot_be_a_path_is_an_unknown_concept(reference):
     with pytest.raises(UnknownNameError, match="unknown concept"):
         load_concept(reference)
-
-
-def test_file_in_the_place_of_its_directory_is_told(concept_directory):
-    with pytest.raises(UnknownNameError, match="is a file: give the directory that its concept.toml is in"):
-        load_concept(str(concept_directory / "concept.toml"))

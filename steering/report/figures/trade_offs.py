@@ -102,16 +102,17 @@ def _dominated(point: tuple[float, float], others: np.ndarray) -> bool:
 
 def _draw_pareto(comparison: Comparison, points: Sequence[Point], title: str) -> Canvas:
     methods = list(dict.fromkeys(point.success.method for point in points))
-    labels = [style.inert(method, 30) for method in methods]
+    controls = {entry.method for entry in comparison.series if entry.is_control}
+    labels = [style.inert(method, 30) + (" (control)" if method in controls else "") for method in methods]
     above = style.legend_height(labels)
     figure = style.new_figure(title, 5.4 + above)
     grid = figure.add_gridspec(2, 2, width_ratios=(0.71, 0.29), height_ratios=(above, 5))
     legend, axes, listed = (figure.add_subplot(place) for place in (grid[0, :], grid[1, 0], grid[1, 1]))
     looks = Look.of_methods(comparison.series)
-    for method in methods:
+    for method, label in zip(methods, labels, strict=True):
         members = [point for point in points if point.success.method == method]
         look = looks.get(method, Look("black", "*", ""))
-        _scatter(axes, members, look, method)
+        _scatter(axes, members, look, label)
     best = sorted((point for point in points if point.best), key=lambda point: point.at)
     axes.plot(*np.array([point.at for point in best]).T, color="black", linewidth=0.8, drawstyle="steps-post", zorder=1)
     axes.set_xlabel("neutral text: Loss(M + v) − Loss(M), nats per token")
@@ -152,7 +153,7 @@ def _number(axes: Axes, best: Sequence[Point]) -> None:
         )
 
 
-def _scatter(axes: Axes, points: Sequence[Point], look: Look, method: str) -> None:
+def _scatter(axes: Axes, points: Sequence[Point], look: Look, label: str) -> None:
     x, y = np.array([point.at for point in points]).T
     ends = [[(row.low, row.high) for row in (point.cost, point.success)] for point in points]
     low, high = np.array(ends, dtype=float).transpose(2, 1, 0)
@@ -167,7 +168,7 @@ def _scatter(axes: Axes, points: Sequence[Point], look: Look, method: str) -> No
         alpha=0.4,
         **style_,
     )
-    axes.plot(x, y, look.marker, label=style.inert(method, 30), markersize=5, **style_)
+    axes.plot(x, y, look.marker, label=label, markersize=5, **style_)
     chosen = [point.at for point in points if point.best]
     if chosen:
         axes.plot(*np.array(chosen).T, "o", markersize=10, markerfacecolor="none", markeredgecolor="black")
