@@ -51,7 +51,7 @@ def test_rollouts(benchmark, model, report, prompt, ceiling):
     benchmark.pedantic(sampled, args=(interventions,), rounds=ROUNDS)
     seconds = benchmark.stats.stats.median
     operations = sampled.tokens / ROUNDS * (block_operations(model) * model.layer_count + head_operations(model))
-    share = operations / seconds / ceiling
+    share = operations / seconds / ceiling.measure()
     add(benchmark, report, Stage("rollouts", seconds, median(alone) * CONFIGURATIONS, "8", share))
 
 
@@ -69,7 +69,8 @@ def test_losses(benchmark, model, report, ceiling):
     scored = sum(len(text.ids) - text.prompt_length for text in texts)
     blocks = sum(model.layer_count - 1 - each.vector.layer for each in interventions) + max(LAYERS) + 1
     operations = tokens * blocks * block_operations(model) + count * scored * head_operations(model)
-    add(benchmark, report, Stage("losses", seconds, median(alone) * count, "3", operations / seconds / ceiling))
+    share = operations / seconds / ceiling.measure()
+    add(benchmark, report, Stage("losses", seconds, median(alone) * count, "3", share))
 
 
 def test_capture(benchmark, model, report, ceiling):
@@ -91,7 +92,8 @@ def test_capture(benchmark, model, report, ceiling):
     benchmark.pedantic(capture, setup=lambda: plain.append(seconds_of(forward)), rounds=ROUNDS)
     seconds = benchmark.stats.stats.median
     operations = sum(lengths) * block_operations(model) * model.layer_count
-    add(benchmark, report, Stage("capture", seconds, median(plain), "0.87", operations / seconds / ceiling))
+    share = operations / seconds / ceiling.measure()
+    add(benchmark, report, Stage("capture", seconds, median(plain), "0.87", share))
 
 
 def test_sampling(benchmark, model, report, prompt):
