@@ -22,6 +22,8 @@ from steering.models.families import family
 from steering.vectors import Intervention
 
 _ARCHITECTURE = "controlvector"
+#: Key of the model type in a control vector.
+MODEL_HINT = f"{_ARCHITECTURE}.model_hint"
 
 
 def to_gguf(interventions: Sequence[Intervention], model_type: str = "") -> bytes:
@@ -49,7 +51,7 @@ def to_gguf(interventions: Sequence[Intervention], model_type: str = "") -> byte
         path = Path(directory) / "vector.gguf"
         writer = gguf.GGUFWriter(path, _ARCHITECTURE)
         writer.add_description(json.dumps([_provenance(intervention) for intervention in interventions]))
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", hint)
+        writer.add_string(MODEL_HINT, hint)
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(interventions))
         for intervention in interventions:
             addition = _finite(intervention)

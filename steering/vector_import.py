@@ -11,11 +11,11 @@ from safetensors import SafetensorError, safe_open
 
 from steering.errors import VectorError, one_line
 from steering.gguf_header import check_header
+from steering.vector_export import MODEL_HINT
 from steering.vectors import MAX_BYTES, is_steering_vector
 
 # A control vector announces some hundred things: what it is, and a tensor for each layer.
 _MOST_ANNOUNCED = 10_000
-_HINT = "controlvector.model_hint"
 _NUMBERS = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
 # What gguf's reader raises of a damaged file, which it looks up by counts that the file holds.
 _DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError)
@@ -62,7 +62,7 @@ def read_model_type(path: Path) -> str:
     if path.suffix != ".gguf":
         return ""
     try:
-        field = gguf.GGUFReader(path).get_field(_HINT)
+        field = gguf.GGUFReader(path).get_field(MODEL_HINT)
         found = "" if field is None else field.contents()
     except _DAMAGE as error:
         raise VectorError(f"{path}: cannot be read as a control vector: {one_line(error)}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 import numpy as np
@@ -14,6 +13,7 @@ from steering.report.studies import Study
 from steering.report.verdict import detectable_in
 from steering.results import NEUTRAL_BUDGET
 from steering.tables import wording
+from steering.tables.adjustment import comes_from
 
 _KEYWORDS = (
     "A completion counts as a success if it contains a keyword as a whole word, whatever else it says. Nobody judged "
@@ -80,14 +80,14 @@ def _unsteered_again(study: Study) -> str:
     """Of cells that were held against another unsteered run than the one that is shown."""
     if study.unsteered is None or not study.unsteered.items:
         return ""
-    unsteered = np.array(study.unsteered.items)
+    unsteered = study.unsteered
     rows = [cell.success for cell in study.cells if cell.success is not None]
     differing = [
         row
         for row in rows
         if row.p_value is not None
-        and len(row.items) == len(unsteered)
-        and not math.isclose(stats.p_above_baseline(np.array(row.items), unsteered), row.p_value, rel_tol=1e-6)
+        and len(row.items) == len(unsteered.items)
+        and not comes_from(row.p_value, row, unsteered)
     ]
     if not differing:
         return ""

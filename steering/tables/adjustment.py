@@ -1,9 +1,12 @@
-"""P values adjusted for the number of cells that were looked at."""
+"""P values: adjusted for the number of cells that were looked at, and held against the items that they are of."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
+
+import numpy as np
 
 from steering import stats
 from steering.results import SUCCESS, Row
@@ -29,3 +32,14 @@ def adjusted_p_values(rows: Sequence[Row], field: Literal["p_value", "p_control"
         values = stats.holm([getattr(row, field) for row in family])
         adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
     return adjusted
+
+
+def comes_from(p_value: float, row: Row, other: Row) -> bool:
+    """Whether a p value can be that of a row's items against another's, which may have been measured again since.
+
+    Args:
+        p_value: Of the paired test.
+        row: With its items.
+        other: With as many.
+    """
+    return math.isclose(stats.p_above_baseline(np.array(row.items), np.array(other.items)), p_value, rel_tol=1e-6)

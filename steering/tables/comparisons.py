@@ -12,6 +12,7 @@ from steering import stats
 from steering.profiles import Profile, split_of
 from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, OF_SAE, OUTCOMES, SUCCESS, Row, any_row, without
 from steering.tables import wording
+from steering.tables.adjustment import comes_from
 from steering.tables.configurations import DEVELOPMENT, TEST, Runs, labels, on_split, shared, steered, told_apart_by
 from steering.tables.wording import ABSENT
 
@@ -38,7 +39,8 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
         if row.is_control:
             controls.setdefault(shared(row), []).append(row)
     cells = [row for row in _successes(rows) if not row.is_control and shared(row) in controls]
-    nulls = {row.key: _null(row, controls[shared(row)]) for row in cells}
+    paired = {row.key: _paired(row, controls[shared(row)]) for row in cells}
+    nulls = {row.key: _null(paired[row.key], controls[shared(row)]) for row in cells}
     known = {other.key for null in nulls.values() for other in null}
     runs = Runs.of(cells)
     header = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
@@ -52,7 +54,7 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
         lines.append(
             [
                 *(*runs.cell(row), name, str(row.layer), wording.number(row)),
-                *(wording.number(_paired(row, here)), *_against(row, nulls[row.key]), told or ABSENT),
+                *(wording.number(paired[row.key]), *_against(row, nulls[row.key]), told or ABSENT),
             ]
         )
     return lines
@@ -76,13 +78,11 @@ def _gives(row: Row, control: Row) -> bool:
     """Whether a row's p value can come from a control's items: a control may have been measured at several doses."""
     if row.p_control is None or not row.items or len(control.items) != len(row.items):
         return False
-    p_value = stats.p_above_baseline(np.array(row.items), np.array(control.items))
-    return math.isclose(p_value, row.p_control, rel_tol=1e-6)
+    return comes_from(row.p_control, row, control)
 
 
-def _null(row: Row, controls: Sequence[Row]) -> list[Row]:
-    """The null cells of a row."""
-    paired = _paired(row, controls)
+def _null(paired: Row | None, controls: Sequence[Row]) -> list[Row]:
+    """The null cells of a row that was held against a control."""
     return [] if paired is None else [other for other in controls if _same_null(other, paired)]
 
 
