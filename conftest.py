@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="X",
         help="give each cell the largest dose whose neutral loss change stays within X",
     )
+    option("--steered-positions", choices=["prompt", "all"], help="where to steer; all: also what follows the prompt")
     option("--split", choices=["test", "development"], help="development: other prompts, documents and random numbers")
     option("--seed", type=int, metavar="N", help="seed of sampling")
     option("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="dtype of the weights")

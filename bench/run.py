@@ -247,7 +247,8 @@ def _shard(text: str | None) -> Shard | None:
 
 def _overridden(profile: Profile, config: pytest.Config) -> Profile:
     """Apply the command line to a profile."""
-    keys = ("model", "concept", "toward", "neutral", "saes", "descriptions", "rollouts", "seed", "split")
+    data, measurement = ("model", "concept", "toward", "neutral", "saes", "descriptions"), ("rollouts", "seed", "split")
+    keys = (*data, *measurement, "steered_positions")
     given: dict[str, Any] = {key: value for key in keys if (value := config.getoption(key)) is not None}
     if (budget := config.getoption("budget")) is not None:
         given["neutral_budget"] = budget

@@ -16,6 +16,7 @@ from steering.models.language_model import LanguageModel
 from steering.models.outputs import CapturedBatch
 from steering.models.steered_losses import pair_losses
 from steering.models.tokens import TokenizedText, tokenize_continuation
+from steering.positions import Positions
 from steering.progress import Reporter, Silent
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.contrast_features import ContrastFeatures, FeatureReduction
@@ -206,6 +207,8 @@ def with_losses(
     model: LanguageModel,
     pairs: Sequence[ContrastPair],
     documents: Callable[[], Sequence[TokenizedText]],
+    *,
+    positions: Positions = "prompt",
     progress: Reporter | None = None,
 ) -> ContrastActivations:
     """The same activations, with the losses of a layer for methods that ask for them; until then nothing is computed.
@@ -215,12 +218,13 @@ def with_losses(
         model: That they were captured from.
         pairs: The two sides.
         documents: Gives neutral texts.
+        positions: Where vectors are added to them.
         progress: Where to report.
     """
 
     @lru_cache(maxsize=1)  # they hold a layer's output for every text
     def losses(layer: int) -> LossFunction:
-        return pair_losses(model, layer, pairs, documents(), progress)
+        return pair_losses(model, layer, pairs, documents(), positions=positions, progress=progress)
 
     return replace(activations, losses=losses)
 

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from steering.concepts import Concept, Side, Split, load_concept
 from steering.errors import DataError, UnknownNameError
 from steering.neutral import NeutralSet, load_neutral
+from steering.positions import Positions
 from steering.results import SAE, UNSTEERED
 
 _FEWEST_DOCUMENTS = 2  # one gives no interval
@@ -115,8 +116,9 @@ class Profile:
         temperature: Of sampling.
         top_p: Of sampling.
         neutral_documents: How many neutral documents to use.
-        neutral_prompt_tokens: First tokens of a document, which are steered.
+        neutral_prompt_tokens: First tokens of a document, which are steered and not scored.
         neutral_continuation_tokens: Tokens after them, which are scored.
+        steered_positions: "prompt", or "all": also those of what follows it, whether scored or generated.
         split: "test", or "development" to choose layers and doses by: other prompts, documents and random numbers.
         development_documents: How many of the neutral documents after those of the test make the development split.
         neutral_budget: Nats per token; each cell gets the largest of the `doses` whose neutral loss change on the
@@ -145,6 +147,7 @@ class Profile:
     neutral_documents: int = 256
     neutral_prompt_tokens: int = 32
     neutral_continuation_tokens: int = 64
+    steered_positions: Positions = "prompt"
     split: Split = "test"
     development_documents: int = 64
     neutral_budget: float | None = None
@@ -167,6 +170,7 @@ class Profile:
         self._require("neutral_bound", 0 < self.neutral_bound < math.inf, "finite and above 0")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2^63")
         self._require("split", self.split in get_args(Split), "'test' or 'development'")
+        self._require("steered_positions", self.steered_positions in get_args(Positions), "'prompt' or 'all'")
         budget = self.neutral_budget
         self._require("neutral_budget", budget is None or 0 < budget < math.inf, "finite and above 0")
         rising = all(low < high for low, high in pairwise((0.0, *self.doses, math.inf)))
@@ -198,10 +202,9 @@ class Profile:
     @property
     def measurement(self) -> dict[str, Any]:
         """The settings that decide what a metric value means, for results."""
-        keys = ("rollouts", "new_tokens", "temperature", "top_p", *_NEUTRAL_TOKENS)
-        fixed = {"steered_positions": "prompt", "first_continuation_token": "scored"}
+        keys = ("rollouts", "new_tokens", "temperature", "top_p", *_NEUTRAL_TOKENS, "steered_positions")
         split = {} if self.split == "test" else {"split": self.split}
-        return {key: getattr(self, key) for key in keys} | fixed | split
+        return {key: getattr(self, key) for key in keys} | {"first_continuation_token": "scored"} | split
 
     @property
     def neutral_lengths(self) -> tuple[int, int]:

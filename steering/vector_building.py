@@ -108,7 +108,7 @@ def build_vectors(
     if recipe.neutral is not None:
         limits = (Profile.neutral_prompt_tokens, Profile.neutral_continuation_tokens)
         texts = partial(tokenize_documents, model.tokenizer, recipe.neutral.documents, *limits)
-        activations = with_losses(activations, model, concept.generation, texts, progress)
+        activations = with_losses(activations, model, concept.generation, texts, progress=progress)
     shared = Origin(
         model_hash=model.hash,
         model_type=model.module.config.model_type,

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from steering.errors import NonFiniteError, ResultsError, SteeringError, VectorError, first_fault, one_line
 from steering.feature_weights import FeatureWeight
 from steering.files import write_file
+from steering.positions import Positions
 
 _TENSOR = "direction"
 _FEATURES = "features"
@@ -195,17 +196,19 @@ def _parsed(metadata: Mapping[str, str], key: str, kind: Any, absent: Any) -> An
 
 @dataclass(frozen=True)
 class Intervention:
-    """A steering vector times a multiplier, added to the residual stream at every prompt position.
+    """A steering vector times a multiplier, added to the residual stream.
 
-    Generated positions are left alone, as in the paper. A multiplier of 0 leaves the model as it is, to the last bit.
+    A multiplier of 0 leaves the model as it is, to the last bit.
 
     Attributes:
         vector: The direction, at its own norm.
         multiplier: Dose: what the direction is multiplied by.
+        positions: Where it is added: "prompt", as in the paper, or "all", also to the tokens that follow the prompt.
     """
 
     vector: SteeringVector
     multiplier: float
+    positions: Positions = "prompt"
 
     @property
     def addition(self) -> torch.Tensor:

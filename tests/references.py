@@ -12,6 +12,7 @@ from torch.nn import functional
 from steering.models.families import family
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_continuation
+from steering.positions import Positions
 from steering.vectors import Intervention, SteeringVector
 
 PROMPTS = ["the king", "Once upon a time the queen", "A"]
@@ -27,8 +28,10 @@ def steering_vector(model: LanguageModel, layer: int, seed: int = 0) -> Steering
     return SteeringVector(direction, layer, "test", "none", model.name)
 
 
-def steer(model: LanguageModel, layer: int, multiplier: float, seed: int = 0) -> Intervention:
-    return Intervention(steering_vector(model, layer, seed), multiplier)
+def steer(
+    model: LanguageModel, layer: int, multiplier: float, seed: int = 0, positions: Positions = "prompt"
+) -> Intervention:
+    return Intervention(steering_vector(model, layer, seed), multiplier, positions)
 
 
 def towards(model: LanguageModel, word: str, multiplier: float, layer: int = 1) -> Intervention:
@@ -76,12 +79,12 @@ class Captured(Changed):
 
 
 class Hooked(Changed):
-    """Adds a steering vector at some positions, or does nothing."""
+    """Adds a steering vector at the prompt's positions or at all, or does nothing."""
 
-    def __init__(self, model: LanguageModel, steered: Intervention | None, positions: slice) -> None:
+    def __init__(self, model: LanguageModel, steered: Intervention | None, prompt_length: int) -> None:
         def add(output: torch.Tensor) -> torch.Tensor:
             if steered is not None:
-                output[:, positions] += steered.addition
+                output[:, : prompt_length if steered.positions == "prompt" else None] += steered.addition
             return output
 
         super().__init__(model, 0 if steered is None else steered.vector.layer, add)
@@ -97,15 +100,15 @@ def continuation_loss(model: LanguageModel, text: TokenizedText) -> float:
 
 
 def reference_loss(model: LanguageModel, text: TokenizedText, steered: Intervention | None) -> float:
-    with Hooked(model, steered, slice(0, text.prompt_length)):
+    with Hooked(model, steered, text.prompt_length):
         return continuation_loss(model, text)
 
 
 def reference_greedy(model: LanguageModel, prompt: list[int], steered: Intervention | None, count: int) -> list[int]:
-    """Recompute the whole sequence at every step: no cache, the prompt positions steered each time."""
+    """Recompute the whole sequence at every step, steered each time: no cache."""
     ids = list(prompt)
     for _ in range(count):
-        with torch.no_grad(), Hooked(model, steered, slice(0, len(prompt))):
+        with torch.no_grad(), Hooked(model, steered, len(prompt)):
             logits = model.module(torch.tensor([ids])).logits
         ids.append(int(logits[0, -1].argmax()))
     new = ids[len(prompt) :]

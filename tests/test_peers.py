@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from bench.peers import __main__ as program
-from bench.peers import exchange, run_steering_bench, tables
+from bench.peers import exchange, peer_model, run_steering_bench, tables
 from bench.peers.agreement import agreements, compare, disagreements, principal_direction
 from bench.peers.exchange import Findings, Job, Pair, Report
 from bench.peers.model_directory import older_config, write_for_transformers_4
@@ -44,9 +44,9 @@ def reports():
         "steering-vectors": {"vectors": differences.mean(dim=0)},
         "repeng": {"vectors": torch.from_numpy(np.stack(principal))},
     }
-    logits = {"logits": torch.arange(5.0)}
+    shared = {"logits": torch.arange(5.0), "steered_losses": torch.tensor([2.0, 3.0, 2.5, 4.0])}
     return {
-        library: Report(library, "1.2", Findings(found | logits, [[1, 2], [3]], seconds, 3 * seconds))
+        library: Report(library, "1.2", Findings(found | shared, [[1, 2], [3]], seconds, 3 * seconds))
         for seconds, (library, found) in enumerate(tensors.items(), start=1)
     }
 
@@ -162,6 +162,18 @@ def test_other_tokens_and_another_model_disagree(reports):
     ]
     [message] = found_in(with_tensor(reports, "repeng", "logits", torch.arange(5.0) + 0.01))
     assert message == "repeng computes another model: logits differ by 0.01, above 0.001"
+    [message] = found_in(with_tensor(reports, "repeng", "steered_losses", torch.tensor([2.0, 3.0, 2.5, 4.002])))
+    assert message == "repeng steers otherwise: losses differ by 0.002, above 0.001"
+
+
+def hooked_loss(model, tokenizer, job, layer, multiplier):
+    """The loss as another library's process takes it, with a hook in the library's place."""
+    addition = multiplier * exchange.probe(model.config.hidden_size)
+    handle = model.model.layers[layer].register_forward_hook(lambda _module, _inputs, output: output + addition)
+    try:
+        return peer_model.loss(model, tokenizer, job)
+    finally:
+        handle.remove()
 
 
 def test_own_process_finds_what_hidden_states_say(job):
@@ -176,6 +188,8 @@ def test_own_process_finds_what_hidden_states_say(job):
     torch.testing.assert_close(findings.tensors["normed_differences"], untouched[:, -1])
     torch.testing.assert_close(findings.tensors["vectors"][0], untouched[:, 1].mean(dim=0))
     torch.testing.assert_close(findings.tensors["logits"], outputs[0].logits[0, -1])
+    steered = [hooked_loss(model, tokenizer, job, *configuration) for configuration in job.configurations]
+    torch.testing.assert_close(findings.tensors["steered_losses"].float(), torch.stack(steered))
     assert findings.token_ids == [tokenizer(text)["input_ids"] for text in job.texts]
     assert findings.construction_seconds > 0
     assert findings.rollout_seconds > 0

@@ -198,6 +198,7 @@ def test_profile_without_methods_is_refused(path):
             for value in (0.0, -1.0, 1e-7, float("nan"), float("inf"))
         ),
         *(("top_p", value, "above 0 and at most 1") for value in (0.0, 1.01, float("nan"))),
+        ("steered_positions", "generated", "'prompt' or 'all'"),
         *(("alpha", value, "between 0 and 1") for value in (0.0, 1.0, float("nan"))),
         *(("seed", value, "0 or more, and less than 2^63") for value in (-1, 2**63)),
         ("toward", "sideways", "'positive' or 'negative'"),
@@ -238,6 +239,8 @@ def test_measurement_holds_what_decides_the_meaning_of_a_value(profile):
 def test_measurement_says_which_positions_are_steered_and_scored(profile):
     fixed = {"steered_positions": "prompt", "first_continuation_token": "scored"}
     assert fixed.items() <= profile.measurement.items()
+    everywhere = replace(profile, steered_positions="all")
+    assert everywhere.measurement == profile.measurement | {"steered_positions": "all"}
 
 
 @pytest.mark.parametrize("key", ["name", "description", "alpha", "neutral_bound", "layers", "methods"])

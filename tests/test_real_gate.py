@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from steering.journal import Journal, load_rows
 from steering.keywords import Keywords, keyword_pattern
 from steering.metrics import rollouts
 from steering.models.language_model import LanguageModel
-from steering.models.scored_texts import ScoredTexts
 from steering.profile_files import load_profile
 from steering.profiles import Setting
 from steering.sweeps.cells import Cell
@@ -88,29 +86,12 @@ def moved_by_one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def generated_positions_steered_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack, step, construct = ScoredTexts.stack, LanguageModel._decode_step, Constructor.intervention
-    added: list[torch.Tensor] = []
+    construct = Constructor.intervention
 
-    def everywhere(model, texts):
-        found = stack(model, texts)
-        return dataclasses.replace(found, prompt=found.tokens.mask.bool())
+    def everywhere(constructor: Constructor, cell: Cell) -> Intervention:
+        return dataclasses.replace(construct(constructor, cell), positions="all")
 
-    def noted(constructor, cell):
-        planned = construct(constructor, cell)
-        added.append(planned.addition)
-        return planned
-
-    def steered(model, ids, mask, cache):
-        block = model.module.model.layers[CELL.layer]
-        hook = block.register_forward_hook(lambda _module, _inputs, output: output + added[-1].to(output.dtype))
-        try:
-            return step(model, ids, mask, cache)
-        finally:
-            hook.remove()
-
-    monkeypatch.setattr(ScoredTexts, "stack", everywhere)
-    monkeypatch.setattr(Constructor, "intervention", noted)
-    monkeypatch.setattr(LanguageModel, "_decode_step", steered)
+    monkeypatch.setattr(Constructor, "intervention", everywhere)
 
 
 def keywords_cut_by_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

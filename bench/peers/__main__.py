@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from bench.peers.agreement import agreements, disagreements, logit_difference
+from bench.peers.agreement import agreements, disagreements, logit_difference, steered_difference
 from bench.peers.exchange import Job, Pair, Report, read_report, write_job
 from bench.peers.model_directory import write_for_transformers_4
 from bench.peers.tables import agreement_table, caption, time_table
@@ -123,8 +123,10 @@ def show(job: Job, reports: Mapping[str, Report]) -> int:
     """Print what agrees, what took how long, and what disagrees."""
     compared = agreements(reports)
     print(agreement_table(compared))
-    apart = [f"{library} {logit_difference(reports[library], reports['steering-bench']):.1g}" for library in reports]
-    print(f"Largest difference of logits after one text, from steering-bench's: {', '.join(apart[1:])}.\n")
+    for what, difference in (("logits after one text", logit_difference), ("its steered losses", steered_difference)):
+        apart = [f"{library} {difference(reports[library], reports['steering-bench']):.1g}" for library in reports]
+        print(f"Largest difference of {what}, from steering-bench's: {', '.join(apart[1:])}.")
+    print()
     print(time_table(list(reports.values())))
     print(textwrap.fill(caption(job), 120))
     found = list(disagreements(reports, compared))

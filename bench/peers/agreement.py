@@ -1,4 +1,4 @@
-"""Whether two libraries' vectors are the same."""
+"""Whether two libraries' vectors are the same, and do the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.peers.exchange import Report
 
 LOWEST_COSINE = 0.9999
 # The two environments' float32 kernels differ by some 1e-5; another rope_theta changes logits by some tenths.
-LARGEST_LOGIT_DIFFERENCE = 1e-3
+LARGEST_LOGIT_DIFFERENCE = LARGEST_LOSS_DIFFERENCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def agreements(reports: Mapping[str, Report]) -> list[Agreement]:
 
 
 def disagreements(reports: Mapping[str, Report], compared: Sequence[Agreement]) -> Iterator[str]:
-    """Say what is not as it should be: the model, its tokens, or a vector."""
+    """Say what is not as it should be: the model, its tokens, what steering does, or a vector."""
     ours = reports["steering-bench"].findings
     for library, report in reports.items():
         if report.findings.token_ids != ours.token_ids:
@@ -87,6 +87,9 @@ def disagreements(reports: Mapping[str, Report], compared: Sequence[Agreement]) 
         apart = logit_difference(report, reports["steering-bench"])
         if not apart <= LARGEST_LOGIT_DIFFERENCE:
             yield f"{library} computes another model: logits differ by {apart:.2g}, above {LARGEST_LOGIT_DIFFERENCE}"
+        apart = steered_difference(report, reports["steering-bench"])
+        if not apart <= LARGEST_LOSS_DIFFERENCE:
+            yield f"{library} steers otherwise: losses differ by {apart:.2g}, above {LARGEST_LOSS_DIFFERENCE}"
     for agreement in compared:
         apart_at = [layer for layer, cosine in enumerate(agreement.cosines) if not cosine > LOWEST_COSINE]
         if apart_at:
@@ -98,4 +101,13 @@ def disagreements(reports: Mapping[str, Report], compared: Sequence[Agreement]) 
 
 def logit_difference(report: Report, other: Report) -> float:
     """Largest absolute difference of two libraries' logits after the first text."""
-    return float((report.findings.tensors["logits"] - other.findings.tensors["logits"]).abs().max())
+    return _largest_difference(report, other, "logits")
+
+
+def steered_difference(report: Report, other: Report) -> float:
+    """Largest absolute difference of two libraries' losses of the first text, steered by the same vector."""
+    return _largest_difference(report, other, "steered_losses")
+
+
+def _largest_difference(report: Report, other: Report, name: str) -> float:
+    return float((report.findings.tensors[name] - other.findings.tensors[name]).abs().max())

@@ -87,7 +87,9 @@ class Findings:
     """What one library found.
 
     Attributes:
-        tensors: "vectors" `[layer, d_model]` and "logits" `[vocab]` after the first text; ours has more.
+        tensors: "vectors" `[layer, d_model]`; "logits" `[vocab]` after the first text; "steered_losses"
+            `[configuration]`, that text's mean loss, nats per token after the first, with the `probe` added at all
+            positions. Ours has more.
         token_ids: Of each text.
         construction_seconds: For the vectors of the steered layers, reading the pairs included.
         rollout_seconds: For the rollouts of all configurations.
@@ -106,6 +108,12 @@ class Report:
     library: str
     version: str
     findings: Findings
+
+
+def probe(d_model: int) -> torch.Tensor:
+    """A unit vector `[d_model]` that every library can make, whatever it constructs."""
+    direction = torch.arange(1.0, d_model + 1).sin()
+    return direction / direction.norm()
 
 
 def write_job(directory: Path, job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.peers.exchange import Job
@@ -25,6 +26,13 @@ def token_ids(tokenizer: Any, job: Job) -> list[list[int]]:
 def logits(module: Any, tokenizer: Any, job: Job) -> torch.Tensor:
     """Next-token logits `[vocab]` after the first text."""
     return module(**tokenizer(job.texts[0], return_tensors="pt")).logits[0, -1]
+
+
+@torch.inference_mode()
+def loss(model: Any, tokenizer: Any, job: Job) -> torch.Tensor:
+    """Mean loss of the first text's tokens after the first, with whatever steers the model at present."""
+    ids = tokenizer(job.texts[0], return_tensors="pt")["input_ids"]
+    return functional.cross_entropy(model(input_ids=ids).logits[0, :-1], ids[0, 1:])
 
 
 def sample(model: Any, tokenizer: Any, job: Job, new_tokens: int) -> torch.Tensor:

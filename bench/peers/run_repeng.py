@@ -8,7 +8,7 @@ import torch
 from repeng import ControlModel, ControlVector, DatasetEntry
 
 from bench.peers import peer_model
-from bench.peers.exchange import Findings, Job, serve
+from bench.peers.exchange import Findings, Job, probe, serve
 
 
 def measure(job: Job) -> Findings:
@@ -24,6 +24,14 @@ def measure(job: Job) -> Findings:
         "vectors": torch.stack([torch.from_numpy(directions[layer]) for layer in job.every_layer]),
         "logits": peer_model.logits(module, tokenizer, job),
     }
+    losses = []
+    for layer, multiplier in job.configurations:
+        controlled = ControlModel(module, [layer])
+        probing = ControlVector(module.config.model_type, {layer: probe(module.config.hidden_size).numpy()})
+        controlled.set_control(probing, multiplier)
+        losses.append(peer_model.loss(controlled, tokenizer, job))
+        controlled.unwrap()
+    tensors["steered_losses"] = torch.stack(losses)
     peer_model.sample(module, tokenizer, job, new_tokens=2)
 
     torch.manual_seed(job.seed)

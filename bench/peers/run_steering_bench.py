@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.peers.exchange import Findings, Job, serve
+from bench.peers.exchange import Findings, Job, probe, serve
 from steering.activations import ContrastActivations, capture_pairs
 from steering.concepts import ContrastPair
 from steering.methods import construct
+from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import tokenize_prompt
+from steering.models.tokens import TokenizedText, tokenize_prompt
 from steering.vectors import Intervention, SteeringVector
 
 
@@ -28,7 +29,7 @@ def measure(job: Job) -> Findings:
     captured = _capture(model, job, job.steered_layers)
     vectors = {layer: _mean_difference(captured, layer) for layer in job.steered_layers}
     constructed = time.perf_counter()
-    interventions = [Intervention(vectors[layer], multiplier) for layer, multiplier in job.configurations]
+    interventions = [Intervention(vectors[layer], multiplier, "all") for layer, multiplier in job.configurations]
     _rollouts(model, job, interventions, job.new_tokens)
     end = time.perf_counter()
     token_ids = [tokenize_prompt(model.tokenizer, text) for text in job.texts]
@@ -62,7 +63,18 @@ def _tensors(model: LanguageModel, activations: ContrastActivations, job: Job) -
         "logits": model.module(input_ids=text).logits[0, -1],
         "differences": activations.positive - activations.negative,
         "normed_differences": norm(positive) - norm(negative),
+        "steered_losses": _steered_losses(model, job),
     }
+
+
+def _steered_losses(model: LanguageModel, job: Job) -> torch.Tensor:
+    text = TokenizedText(tuple(tokenize_prompt(model.tokenizer, job.texts[0])), 1)
+    direction = probe(model.d_model)
+    steered = [
+        Intervention(SteeringVector(direction, layer, "probe", "none", model.name), multiplier, "all")
+        for layer, multiplier in job.configurations
+    ]
+    return torch.from_numpy(ContinuationLosses(model, [text]).measure(steered)[:, 0])
 
 
 def _rollouts(model: LanguageModel, job: Job, interventions: Sequence[Intervention | None], new_tokens: int) -> None:

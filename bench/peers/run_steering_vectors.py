@@ -8,7 +8,7 @@ import torch
 from steering_vectors import SteeringVector, train_steering_vector
 
 from bench.peers import peer_model
-from bench.peers.exchange import Findings, Job, serve
+from bench.peers.exchange import Findings, Job, probe, serve
 
 # repeng's default, and faster than the default of 1 here.
 _BATCH = 32
@@ -27,6 +27,12 @@ def measure(job: Job) -> Findings:
         "vectors": torch.stack([trained.layer_activations[layer] for layer in job.every_layer]),
         "logits": peer_model.logits(module, tokenizer, job),
     }
+    losses = []
+    for layer, multiplier in job.configurations:
+        probing = SteeringVector({layer: probe(module.config.hidden_size)}, trained.layer_type)
+        with probing.apply(module, multiplier=multiplier):
+            losses.append(peer_model.loss(module, tokenizer, job))
+    tensors["steered_losses"] = torch.stack(losses)
     peer_model.sample(module, tokenizer, job, new_tokens=2)
 
     torch.manual_seed(job.seed)

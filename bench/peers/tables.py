@@ -45,8 +45,8 @@ def caption(job: Job) -> str:
         f"{job.rollouts} rollouts of {job.new_tokens} tokens (top-p {job.top_p}) of one prompt at each of these layers "
         f"with {len(job.multipliers)} multipliers, by steering-bench in one call, by the others in one for each "
         f"configuration. float32, {job.threads} threads, one process after another; loading the model is not timed. "
-        "repeng's vectors are pca_center, the others' mean differences. steering-bench steers the prompt's positions, "
-        "the other two generated ones as well: the times are of unlike texts."
+        "repeng's vectors are pca_center, the others' mean differences. All positions are steered, generated ones too; "
+        "each library draws its own random numbers, so that the texts are not the same."
     )
 
 

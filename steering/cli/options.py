@@ -11,6 +11,7 @@ import typer
 from steering import progress
 from steering.errors import DataError
 from steering.files import read_text, read_toml
+from steering.positions import Positions
 
 if TYPE_CHECKING:
     from steering.models.language_model import LanguageModel
@@ -26,6 +27,9 @@ DescriptionsFile = Annotated[
 ]
 ConceptName = Annotated[str, typer.Option(help="Built-in concept or a directory with concept.toml.")]
 Toward = Annotated[str, typer.Option(help="Side of the concept to steer towards: positive or negative.")]
+SteeredPositions = Annotated[
+    Positions, typer.Option(help="What to steer: the prompt's positions, or also those of what follows it.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Parameters = Annotated[str, typer.Option(help="The method's parameters: a JSON object, or a .json or .toml file.")]
 Methods = Annotated[str, typer.Option(help="Only these methods, comma-separated.")]

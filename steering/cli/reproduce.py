@@ -15,6 +15,7 @@ from steering.cli.options import Device, Dtype, load_model, parse_layers
 from steering.errors import DataError, ResultsError
 from steering.files import write_file
 from steering.journal import Journal, load_rows
+from steering.positions import Positions
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import Row, new_run_name
@@ -39,6 +40,10 @@ def reproduce(
     multiplier: Annotated[float | None, typer.Option(help="Dose of every method, instead of the profile's.")] = None,
     optimized: Annotated[int, typer.Option(min=0, help="Vectors to look for by gradient descent; 0 for none.")] = 6,
     documents: Annotated[int, typer.Option(help="Neutral documents, for each layer and dose.")] = 48,
+    steered_positions: Annotated[
+        Positions | None,
+        typer.Option(help="Instead of the profile's: those of the prompt, or also of what follows it."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of sampling, instead of the profile's.")] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -57,6 +62,7 @@ def reproduce(
             "saes": saes,
             "descriptions": descriptions,
             "rollouts": rollouts,
+            "steered_positions": steered_positions,
             "seed": seed,
             "layers": None if layers is None else parse_layers(layers),
         }.items()

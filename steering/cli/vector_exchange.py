@@ -12,6 +12,7 @@ import typer
 
 from steering.errors import DataError, VectorError
 from steering.files import write_file
+from steering.positions import Positions
 from steering.tables.wording import visible
 
 if TYPE_CHECKING:
@@ -94,12 +95,12 @@ def export(
         typer.echo(f"{output}: {visible(vector.method)} at layer {vector.layer}, × {intervention.multiplier:g}")
     typer.echo(f"Use it with: {target.usage.format(file=shlex.quote(str(output)))}")
     typer.echo(
-        f"{target.program} adds it at all positions, generated ones too. Here only the prompt's positions are "
-        "steered: what was measured here is not what it does there."
+        f"{target.program} adds it at all positions, generated ones too. So does `pytest bench --steered-positions "
+        "all`; what was measured without that is not what it does there."
     )
 
 
-def intervention_of(path: Path, multiplier: float | None) -> Intervention:
+def intervention_of(path: Path, multiplier: float | None, positions: Positions = "prompt") -> Intervention:
     """A file's vector with a dose: the given one, or the file's own."""
     from steering.vectors import Intervention, load_vector
 
@@ -107,7 +108,7 @@ def intervention_of(path: Path, multiplier: float | None) -> Intervention:
     dose = vector.recommended_multiplier if multiplier is None else multiplier
     if dose is None:
         raise VectorError(f"{path}: it recommends no multiplier; give --multiplier")
-    return Intervention(vector, dose)
+    return Intervention(vector, dose, positions)
 
 
 def require_output(output: Path, suffix: str) -> None:

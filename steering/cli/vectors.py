@@ -21,6 +21,7 @@ from steering.cli.options import (
     Model,
     Parameters,
     Saes,
+    SteeredPositions,
     Toward,
     load_model,
     parse_layers,
@@ -119,6 +120,7 @@ def apply(
     vector: VectorFile,
     prompt: Annotated[str, typer.Argument(help="Text to complete.")],
     multiplier: Multiplier = None,
+    steered_positions: SteeredPositions = "prompt",
     samples: Annotated[int, typer.Option(min=1, help="How many completions to sample.")] = 3,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each, at most.")] = 40,
     greedy: Annotated[bool, typer.Option("--greedy", help="Show only the most probable completion.")] = False,
@@ -136,7 +138,7 @@ def apply(
     from steering.models.tokens import tokenize_prompt
     from steering.sweeps.stored_vectors import model_difference
 
-    steered = intervention_of(vector, multiplier)
+    steered = intervention_of(vector, multiplier, steered_positions)
     loaded = load_model(model, dtype, device)
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
     if other := visible(model_difference(steered.vector, loaded)):
@@ -154,11 +156,14 @@ def apply(
         entry = {
             "prompt": prompt,
             "multiplier": steered.multiplier,
+            "steered_positions": steered.positions,
             "completions": [dict(zip(("unsteered", "steered"), pair, strict=True)) for pair in pairs],
         }
         typer.echo(json.dumps(entry, ensure_ascii=False, indent=1))
         return
-    _print_pairs(prompt, f"{steered.vector.method}, layer {steered.vector.layer}, × {steered.multiplier:g}", pairs)
+    where = "" if steered.positions == "prompt" else ", at all positions"
+    heading = f"{steered.vector.method}, layer {steered.vector.layer}, × {steered.multiplier:g}{where}"
+    _print_pairs(prompt, heading, pairs)
 
 
 def _targets(output: Path, layers: Sequence[int]) -> list[Path]:

@@ -15,7 +15,7 @@ import torch
 from steering.errors import NonFiniteError
 from steering.models.batching import length_sorted_batches
 from steering.models.checks import check_interventions, check_layers, check_lengths
-from steering.models.edits import Edit, additions, but_first
+from steering.models.edits import Edit, adding, additions, but_first
 from steering.models.language_model import REMEDY, LanguageModel
 from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import WIDTH, ScoredTexts
@@ -25,7 +25,7 @@ from steering.vectors import Intervention
 
 
 class ContinuationLosses:
-    """Mean cross-entropy of each text's continuation, steered at its prompt positions.
+    """Mean cross-entropy of each text's continuation.
 
     The first continuation token counts: it is predicted at the last prompt position, which steering reaches most
     directly.
@@ -65,8 +65,8 @@ class ContinuationLosses:
             for number, (rows, texts) in enumerate(zip(self._rows, self._batches, strict=True)):
                 for layer, members in self._stacks(interventions, texts):
                     chosen = [interventions[member] for member in members for _ in rows]
-                    prompt = texts.prompt.repeat(len(members), 1)
-                    edits = additions(chosen, prompt, model.d_model, model.dtype)
+                    steered = texts.repeated(len(members)).steered(chosen)
+                    edits = adding(additions(chosen, model.d_model, model.dtype, model.device), steered)
                     losses[np.ix_(members, rows)] = self._continue(number, layer, edits, len(members))
                     advance(len(members) * len(rows))
         return self._finite(losses)

@@ -1,4 +1,4 @@
-"""Decoding from what a prefill left, with the unmodified model.
+"""Decoding from what a prefill left.
 
 A steered prompt differs from another only in the keys and values that it left in the cache, so that rows of any
 configurations decode in one batch. Rows that are still alike, because they have the same cache and chose the same
@@ -26,9 +26,9 @@ _STEPS_BETWEEN_RELEASES = 16
 # Branches that no row needs any more are computed on until they are so many of all: leaving copies the whole cache.
 _IDLE_SHARE = 1 / 20
 
-#: From token ids `[branch, 1]`, an attention mask `[branch, pos]` and a cache, which it extends, to logits
-#: `[branch, vocab]`.
-Step = Callable[[torch.Tensor, torch.Tensor, Cache], torch.Tensor]
+#: From token ids `[branch, 1]`, an attention mask `[branch, pos]`, a cache, which it extends, and which of the first
+#: branches each comes from, `[branch]`, to logits `[branch, vocab]`.
+Step = Callable[[torch.Tensor, torch.Tensor, Cache, torch.Tensor], torch.Tensor]
 #: Whether a completion, as far as it goes, need not go on.
 Ended = Callable[[Sequence[int]], bool]
 
@@ -105,6 +105,7 @@ def decode(
     names = torch.tensor(rows, device=device)
     live, branch = torch.arange(len(rows), device=device), torch.tensor(branches, device=device)
     cache, mask, logits = prefix.cache, prefix.mask, prefix.logits
+    origins = torch.arange(len(mask), device=device)
     for number in range(limits.new_tokens):
         place = logits.device
         tokens = sampler.choose(logits, branch.to(place), names[live].to(place), number).to(device)
@@ -117,10 +118,11 @@ def decode(
         parents, inputs, branch = _branches(branch[going], tokens[going], len(mask))
         if not torch.equal(parents, torch.arange(len(mask), device=device)):
             cache.batch_select_indices(parents)
+        origins = origins[parents]
         mask = torch.cat([mask[parents], mask.new_ones(len(parents), 1)], dim=1)
         if (number + 1) % _STEPS_BETWEEN_RELEASES == 0:
             release_freed_memory()
-        logits = step(inputs.unsqueeze(1), mask, cache)
+        logits = step(inputs.unsqueeze(1), mask, cache, origins)
     return completions
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -14,31 +14,38 @@ Edit = tuple[int, Change]
 
 
 def additions(
-    interventions: Sequence[Intervention | None], steered: torch.Tensor, d_model: int, dtype: torch.dtype
-) -> list[Edit]:
-    """Add each row's vector times multiplier at its steered positions.
-
-    Rows without an intervention, and positions that are not steered, have zero added: they stay as they are, to the
-    last bit.
+    interventions: Sequence[Intervention | None], d_model: int, dtype: torch.dtype, device: torch.device
+) -> dict[int, torch.Tensor]:
+    """Each row's vector times multiplier.
 
     Args:
         interventions: One for each row.
-        steered: `[row, pos]`, true where to add.
         d_model: Width of the residual stream.
         dtype: Of the residual stream.
+        device: Of the residual stream.
 
     Returns:
-        One edit for each layer in use, lowest first.
+        Layer in use, lowest first -> what is added to its output, `[row, d_model]`; zero for rows that it is not for.
     """
-    totals: dict[int, torch.Tensor] = {}
+    layers = sorted({intervention.vector.layer for intervention in interventions if intervention is not None})
+    totals = {layer: torch.zeros(len(interventions), d_model, dtype=dtype, device=device) for layer in layers}
     for row, intervention in enumerate(interventions):
         if intervention is not None:
-            layer = intervention.vector.layer
-            if layer not in totals:
-                totals[layer] = torch.zeros(len(interventions), 1, d_model, dtype=dtype, device=steered.device)
-            totals[layer][row, 0] = intervention.addition.to(steered.device, dtype)
+            totals[intervention.vector.layer][row] = intervention.addition.to(device, dtype)
+    return totals
+
+
+def adding(totals: Mapping[int, torch.Tensor], steered: torch.Tensor) -> list[Edit]:
+    """Add to each row what is its own, at its steered positions.
+
+    Where nothing is to be added, zero is: rows and positions that are not steered stay as they are, to the last bit.
+
+    Args:
+        totals: Layer -> `[row, d_model]`, see `additions`.
+        steered: `[row, pos]`, true where to add.
+    """
     positions = steered.unsqueeze(2)
-    return [(layer, _adding(totals[layer], positions)) for layer in sorted(totals)]
+    return [(layer, _adding(total.unsqueeze(1), positions)) for layer, total in totals.items()]
 
 
 def _adding(total: torch.Tensor, positions: torch.Tensor) -> Change:

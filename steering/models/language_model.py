@@ -20,8 +20,8 @@ from steering.errors import NonFiniteError
 from steering.models.attention import use_matrix_products
 from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.models.checks import check_interventions, check_layers, check_lengths, check_prompts
-from steering.models.decoding import Ended, Limits, Prefix, decode, filled_up, numbers_of_a_row
-from steering.models.edits import additions
+from steering.models.decoding import Ended, Limits, Prefix, Step, decode, filled_up, numbers_of_a_row
+from steering.models.edits import Edit, adding, additions
 from steering.models.families import family
 from steering.models.identity import settings_hash, weights_hash
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
@@ -199,10 +199,10 @@ class LanguageModel:
         *,
         ended: Ended = lambda _: False,
     ) -> list[list[int]]:
-        """Complete prompts, steering the prompt positions and leaving the generated ones alone.
+        """Complete prompts, each with its intervention.
 
-        The prompts are read once, with their interventions; the cache that this leaves is then decoded by the
-        unmodified model.
+        The prompts are read once. The cache that this leaves is then decoded, by the unmodified model where no
+        generated position is steered.
 
         Args:
             prompts: Token ids of each row.
@@ -232,8 +232,8 @@ class LanguageModel:
                 rows = range(len(prompts))[first : first + chunks.step]
                 keys = [(tuple(prompts[row]), interventions[row]) for row in rows]
                 distinct, branches = distinct_rows(keys)
-                prefix = self._prefill([keys[index] for index in distinct], longest)
-                step = self._decode_step
+                starts = [keys[index] for index in filled_up(torch.tensor(distinct)).tolist()]
+                prefix, step = self._prefill(starts, longest), self._decode_step(starts)
                 completions += decode(step, prefix, branches, rows, sampler=sampler, limits=limits, advance=advance)
         return completions
 
@@ -246,23 +246,37 @@ class LanguageModel:
 
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
         """Read prompts, padded on the left to a width, each with its intervention."""
-        enough = [rows[index] for index in filled_up(torch.arange(len(rows))).tolist()]
-        batch = pad_left([prompt for prompt, _ in enough], width).to(self.device)
-        steered = [intervention for _, intervention in enough]
-        edits = additions(steered, batch.mask.bool(), self.d_model, self.dtype)
-        with self._traced.trace(**self._inputs(batch), use_cache=True):
+        batch = pad_left([prompt for prompt, _ in rows], width).to(self.device)
+        edits = adding(self._additions([intervention for _, intervention in rows]), batch.mask.bool())
+        output = self._edited(self._inputs(batch) | {"use_cache": True}, edits)
+        return Prefix(output.past_key_values, batch.mask, self._sampled(output.logits))
+
+    def _decode_step(self, rows: Sequence[tuple[Sequence[int], Intervention | None]]) -> Step:
+        """What continues branches that come from prompts with these interventions."""
+        totals = self._additions([each if each is not None and each.positions == "all" else None for _, each in rows])
+
+        def step(ids: torch.Tensor, mask: torch.Tensor, cache: Cache, origins: torch.Tensor) -> torch.Tensor:
+            edits = adding({layer: total[origins] for layer, total in totals.items()}, mask[:, -1:].bool())
+            inputs = self._inputs(TokenBatch(ids, mask)) | {"past_key_values": cache, "use_cache": True}
+            output = self._edited(inputs, edits) if edits else self.module(**inputs)
+            return self._sampled(output.logits)
+
+        return step
+
+    def _additions(self, interventions: Sequence[Intervention | None]) -> dict[int, torch.Tensor]:
+        return additions(interventions, self.d_model, self.dtype, self.device)
+
+    def _edited(self, inputs: dict[str, Any], edits: Sequence[Edit]) -> Any:
+        """What the model makes of inputs, with the logits of the last position alone."""
+        with self._traced.trace(**inputs):
             for layer, edit in edits:
                 self._blocks[layer].output = edit(self._blocks[layer].output)
             # Contiguous: of a view, torch multiplies each row with a copy of the matrix of its own.
             self._unembedding.input = self._unembedding.input[:, -1:].contiguous()
-            output = self._traced.output.save()
-        return Prefix(output.past_key_values, batch.mask, self._sampled(output.logits))
+            output: Any = self._traced.output.save()
+        return output
 
-    def _decode_step(self, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) -> torch.Tensor:
-        output = self.module(**self._inputs(TokenBatch(ids, mask)), past_key_values=cache, use_cache=True)
-        return self._sampled(output.logits)
-
-    def _inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
+    def _inputs(self, batch: TokenBatch) -> dict[str, Any]:
         inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
         if "position_ids" in self._parameters:
             inputs["position_ids"] = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -batch.ids.shape[1] :]

@@ -13,6 +13,8 @@ from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
 from steering.models.probabilities import cross_entropy
 from steering.models.tokens import TokenizedText
+from steering.positions import Positions
+from steering.vectors import Intervention
 
 # Attention adds up over positions in vectors of at most 16 numbers: with padding to a multiple of that, a text's loss
 # does not depend on the longest text beside it.
@@ -46,6 +48,16 @@ class ScoredTexts:
         """The same texts several times over, one copy after another."""
         prompt, scored = (mask.repeat(copies, 1) for mask in (self.prompt, self.scored))
         return ScoredTexts(self.tokens.repeated(copies), prompt, scored)
+
+    def at(self, positions: Positions) -> torch.Tensor:
+        """Where a vector is added that is added at such positions, `[row, pos]`."""
+        return self.prompt if positions == "prompt" else self.prompt | self.scored
+
+    def steered(self, interventions: Sequence[Intervention | None]) -> torch.Tensor:
+        """Where each row's own intervention is added, `[row, pos]`."""
+        everywhere = [each is not None and each.positions == "all" for each in interventions]
+        chosen = torch.tensor(everywhere, device=self.prompt.device).unsqueeze(1)
+        return torch.where(chosen, self.at("all"), self.at("prompt"))
 
     def token_losses(self, model: LanguageModel, start: StoredOutput) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy of each continuation token, in nats, and the row that it is of; both `[token]`."""

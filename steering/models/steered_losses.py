@@ -12,11 +12,12 @@ from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import ScoredTexts
 from steering.models.tokens import TokenizedText, tokenize_continuation
+from steering.positions import Positions
 from steering.progress import Reporter
 
 
 class SteeredLosses:
-    """Mean losses of continuations while a vector is added to one block's output at the prompt positions.
+    """Mean losses of continuations while a vector is added to one block's output.
 
     The blocks up to that one run once, when this is made.
 
@@ -24,6 +25,7 @@ class SteeredLosses:
         model: The model to steer.
         layer: The block.
         texts: Kind of text -> texts.
+        positions: Where it is added.
         progress: Where to report.
 
     Raises:
@@ -35,12 +37,15 @@ class SteeredLosses:
         model: LanguageModel,
         layer: int,
         texts: Mapping[str, Sequence[TokenizedText]],
+        *,
+        positions: Positions = "prompt",
         progress: Reporter | None = None,
     ) -> None:
         check_layers([layer], model.layer_count, model.name)
         self._model = model
         self._layer = layer
         self._texts = texts
+        self._positions = positions
         self._residuals = {kind: self._read(members, progress) for kind, members in texts.items()}
 
     def _read(self, texts: Sequence[TokenizedText], progress: Reporter | None) -> list[torch.Tensor]:
@@ -68,7 +73,7 @@ class SteeredLosses:
         """
         texts = ScoredTexts.stack(self._model, [self._texts[kind][row] for row in rows])
         model = self._model
-        added = texts.prompt.unsqueeze(2) * addition.to(model.device, model.dtype)
+        added = texts.at(self._positions).unsqueeze(2) * addition.to(model.device, model.dtype)
         unsteered = torch.zeros_like(added)
         for row, index in enumerate(rows):
             residual = self._residuals[kind][index]
@@ -83,6 +88,8 @@ def pair_losses(
     layer: int,
     pairs: Sequence[ContrastPair],
     documents: Sequence[TokenizedText],
+    *,
+    positions: Positions = "prompt",
     progress: Reporter | None = None,
 ) -> SteeredLosses:
     """Losses of the two sides of contrast pairs, and of neutral documents, while one layer is steered."""
@@ -90,4 +97,4 @@ def pair_losses(
         side: [tokenize_continuation(model.tokenizer, pair.prompt, getattr(pair, side)) for pair in pairs]
         for side in ("positive", "negative")
     }
-    return SteeredLosses(model, layer, {**sides, "neutral": documents}, progress)
+    return SteeredLosses(model, layer, {**sides, "neutral": documents}, positions=positions, progress=progress)

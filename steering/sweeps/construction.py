@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from steering.activation_cache import ActivationCache
@@ -90,7 +90,15 @@ class Constructor:
             cache=self._cache,
         )
         self.capture_seconds = time.perf_counter() - started
-        return with_losses(activations, self._model, concept.generation, self._training_texts, self._progress)
+        positions = self._setting.profile.steered_positions
+        return with_losses(
+            activations,
+            self._model,
+            concept.generation,
+            self._training_texts,
+            positions=positions,
+            progress=self._progress,
+        )
 
     def _training_texts(self) -> list[TokenizedText]:
         """Neutral documents that are not measured."""
@@ -115,9 +123,9 @@ class Constructor:
         try:
             intervention = self.intervention(cell)
             if self._doses is not None and cell.multiplier:
-                unit = Intervention(intervention.vector, intervention.multiplier / abs(cell.multiplier))
+                unit = replace(intervention, multiplier=intervention.multiplier / abs(cell.multiplier))
                 dose = self._doses.find(unit)
-                intervention = Intervention(unit.vector, unit.multiplier * dose.factor)
+                intervention = replace(unit, multiplier=unit.multiplier * dose.factor)
         except (DataError, SaeError, VectorError, NonFiniteError) as error:
             intervention, reason = None, str(error)
         return Constructed(intervention, reason, dose, time.perf_counter() - started)
@@ -133,13 +141,14 @@ class Constructor:
         if needs_losses(methods[plan.method]):
             self._progress.note(f"optimising {cell.id} …")  # for a minute, perhaps
         vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
+        intervention = Intervention(vector, cell.multiplier, self._setting.profile.steered_positions)
         if not others:
-            return Intervention(vector, cell.multiplier)
+            return intervention
         other = others[-1]  # those between are themselves scaled to its norm
         reference = construct(other.method, other.parameters, self.activations, cell.layer)
         if vector.norm == 0:
             raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {other.name}")
-        return Intervention(vector, cell.multiplier * reference.norm / vector.norm)
+        return replace(intervention, multiplier=cell.multiplier * reference.norm / vector.norm)
 
     @cached_property
     def _doses(self) -> DoseFinder | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class DoseFinder:
 
     def _change(self, unit: Intervention, factor: float) -> float:
         try:
-            steered = self._losses.measure([Intervention(unit.vector, unit.multiplier * factor)], self._progress)[0]
+            steered = self._losses.measure([replace(unit, multiplier=unit.multiplier * factor)], self._progress)[0]
         except NonFiniteError:
             return math.inf
         return float((steered - self._unsteered).mean())

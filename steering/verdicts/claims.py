@@ -22,6 +22,7 @@ _WORDS = {
     "methods": "methods and doses",
     "saes": "SAEs",
     "new_tokens": "length of completions",
+    "steered_positions": "steered positions",
     "neutral_budget": "budget",
 }
 
@@ -57,6 +58,7 @@ def waiver(profile: Profile, declared: Profile) -> str:
         "new_tokens",
         "temperature",
         "top_p",
+        "steered_positions",
         "split",
         "neutral_budget",
     ):

@@ -165,10 +165,12 @@ def test_two_runs_agree_and_another_seed_differs(bench, arguments, tmp_path):
     assert first != items("c", "--seed", "1")
 
 
-def test_multiplier_and_direction_are_options(bench, arguments, tmp_path):
-    bench(*arguments, "--layers", "0", "--multiplier", "2.5", "--toward", "negative").assert_outcomes(passed=2)
+def test_multiplier_direction_and_positions_are_options(bench, arguments, tmp_path):
+    options = ("--multiplier", "2.5", "--toward", "negative", "--steered-positions", "all")
+    bench(*arguments, "--layers", "0", *options).assert_outcomes(passed=2)
     steered = [row for row in load_rows(tmp_path / "results") if row.layer == 0]
-    assert {(row.multiplier, row.toward) for row in steered} == {(2.5, "negative")}
+    found = {(row.multiplier, row.toward, row.measurement["steered_positions"]) for row in steered}
+    assert found == {(2.5, "negative", "all")}
 
 
 @pytest.mark.parametrize(

@@ -122,12 +122,12 @@ def test_show_says_where_a_vector_comes_from_and_moves_no_cursor(call, tmp_path)
     assert json.loads(out)["vector_hash"] == vector.hash
 
 
-def test_greedy_completions_are_those_of_a_model_with_a_hook(call, small, place, queens):
-    status, out, err = call("vector", "apply", queens, PROMPT, "--greedy", "--new-tokens", "6", "--json", *place)
-    assert status == 0
-    assert "note:" not in err
+@pytest.mark.parametrize("where", [(), ("--steered-positions", "all")])
+def test_greedy_completions_are_those_of_a_model_with_a_hook(call, small, place, queens, where):
+    status, out, err = call("vector", "apply", queens, PROMPT, "--greedy", "--new-tokens", 6, "--json", *where, *place)
+    assert (status, "note:" in err) == (0, False)
     ids = small.tokenizer(PROMPT)["input_ids"]
-    steered = Intervention(load_vector(queens), 40.0)
+    steered = Intervention(load_vector(queens), 40.0, *where[1:])
     expected = [small.tokenizer.decode(reference_greedy(small, ids, dose, 6)) for dose in (None, steered)]
     assert json.loads(out)["completions"] == [dict(zip(("unsteered", "steered"), expected, strict=True))]
     assert expected[1].startswith(" queen")
@@ -279,7 +279,7 @@ def test_the_documents_way_to_use_a_vector_without_this_project_works(small, que
     with torch.no_grad():
         found = small.module(ids).logits
     handle.remove()
-    with torch.no_grad(), Hooked(small, Intervention(load_vector(queens), 40.0), slice(None)):
+    with torch.no_grad(), Hooked(small, Intervention(load_vector(queens), 40.0, "all"), 0):
         expected = small.module(ids).logits
     torch.testing.assert_close(found, expected)
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from steering.errors import DataError, NonFiniteError, UnknownNameError
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
+from steering.positions import Positions
 from tests.references import Changed, continuation_loss, reference_loss, steer, tokenized
 from tests.small_models import CONFIGS, small_model
 
@@ -42,10 +44,11 @@ def replaced_reference(
         return continuation_loss(model, text)
 
 
+@pytest.mark.parametrize("positions", get_args(Positions))
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_losses_of_each_family_equal_the_reference(architecture):
+def test_losses_of_each_family_equal_the_reference(architecture, positions):
     model = small_model(architecture)
-    steered = steer(model, 0, 3.0)
+    steered = steer(model, 0, 3.0, positions=positions)
     expected = [reference_loss(model, text, steered) for text in tokenized(model)]
     np.testing.assert_allclose(losses_of(model).measure([steered])[0], expected, rtol=1e-4)
 
@@ -61,6 +64,7 @@ def test_losses_equal_a_plain_forward_pass(any_model, layer):
 
 def test_each_intervention_of_a_call_steers_its_own_rows(any_model):
     choices = [steer(any_model, 0, 1.0), None, steer(any_model, 1, -3.0, seed=5), steer(any_model, 0, 2.5, seed=6)]
+    choices += [steer(any_model, layer, 2.0, seed=7, positions="all") for layer in (0, 1)]
     expected = [[reference_loss(any_model, text, choice) for text in tokenized(any_model)] for choice in choices]
     np.testing.assert_allclose(losses_of(any_model).measure(choices), expected, rtol=1e-4)
 
@@ -72,8 +76,18 @@ def test_steering_changes_the_losses(any_model):
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_zero_multiplier_reproduces_the_unsteered_losses_exactly(any_model, layer):
-    zero, unsteered = losses_of(any_model).measure([steer(any_model, layer, 0.0), None])
-    assert (zero == unsteered).all()
+    zeros = [steer(any_model, layer, 0.0, positions=positions) for positions in get_args(Positions)]
+    *found, unsteered = losses_of(any_model).measure([*zeros, None])
+    assert all((losses == unsteered).all() for losses in found)
+
+
+def test_the_first_continuation_token_does_not_feel_whether_it_is_steered_itself(any_model):
+    [text] = tokenized(any_model)[:1]
+    whole, head = text, TokenizedText(text.ids[: text.prompt_length + 1], text.prompt_length)
+    choices = [steer(any_model, 0, 3.0, positions=positions) for positions in get_args(Positions)]
+    first, all_of_it = (ContinuationLosses(any_model, [each]).measure(choices)[:, 0] for each in (head, whole))
+    assert first[0] == first[1]
+    assert abs(all_of_it[0] - all_of_it[1]) > 1e-3
 
 
 def test_steering_the_last_block_changes_only_the_first_continuation_token(any_model):

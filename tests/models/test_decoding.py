@@ -35,12 +35,17 @@ class FakeModel:
     seen: list[int] = field(default_factory=list)
     copies: int = 0
 
+    def __post_init__(self) -> None:
+        self.origins = list(range(len(self.histories)))
+
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         self.histories = [list(self.histories[index]) for index in indices.tolist()]
+        self.origins = [self.origins[index] for index in indices.tolist()]
         self.copies += 1
 
-    def step(self, ids: torch.Tensor, mask: torch.Tensor, cache: FakeModel) -> torch.Tensor:
+    def step(self, ids: torch.Tensor, mask: torch.Tensor, cache: FakeModel, origins: torch.Tensor) -> torch.Tensor:
         assert cache is self
+        assert origins.tolist() == self.origins, "each branch is known by what it started from"
         assert ids.shape == (len(self.histories), 1)
         self.seen.append(len(ids))
         for history, token in zip(self.histories, ids[:, 0].tolist(), strict=True):

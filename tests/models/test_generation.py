@@ -26,6 +26,8 @@ def choices_of(model: LanguageModel) -> list[Intervention | None]:
         steer(model, 1, -4.0, seed=1),
         steer(model, 0, 0.0, seed=2),
         steer(model, 1, 9.0, seed=3),
+        steer(model, 0, 2.0, positions="all"),
+        steer(model, 1, -3.0, seed=4, positions="all"),
     ]
 
 
@@ -163,11 +165,16 @@ def test_a_row_leaves_where_it_is_said_to_and_the_others_go_on(any_model):
 def test_alike_rows_are_computed_once(llama, monkeypatch):
     step, seen = llama._decode_step, []
 
-    def counted(ids, mask, cache):
-        seen.append(len(ids))
-        return step(ids, mask, cache)
+    def counting(rows):
+        following = step(rows)
 
-    monkeypatch.setattr(llama, "_decode_step", counted)
+        def counted(ids, *more):
+            seen.append(len(ids))
+            return following(ids, *more)
+
+        return counted
+
+    monkeypatch.setattr(llama, "_decode_step", counting)
     tokens = torch.ones(60, 4, dtype=torch.int64)
     tokens[:, 1] = torch.arange(60) % 12 + 1
     llama.generate([[1, 2]] * 60, [None] * 60, Scripted(tokens), 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from steering.models.families import FAMILIES, family
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy, NucleusSampler, uniform_streams
 from steering.models.tokens import TokenizedText
+from steering.positions import Positions
 from steering.vectors import Intervention, SteeringVector
 from tests.references import Scripted, prompt_ids, reference_greedy, steer, tokenized
 from tests.small_models import CONFIGS, small_model, small_module, small_tokenizer
@@ -84,23 +86,27 @@ def test_capture_does_not_depend_on_batching(any_model):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_generation_steers_the_prompt_positions_and_no_others(any_model, layer):
+def test_generation_steers_the_positions_that_are_asked_for_and_no_others(any_model, layer):
     prompts = prompt_ids(any_model)
-    for choice in (None, steer(any_model, layer, 3.0)):
-        found = any_model.generate(prompts, [choice] * 3, Greedy(), 8)
-        assert found == [reference_greedy(any_model, prompt, choice, 8) for prompt in prompts]
+    choices = [None, *(steer(any_model, layer, 3.0, positions=positions) for positions in get_args(Positions))]
+    found = [any_model.generate(prompts, [choice] * 3, Greedy(), 8) for choice in choices]
+    assert found == [[reference_greedy(any_model, prompt, choice, 8) for prompt in prompts] for choice in choices]
+    assert found[0] != found[1] != found[2], "the positions make a difference"
+    assert [row[0] for row in found[1]] == [row[0] for row in found[2]], "though not to what follows the prompt first"
 
 
+@pytest.mark.parametrize("positions", get_args(Positions))
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_generation_of_each_family_equals_the_reference(architecture):
+def test_generation_of_each_family_equals_the_reference(architecture, positions):
     model = small_model(architecture)
-    prompts, steered = prompt_ids(model), steer(model, 0, 3.0)
+    prompts, steered = prompt_ids(model), steer(model, 0, 3.0, positions=positions)
     found = model.generate(prompts, [steered] * 3, Greedy(), 8)
     assert found == [reference_greedy(model, prompt, steered, 8) for prompt in prompts]
 
 
-def test_generation_with_a_multiplier_of_zero_is_the_unsteered_one(any_model):
-    prompts, zero = prompt_ids(any_model), steer(any_model, 1, 0.0)
+@pytest.mark.parametrize("positions", get_args(Positions))
+def test_generation_with_a_multiplier_of_zero_is_the_unsteered_one(any_model, positions):
+    prompts, zero = prompt_ids(any_model), steer(any_model, 1, 0.0, positions=positions)
     sampler = NucleusSampler(uniform_streams(0, 3, 12), 0.9, 1.0)
     found = any_model.generate(prompts, [zero] * 3, sampler, 12)
     assert found == any_model.generate(prompts, [None] * 3, sampler, 12)

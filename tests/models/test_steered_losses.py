@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from steering.methods.optimized import Optimized
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.steered_losses import SteeredLosses, pair_losses
 from steering.models.tokens import TokenizedText
+from steering.positions import Positions
 from steering.vectors import Intervention, SteeringVector
 
 LAYER = 0
@@ -33,11 +35,12 @@ def direction(any_model):
     return torch.randn(any_model.d_model, generator=torch.Generator().manual_seed(1))
 
 
-def test_loss_is_the_one_that_is_measured(any_model, texts, direction):
-    losses = SteeredLosses(any_model, LAYER, {"some": texts})
-    vector = SteeringVector(direction, LAYER, "m", "c", "m")
+@pytest.mark.parametrize("positions", get_args(Positions))
+def test_loss_is_the_one_that_is_measured(any_model, texts, direction, positions):
+    losses = SteeredLosses(any_model, LAYER, {"some": texts}, positions=positions)
+    steered = Intervention(SteeringVector(direction, LAYER, "m", "c", "m"), 2.0, positions)
     for rows in ([0, 1, 2, 3], [2], [3, 1]):
-        measured = ContinuationLosses(any_model, texts).measure([Intervention(vector, 2.0), None])[:, rows].mean(axis=1)
+        measured = ContinuationLosses(any_model, texts).measure([steered, None])[:, rows].mean(axis=1)
         found = [float(losses("some", rows, factor * direction)) for factor in (2.0, 0.0)]
         np.testing.assert_allclose(found, measured, rtol=1e-5)
         assert abs(measured[0] - measured[1]) > 1e-4

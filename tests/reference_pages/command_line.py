@@ -80,11 +80,13 @@ def _command(path: str, command: Any) -> str:
 
 def _value(kind: Any, details: Any) -> str:
     """What an option takes, in words; nothing for one that stands alone."""
-    if isinstance(kind, types.UnionType):
+    if typing.get_origin(kind) in {types.UnionType, typing.Union}:
         [kind] = [part for part in typing.get_args(kind) if part is not types.NoneType]
     if typing.get_origin(kind) is list:
         often = "repeatable" if isinstance(details, typer.models.OptionInfo) else "one or more"
         return f"{_value(typing.get_args(kind)[0], details)}, {often}"
+    if typing.get_origin(kind) is typing.Literal:
+        return ", ".join(map(code, typing.get_args(kind)))
     if kind is bool:
         return ""
     if issubclass(kind, enum.Enum):

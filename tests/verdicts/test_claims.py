@@ -218,6 +218,7 @@ def test_sae_that_could_not_be_measured_is_broken_claimed_or_not(bounds):
         ({"temperature": 0.5}, "for its own"),
         ({"top_p": 0.5}, "for its own"),
         ({"neutral_budget": 0.1}, "for its own"),
+        ({"steered_positions": "all"}, "for its own steered positions"),
         ({"rollouts": 20}, "need 200 rollouts, and 20 were asked for"),
     ],
 )
