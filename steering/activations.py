@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Protocol, get_args
 
 import torch
 
 from steering.activation_cache import ActivationCache, LayerActivations, units_of
-from steering.concepts import ContrastPair
+from steering.concepts import ContrastPair, Side
 from steering.errors import NonFiniteError, SaeError, SteeringError, UnknownNameError
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import CapturedBatch
 from steering.models.steered_losses import pair_losses
-from steering.models.tokens import TokenizedText, tokenize_continuation
+from steering.models.tokens import TokenizedText, tokenize_side
 from steering.positions import Positions
 from steering.progress import Reporter, Silent
 from steering.sae.autoencoder import SparseAutoencoder
@@ -175,11 +175,7 @@ def capture_pairs(
     reader = reader or FeatureReader()
     for sae, _ in reader.saes:
         sae.check_fits(model.name, model.d_model, model.layer_count)
-    texts = [
-        tokenize_continuation(model.tokenizer, pair.prompt, continuation)
-        for pair in pairs
-        for continuation in (pair.positive, pair.negative)
-    ]
+    texts = [tokenize_side(model.tokenizer, pair, side) for pair in pairs for side in get_args(Side)]
     saes = {sae.layer: sae for sae, _ in reader.saes}
     wanted = sorted({*layers, *saes})
     progress = progress or Silent()

@@ -23,6 +23,9 @@ Split = Literal["test", "development"]
 #: Of concept.toml; the first four are strings, `keywords` is a table, all others are lists of strings.
 REQUIRED_KEYS = ("name", "description", "licence", "source", "rollout_prompts", "one_word_prompts", "keywords")
 OPTIONAL_KEYS = ("feature_keywords", "development_prompts")
+CHAT = "chat"  # true or false; left out, it is false
+#: Of each line of a file of pairs.
+PAIR_FIELDS = ("id", "prompt", "positive", "negative")
 #: What a concept may be called.
 CONCEPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -36,20 +39,27 @@ class ContrastPair:
         prompt: The shared beginning.
         positive: The continuation on the side to steer towards.
         negative: The continuation on the other side.
+        chat: Whether they are a user's message and two answers to it, to be read in a model's chat template.
     """
 
     id: str
     prompt: str
     positive: str
     negative: str
+    chat: bool = False
 
     def __post_init__(self) -> None:
         """Refuse blank fields."""
-        for field in ("id", "prompt", "positive", "negative"):
+        for field in PAIR_FIELDS:
             if not getattr(self, field).strip():
                 raise DataError(f"pair {self.id!r}: {field!r} is empty")
         if self.positive == self.negative:
             raise DataError(f"pair {self.id!r}: the two continuations are the same")
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What a file of pairs says of it."""
+        return {field: getattr(self, field) for field in PAIR_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,8 @@ class Concept:
         for split in ("generation", "test"):
             if not getattr(self, split):
                 raise DataError(f"concept {self.name!r}: the {split} split has no pairs")
+        if len({pair.chat for pair in self.generation + self.test}) > 1:
+            raise DataError(f"concept {self.name!r}: some pairs are of a chat, and others are not")
         if both := set(self.rollout_prompts) & set(self.development_prompts):
             raise DataError(
                 f"concept {self.name!r}: {min(both)!r} is in rollout_prompts and in development_prompts; "
@@ -117,6 +129,11 @@ class Concept:
             raise DataError(f"concept {self.name!r}: prompt in both splits: {min(shared)!r}")
 
     @property
+    def chat(self) -> bool:
+        """Whether all prompts are messages to a chat model, as those of the pairs are."""
+        return self.generation[0].chat
+
+    @property
     def success_words(self) -> tuple[str, ...]:
         """Keywords of both sides, in an order that does not depend on which is which."""
         return tuple(sorted(self.keywords.positive + self.keywords.negative))
@@ -128,6 +145,8 @@ class Concept:
         # Development prompts decide no result of the test split; in the development split they are the rollout prompts.
         for key in ("description", "licence", "source", "development_prompts", "split"):
             del content[key]
+        content |= {split: [pair.record for pair in getattr(self, split)] for split in ("generation", "test")}
+        content |= {CHAT: True} if self.chat else {}
         # Left out where they say nothing new, so that such concepts keep the hash from before there were any.
         if self.feature_keywords == self.success_words:
             del content["feature_keywords"]
@@ -221,9 +240,10 @@ def read_concept(directory: Path) -> Concept:
     keywords = table["keywords"]
     if not isinstance(keywords, dict) or not {"positive", "negative"} <= set(keywords):
         raise DataError(f"{path}: [keywords] must be a table with the lists 'positive' and 'negative'")
-    if misplaced := sorted(keywords.keys() & set(OPTIONAL_KEYS)):
+    if misplaced := sorted(keywords.keys() & {*OPTIONAL_KEYS, CHAT}):
         raise DataError(f"{path}: {misplaced_key(misplaced[0])}")
-    generation, test = (_read_pairs(directory / f"{split}.jsonl") for split in ("generation", "test"))
+    chat = require_flag(path, table, CHAT) if CHAT in table else False
+    generation, test = (_read_pairs(directory / f"{split}.jsonl", chat) for split in ("generation", "test"))
     values: dict[str, Any] = {key: require_string(path, table, key) for key in REQUIRED_KEYS[:4]}
     values |= {key: require_strings(path, table, key) for key in REQUIRED_KEYS[4:6]}
     sides = (require_strings(path, keywords, "positive"), require_strings(path, keywords, "negative"))
@@ -255,12 +275,19 @@ def require_strings(path: Path, table: dict[str, Any], key: str) -> tuple[str, .
     return tuple(value)
 
 
-def _read_pairs(path: Path) -> tuple[ContrastPair, ...]:
-    fields = ("id", "prompt", "positive", "negative")
+def require_flag(path: Path, table: dict[str, Any], key: str) -> bool:
+    """Return the truth value at a key of a file's table; DataError where it is something else."""
+    value = table[key]
+    if not isinstance(value, bool):
+        raise DataError(f"{path}: {key!r} must be true or false, found {value!r}")
+    return value
+
+
+def _read_pairs(path: Path, chat: bool) -> tuple[ContrastPair, ...]:
     pairs: dict[str, ContrastPair] = {}
-    for number, record in read_records(path, fields):
+    for number, record in read_records(path, PAIR_FIELDS):
         try:
-            pair = ContrastPair(**{field: record[field].strip() for field in fields})
+            pair = ContrastPair(**{field: record[field].strip() for field in PAIR_FIELDS}, chat=chat)
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
         if pair.id in pairs:

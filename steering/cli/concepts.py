@@ -136,6 +136,8 @@ def show(concept: Reference, pairs: Annotated[int, typer.Option(min=0, help="How
     found = load_concept(concept)
     for key in ("name", "description", "licence", "source"):
         typer.echo(f"{key + ':':<13}{visible(getattr(found, key))}")
+    if found.chat:
+        typer.echo("chat:        prompts are messages to a chat model, and continuations its answers")
     for key in ("rollout_prompts", "one_word_prompts", "development_prompts"):
         prompts = getattr(found, key)
         first = f", the first: {prompts[0]}" if prompts else ""

@@ -121,6 +121,7 @@ def apply(
     prompt: Annotated[str, typer.Argument(help="Text to complete.")],
     multiplier: Multiplier = None,
     steered_positions: SteeredPositions = "prompt",
+    chat: Annotated[bool, typer.Option("--chat", help="Give the prompt to a chat model, as a user's message.")] = False,
     samples: Annotated[int, typer.Option(min=1, help="How many completions to sample.")] = 3,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each, at most.")] = 40,
     greedy: Annotated[bool, typer.Option("--greedy", help="Show only the most probable completion.")] = False,
@@ -135,7 +136,7 @@ def apply(
     """Complete a prompt without a vector and with it, side by side, from the same random numbers."""
     from steering.models.checks import check_interventions
     from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
-    from steering.models.tokens import tokenize_prompt
+    from steering.models.tokens import tokenize_message, tokenize_prompt
     from steering.sweeps.stored_vectors import model_difference
 
     steered = intervention_of(vector, multiplier, steered_positions)
@@ -143,7 +144,7 @@ def apply(
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)
     if other := visible(model_difference(steered.vector, loaded)):
         typer.echo(f"note: {vector}: {other}", err=True)
-    ids = tokenize_prompt(loaded.tokenizer, prompt)
+    ids = (tokenize_message if chat else tokenize_prompt)(loaded.tokenizer, prompt)
     rows = 1 if greedy else samples
     sampler: Sampler = Greedy()
     if not greedy:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from steering import stats
 from steering.concept_writing.briefs import ConceptBrief
 from steering.concept_writing.chat import TEMPERATURE, TOP_P
 from steering.concept_writing.pairs import WrittenPair
-from steering.concepts import Concept, ContrastPair
+from steering.concepts import CHAT, Concept, ContrastPair
 from steering.errors import DataError
 from steering.files import write_file
 from steering.keywords import Keywords
@@ -112,13 +111,15 @@ def write_concept(concept: Concept, directory: Path, comment: str = "") -> None:
         ResultsError: A file cannot be written.
     """
     for split, pairs in (("generation", concept.generation), ("test", concept.test)):
-        lines = [json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs]
+        lines = [json.dumps(pair.record, ensure_ascii=False) + "\n" for pair in pairs]
         write_file(directory / f"{split}.jsonl", "".join(lines).encode())
     table = {
         **{key: getattr(concept, key) for key in ("name", "description", "licence", "source")},
         **{key: list(getattr(concept, key)) for key in ("rollout_prompts", "one_word_prompts", "development_prompts")},
         "keywords": {side: list(getattr(concept.keywords, side)) for side in ("positive", "negative")},
     }
+    if concept.chat:
+        table[CHAT] = True
     if concept.feature_keywords != concept.success_words:
         table["feature_keywords"] = list(concept.feature_keywords)
     text = tomli_w.dumps({key: value for key, value in table.items() if value or key != "development_prompts"})

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from steering.concepts import (
+    CHAT,
     CONCEPT_NAME,
     OPTIONAL_KEYS,
+    PAIR_FIELDS,
     REQUIRED_KEYS,
     Concept,
     ContrastPair,
     misplaced_key,
     read_concept,
+    require_flag,
     require_string,
     require_strings,
 )
@@ -24,7 +27,7 @@ from steering.errors import DataError
 from steering.files import parse_object, read_text, read_toml, require_text
 from steering.keywords import Keywords
 
-_FIELDS = ("id", "prompt", "positive", "negative")
+_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, CHAT)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def _read_description(files: ConceptFiles, path: Path) -> None:
     _find_keys(files, path, text, table)
     values = {
         key: files.attempt(_line_of(path, text, key), _reader_of(key), path, table, key)
-        for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS)
+        for key in _KEYS
         if key in table and key != "keywords"
     }
     if values.get("name") and not CONCEPT_NAME.fullmatch(values["name"]):
@@ -125,9 +128,8 @@ def _read_description(files: ConceptFiles, path: Path) -> None:
 
 def _find_keys(files: ConceptFiles, path: Path, text: str, table: Mapping[str, Any]) -> None:
     """Keys that are missing, and keys that nobody reads."""
-    known = (*REQUIRED_KEYS, *OPTIONAL_KEYS)
-    for key in sorted(table.keys() - set(known)):
-        near = difflib.get_close_matches(key, known, n=1)
+    for key in sorted(table.keys() - set(_KEYS)):
+        near = difflib.get_close_matches(key, _KEYS, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         files.find(_line_of(path, text, key), f"nothing reads the key {key!r}{meant}", is_fault=False)
     for key in REQUIRED_KEYS:
@@ -136,6 +138,8 @@ def _find_keys(files: ConceptFiles, path: Path, text: str, table: Mapping[str, A
 
 
 def _reader_of(key: str) -> Callable[[Path, dict[str, Any], str], object]:
+    if key == CHAT:
+        return require_flag
     return require_string if key in REQUIRED_KEYS[:4] else require_strings
 
 
@@ -145,7 +149,7 @@ def _read_keywords(files: ConceptFiles, path: Path, text: str, keywords: Any) ->
         files.find(place, "[keywords] must be a table with the lists 'positive' and 'negative'")
         return
     for key in sorted(keywords.keys() - {"positive", "negative"}):
-        misplaced = key in OPTIONAL_KEYS
+        misplaced = key in {*OPTIONAL_KEYS, CHAT}
         message = misplaced_key(key) if misplaced else f"nothing reads the key {key!r} in [keywords]"
         files.find(_line_of(path, text, key), message, is_fault=misplaced)
     sides = [
@@ -162,17 +166,17 @@ def _read_pairs(files: ConceptFiles, path: Path, pairs: list[PlacedPair]) -> Non
         return
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
-        files.find(str(path), f"empty; it must hold one JSON object a line with {', '.join(_FIELDS)}")
+        files.find(str(path), f"empty; it must hold one JSON object a line with {', '.join(PAIR_FIELDS)}")
     for number, line in lines:
         place = f"{path}:{number}"
         record = files.attempt(place, parse_object, path, number, line)
         if record is None:
             continue
         before = len(files.findings)
-        for key in _FIELDS:
+        for key in PAIR_FIELDS:
             files.attempt(place, require_text, path, number, record, key)
         if len(files.findings) == before:
-            pair = files.attempt(place, ContrastPair, *(record[key].strip() for key in _FIELDS))
+            pair = files.attempt(place, ContrastPair, *(record[key].strip() for key in PAIR_FIELDS))
             pairs += [] if pair is None else [PlacedPair(pair, path, number)]
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from steering.concept_writing.briefs import ConceptBrief
 from steering.concept_writing.replies import Story
-from steering.concepts import ContrastPair
+from steering.concepts import PAIR_FIELDS, ContrastPair
 from steering.errors import DataError, ResultsError
 from steering.files import append_lines, parse_object, read_records
 from steering.phrases import normalised, similarity, words
@@ -23,7 +23,7 @@ NEAR_DUPLICATE = 0.6
 #: In the directory of the concept, while it is not complete.
 PARTIAL_NAME = ".partial.jsonl"
 
-_FIELDS = ("id", "prompt", "positive", "negative", "model")
+_FIELDS = (*PAIR_FIELDS, "model")
 _FILES = ("concept.toml", "generation.jsonl", "test.jsonl")
 # What a pair depends on; keywords and prompts may still be chosen when the pairs have been written.
 _WRITTEN_BY = ("name", "description", "positive", "negative", "example")
@@ -77,7 +77,7 @@ class PartialFile:
         Raises:
             ResultsError: It cannot be written; earlier ones are kept.
         """
-        _append(self.path, asdict(written.pair) | {"model": written.model})
+        _append(self.path, written.pair.record | {"model": written.model})
         self.pairs.append(written)
 
     def discard(self) -> None:
@@ -135,7 +135,7 @@ def _open(path: Path, brief: Mapping[str, Any]) -> PartialFile:
         if not all(isinstance(record.get(field), str) for field in _FIELDS):
             raise DataError(f"{path}:{number}: not a pair with {', '.join(_FIELDS)}; remove the line")
         try:
-            pair = ContrastPair(*(record[field] for field in _FIELDS[:4]))
+            pair = ContrastPair(*(record[field] for field in PAIR_FIELDS))
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}; remove the line") from None
         if pair.id in (written.pair.id for written in pairs):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steering import stats
-from steering.concepts import ContrastPair
+from steering.concepts import ContrastPair, Side
 from steering.metrics import Observation, Score, register
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
-from steering.models.tokens import tokenize_continuation, tokenize_documents
+from steering.models.tokens import tokenize_documents, tokenize_side
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.vectors import Intervention
@@ -50,8 +50,8 @@ class LossChange:
         return [Score(name, items, *stats.mean_interval(items)) for name, items in zip(self.names, values, strict=True)]
 
 
-def _stories(kind: str, model: LanguageModel, pairs: Sequence[ContrastPair]) -> LossChange:
-    texts = [tokenize_continuation(model.tokenizer, pair.prompt, getattr(pair, kind)) for pair in pairs]
+def _stories(kind: Side, model: LanguageModel, pairs: Sequence[ContrastPair]) -> LossChange:
+    texts = [tokenize_side(model.tokenizer, pair, kind) for pair in pairs]
     return LossChange(kind, ContinuationLosses(model, texts))
 
 

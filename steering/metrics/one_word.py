@@ -13,7 +13,7 @@ from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy
-from steering.models.tokens import completed_text, tokenize_prompt
+from steering.models.tokens import completed_text, tokenize_prompts
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.vectors import Intervention
@@ -86,5 +86,6 @@ class OneWordCompletion:
 @register("one_word")
 def one_word_completion(setting: Setting, model: LanguageModel) -> OneWordCompletion:
     """The word that completes each of the concept's one-word prompts: another than before, and a keyword or not."""
-    prompts = tuple(tokenize_prompt(model.tokenizer, prompt) for prompt in setting.concept.one_word_prompts)
-    return OneWordCompletion(model, prompts, setting.concept.keywords.positive)
+    concept = setting.concept
+    prompts = tuple(tokenize_prompts(model.tokenizer, concept, concept.one_word_prompts))
+    return OneWordCompletion(model, prompts, concept.keywords.positive)

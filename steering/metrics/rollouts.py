@@ -13,7 +13,7 @@ from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import completed_text, text_of, tokenize_prompt
+from steering.models.tokens import completed_text, text_of, tokenize_prompts
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.results import SUCCESS
@@ -90,7 +90,7 @@ def rollout_probability(setting: Setting, model: LanguageModel) -> RolloutProbab
     uniforms = uniform_streams(profile.seed, profile.rollouts, profile.new_tokens, profile.stream)
     return RolloutProbability(
         model=model,
-        prompts=tuple(tokenize_prompt(model.tokenizer, prompt) for prompt in concept.rollout_prompts),
+        prompts=tuple(tokenize_prompts(model.tokenizer, concept, concept.rollout_prompts)),
         pattern=keyword_pattern(concept.keywords.positive),
         rollouts=profile.rollouts,
         new_tokens=profile.new_tokens,

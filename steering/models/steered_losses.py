@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import torch
 
-from steering.concepts import ContrastPair
+from steering.concepts import ContrastPair, Side
 from steering.models.checks import check_layers
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import ScoredTexts
-from steering.models.tokens import TokenizedText, tokenize_continuation
+from steering.models.tokens import TokenizedText, tokenize_side
 from steering.positions import Positions
 from steering.progress import Reporter
 
@@ -93,8 +94,5 @@ def pair_losses(
     progress: Reporter | None = None,
 ) -> SteeredLosses:
     """Losses of the two sides of contrast pairs, and of neutral documents, while one layer is steered."""
-    sides = {
-        side: [tokenize_continuation(model.tokenizer, pair.prompt, getattr(pair, side)) for pair in pairs]
-        for side in ("positive", "negative")
-    }
+    sides = {side: [tokenize_side(model.tokenizer, pair, side) for pair in pairs] for side in get_args(Side)}
     return SteeredLosses(model, layer, {**sides, "neutral": documents}, positions=positions, progress=progress)

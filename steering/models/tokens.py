@@ -1,13 +1,19 @@
-"""Texts as token ids, with the boundary between prompt and continuation."""
+"""Texts as token ids, with the boundary between prompt and continuation, or between a message and its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from steering.concepts import Concept, ContrastPair, Side
 from steering.errors import DataError
+
+# What templates that show a date are given, so that a run says the same tomorrow.
+_DATE = "01 Jan 2025"
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,30 @@ def tokenize_continuation(tokenizer: PreTrainedTokenizerBase, prompt: str, conti
     """
     if not prompt.strip() or not continuation.strip():
         raise DataError(f"a text needs a prompt and a continuation, found {prompt!r} and {continuation!r}")
-    ids, ends = _tokens_of_text(tokenizer, f"{prompt} {continuation}")
-    boundary = next((index for index, end in enumerate(ends) if end > len(prompt)), len(ids))
-    return TokenizedText(tuple(ids), boundary)
+    return _divided(*_tokens_of_text(tokenizer, f"{prompt} {continuation}"), len(prompt))
+
+
+def tokenize_answer(tokenizer: PreTrainedTokenizerBase, message: str, answer: str) -> TokenizedText:
+    """Tokenize a user's message in the chat template, as the prompt, and the beginning of an answer to it.
+
+    Raises:
+        DataError: One side is empty, or there is no template that takes the message.
+    """
+    if not answer.strip():
+        raise DataError(f"a message needs an answer, found {message!r} and {answer!r}")
+    opening = _opening(tokenizer, message)
+    return _divided(*_tokens_of_text(tokenizer, opening + answer, is_whole=True), len(opening))
+
+
+def tokenize_side(tokenizer: PreTrainedTokenizerBase, pair: ContrastPair, side: Side) -> TokenizedText:
+    """Tokenize a pair's prompt with one of its continuations: as one text, or as message and answer."""
+    tokenize = tokenize_answer if pair.chat else tokenize_continuation
+    return tokenize(tokenizer, pair.prompt, getattr(pair, side))
+
+
+def _divided(ids: Sequence[int], ends: Sequence[int], length: int) -> TokenizedText:
+    """A text whose prompt is so many characters long."""
+    return TokenizedText(tuple(ids), next((index for index, end in enumerate(ends) if end > length), len(ids)))
 
 
 def tokenize_document(
@@ -82,6 +109,45 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int
     return ids
 
 
+def tokenize_message(tokenizer: PreTrainedTokenizerBase, message: str) -> list[int]:
+    """Token ids of a user's message in the chat template, up to where the model begins its answer.
+
+    Raises:
+        DataError: There is no template that takes the message.
+    """
+    return _tokens_of_text(tokenizer, _opening(tokenizer, message), is_whole=True)[0]
+
+
+def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, concept: Concept, prompts: Iterable[str]) -> list[list[int]]:
+    """Token ids of some prompts of a concept, which are texts or messages."""
+    tokenize = tokenize_message if concept.chat else tokenize_prompt
+    return [tokenize(tokenizer, prompt) for prompt in prompts]
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what the chat template makes of a message.
+
+    Raises:
+        DataError: There is none that takes it.
+    """
+    return hashlib.sha256(_opening(tokenizer, "Hello!").encode()).hexdigest()
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
+    """A conversation up to where the model begins its answer to a user's message."""
+    if not tokenizer.chat_template:
+        raise DataError(
+            "prompts are to be messages to a chat model (`chat = true` in concept.toml, or --chat), and the model's "
+            "tokenizer has no chat template: take a model that has one"
+        )
+    said = [{"role": "user", "content": message}]
+    try:
+        whole = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, date_string=_DATE)
+    except (TemplateError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"the model's chat template takes no message of a user: {error}") from None
+    return str(whole)
+
+
 def completed_text(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], completion: Sequence[int]
 ) -> tuple[str, int]:
@@ -98,10 +164,15 @@ def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _tokens_of_text(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:
-    """Token ids, and the character at which each ends; a token that closes a sequence is left out: it is no text."""
+def _tokens_of_text(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, is_whole: bool = False
+) -> tuple[list[int], list[int]]:
+    """Token ids, and the character at which each ends; a token that closes a sequence is left out: it is no text.
+
+    A text that is whole has the token that begins a sequence, where the model wants one: a template puts it there.
+    """
     # Not verbose: a text that is too long for the model is cut by what calls this, or refused.
-    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False, add_special_tokens=not is_whole)
     ids, ends = list(encoding["input_ids"]), [end for _, end in encoding["offset_mapping"]]
     while ends and ends[-1] == 0:
         ends.pop()

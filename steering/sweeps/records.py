@@ -12,6 +12,7 @@ from steering.activations import ContrastActivations
 from steering.methods import methods, needs_losses, needs_sae
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
+from steering.models.tokens import template_hash
 from steering.profiles import Setting
 from steering.results import NEUTRAL_BUDGET, NORM_OF, SCALED_MULTIPLIER, UNSTEERED, Row
 from steering.sae.autoencoder import SparseAutoencoder
@@ -26,6 +27,7 @@ _PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
 def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, Any]:
     """The fields that all rows of a run share, and those of the unsteered model."""
     profile, concept = setting.profile, setting.concept
+    chat = {"chat_template": template_hash(model.tokenizer)} if concept.chat else {}
     return {
         "run": run,
         "model": model.name,
@@ -44,7 +46,7 @@ def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, An
         "vector_hash": "",
         "vector_norm": None,
         "seed": profile.seed,
-        "measurement": profile.measurement,
+        "measurement": profile.measurement | chat,
         "versions": dict(_versions()),
     }
 

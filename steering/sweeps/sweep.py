@@ -17,7 +17,7 @@ from steering.activations import ContrastActivations
 from steering.journal import Journal
 from steering.metrics import Observation, Score
 from steering.models.language_model import LanguageModel
-from steering.models.tokens import tokenize_prompt
+from steering.models.tokens import tokenize_prompts
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
 from steering.results import Row, Status
@@ -144,8 +144,8 @@ class Sweep:
     @cached_property
     def _together(self) -> int:
         """How many configurations' rollouts are decoded together."""
-        profile, tokenizer = self.setting.profile, self.model.tokenizer
-        prompt = max(len(tokenize_prompt(tokenizer, text)) for text in self.setting.concept.rollout_prompts)
+        profile, concept = self.setting.profile, self.setting.concept
+        prompt = max(map(len, tokenize_prompts(self.model.tokenizer, concept, concept.rollout_prompts)))
         fitting = max(1, self.model.rows_together(prompt + profile.new_tokens) // profile.rollouts)
         return fitting if self._most_together is None else min(fitting, self._most_together)
 
