@@ -20,7 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="JSON Lines file that describes the features; Neuronpedia's format works, too",
     )
-    option("--layers", metavar="N,N", help="exactly these layers, for instance 8,20; -k layer1 would also run layer10")
+    option(
+        "--layers",
+        metavar="N,N",
+        help="exactly these layers, for instance 8,20 or 8-12; -k layer1 would also run layer10",
+    )
     option("--rollouts", type=int, metavar="N", help="sampled completions of each configuration")
     option("--multiplier", type=float, metavar="X", help="dose of every method, instead of the profile's")
     option(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from steering.activations import FeatureReader, capture_pairs
-from steering.concepts import load_concept
+from steering.concepts import Side, load_concept
+from steering.keywords import keyword_pattern
 from steering.methods import construct
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy, NucleusSampler, uniform_streams
-from steering.models.tokens import tokenize_document
+from steering.models.tokens import tokenize_document, tokenize_message, tokenize_side
 from steering.neutral import load_neutral
+from steering.positions import Positions
 from steering.sae.features import logit_lens
 from steering.sae.library import open_library
 from steering.sae.quality import reconstruct
@@ -46,8 +49,9 @@ def test_embedded_model_knows_english(model):
     assert "Paris" in model.tokenizer.decode(completion)
 
 
-def test_zero_multiplier_reproduces_the_unsteered_run_to_the_last_bit(model, steered):
-    zero = Intervention(steered.vector, 0.0)
+@pytest.mark.parametrize("positions", get_args(Positions))
+def test_zero_multiplier_reproduces_the_unsteered_run_to_the_last_bit(model, steered, positions):
+    zero = Intervention(steered.vector, 0.0, positions)
     texts = [tokenize_document(model.tokenizer, text, 32, 64) for text in load_neutral("embedded", 8).documents]
     here, unsteered = ContinuationLosses(model, texts).measure([zero, None])
     assert (here == unsteered).all()
@@ -61,6 +65,7 @@ def test_zero_multiplier_reproduces_the_unsteered_run_to_the_last_bit(model, ste
 def test_results_in_float32_do_not_depend_on_what_is_measured_beside_them(steered):
     model = LanguageModel.load("embedded", "float32")
     choices = [Intervention(replace(steered.vector, layer=layer), 12.0) for layer in (12, 20, 28)]
+    choices += [Intervention(steered.vector, 3.0, "all")]
     texts = [tokenize_document(model.tokenizer, text, 32, 64) for text in load_neutral("embedded", 40).documents]
     together = ContinuationLosses(model, texts).measure(choices)
     for choice, losses in zip(choices, together, strict=True):
@@ -69,7 +74,7 @@ def test_results_in_float32_do_not_depend_on_what_is_measured_beside_them(steere
     prompt = model.tokenizer("My favorite doll is a little")["input_ids"]
     sampler = NucleusSampler(uniform_streams(0, 100, 20), 0.8, 1.0)
     rows = [choice for choice in choices for _ in range(100)]
-    together = model.generate([prompt] * 300, rows, sampler, 20)
+    together = model.generate([prompt] * len(rows), rows, sampler, 20)
     for number, choice in enumerate(choices):
         alone = model.generate([prompt] * 100, [choice] * 100, sampler, 20)
         assert alone == together[100 * number : 100 * (number + 1)]
@@ -84,6 +89,23 @@ def test_steering_raises_the_loss_of_feminine_stories_more_than_that_of_neutral_
         here, unsteered = ContinuationLosses(model, texts).measure([steered, None])
         changes.append(float(np.mean(here - unsteered)))
     assert changes[0] > changes[1] + 0.05
+
+
+def test_refusing_and_helping_answers_pull_the_model_s_answers_apart(model):
+    """The built-in chat: what it says to a message, and how it bears answers of either side."""
+    concept = load_concept("refusal")
+    message = tokenize_message(model.tokenizer, concept.rollout_prompts[0])
+    [answer] = model.generate([message], [None], Greedy(), 30)
+    assert not keyword_pattern(concept.keywords.positive).search(model.tokenizer.decode(answer))
+    activations = capture_pairs(model, concept.generation, [20], concept.name)
+    steered = Intervention(construct("mean_difference", {}, activations, 20), 1.0)
+    changes = []
+    for side in get_args(Side):
+        texts = [tokenize_side(model.tokenizer, pair, side) for pair in concept.test]
+        here, unsteered = ContinuationLosses(model, texts).measure([steered, None])
+        changes.append(here - unsteered)
+    apart = changes[1] - changes[0]
+    assert apart.mean() > 3 * apart.std() / np.sqrt(len(apart))
 
 
 def test_example_of_the_readme_steers(capsys):

@@ -100,7 +100,7 @@ def check(
         str,
         typer.Option(help="Say at which layers of it to try: 'embedded', a directory, a GGUF file or a hub id."),
     ] = "",
-    layers: Annotated[str, typer.Option(help="Blocks, for instance 8,20; by default all.")] = "",
+    layers: Annotated[str, typer.Option(help="Blocks, for instance 8,20 or 8-12; by default all.")] = "",
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:

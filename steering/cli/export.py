@@ -58,7 +58,9 @@ def export_results(
         Path | None, typer.Option(metavar="FILE", help="Write here instead of to standard output.")
     ] = None,
     methods: Methods = "",
-    layers: Annotated[str, typer.Option(help="Only these blocks, for instance 8,20, and the unsteered run.")] = "",
+    layers: Annotated[
+        str, typer.Option(help="Only these blocks, for instance 8,20 or 8-12, and the unsteered run.")
+    ] = "",
     metrics: Metrics = "",
     run: RunName = "all",
     pivot: Annotated[

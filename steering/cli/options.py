@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -34,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Parameters = Annotated[str, typer.Option(help="The method's parameters: a JSON object, or a .json or .toml file.")]
 Methods = Annotated[str, typer.Option(help="Only these methods, comma-separated.")]
 Metrics = Annotated[str, typer.Option(help="Only these metrics, comma-separated.")]
-Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20.")]
+Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20 or 8-12.")]
 RunName = Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")]
 
 
@@ -51,18 +52,28 @@ def parse_names(text: str, option: str) -> tuple[str, ...]:
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
-    """Block numbers with commas between them, lowest first.
+    """Block numbers, and ranges that include both ends, with commas between them; lowest first.
 
     Raises:
         DataError: Something else was given.
     """
     try:
-        layers = tuple(sorted({int(part) for part in text.split(",")}))
+        layers = tuple(sorted({layer for part in text.split(",") for layer in _span(part.strip())}))
     except ValueError:
-        raise DataError(f"--layers {text!r}: give block numbers with commas, for instance 8,20") from None
-    if not layers or layers[0] < 0:
+        raise DataError(f"--layers {text!r}: give block numbers with commas, for instance 8,20 or 8-12") from None
+    if layers[0] < 0:
         raise DataError(f"--layers {text!r}: blocks are counted from 0")
     return layers
+
+
+def _span(part: str) -> Sequence[int]:
+    """The numbers that "8", or "8-12", stands for."""
+    first, dash, last = part.partition("-")
+    if not first or not dash:
+        return [int(part)]
+    if int(last) < int(first):
+        raise ValueError(part)
+    return range(int(first), int(last) + 1)
 
 
 def parse_layer_filter(text: str) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ Saes = Annotated[str, typer.Argument(help="'embedded', a directory in SAELens's 
 
 @app.command()
 def train(
-    layers: Annotated[str, typer.Option(help="Blocks to train on, for instance 8,20.")],
+    layers: Annotated[str, typer.Option(help="Blocks to train on, for instance 8,20 or 8-12.")],
     corpus: Corpus,
     out: Annotated[Path, typer.Option(help="Where the SAEs go: one directory per layer, in SAELens's format.")],
     work: Annotated[Path, typer.Option(help="Where activations and checkpoints are kept; a killed run resumes there.")],

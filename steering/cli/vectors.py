@@ -54,7 +54,7 @@ VectorFile = Annotated[Path, typer.Argument(metavar="FILE", help="A vector's saf
 @app.command()
 def build(
     method: Annotated[str, typer.Option(help="Construction method; `steering list` names them.")],
-    layers: Annotated[str, typer.Option("--layer", "--layers", help="Block, or several, for instance 8,20.")],
+    layers: Annotated[str, typer.Option("--layer", "--layers", help="Block, or several, for instance 8,20 or 8-12.")],
     output: Annotated[
         Path, typer.Option(help="The .safetensors file to write; for several layers, NAME-layer8.safetensors etc.")
     ],

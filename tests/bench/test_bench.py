@@ -178,7 +178,7 @@ def test_multiplier_direction_and_positions_are_options(bench, arguments, tmp_pa
     [
         (["--layers", "0,7"], "unknown layer '7'. Known: 0 to 1."),
         (["--layers=-1"], "--layers '-1': blocks are counted from 0"),
-        (["--layers", "a"], "--layers 'a': give block numbers with commas, for instance 8,20"),
+        (["--layers", "a"], "--layers 'a': give block numbers with commas, for instance 8,20 or 8-12"),
         (["--profile", "embeded"], "unknown profile 'embeded'. Did you mean 'embedded'?"),
         (["--concept", "gendr"], "unknown concept 'gendr'. Did you mean 'gender'?"),
         (["--neutral", "nothing.jsonl"], "unknown neutral set 'nothing.jsonl'. Known: embedded, openwebtext."),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.cli import options
-from steering.errors import FetchError
+from steering.errors import DataError, FetchError
 from steering.journal import Journal
 from steering.models import embedded
 from steering.models.language_model import LanguageModel
@@ -95,9 +95,9 @@ def training(*options: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (training("--layers", "a,b"), "--layers 'a,b': give block numbers with commas, for instance 8,20"),
-        (training("--layers", "8;20"), "--layers '8;20': give block numbers with commas, for instance 8,20"),
-        (training("--layers", ""), "--layers '': give block numbers with commas, for instance 8,20"),
+        (training("--layers", "a,b"), "--layers 'a,b': give block numbers with commas, for instance 8,20 or 8-12"),
+        (training("--layers", "8;20"), "--layers '8;20': give block numbers with commas, for instance 8,20 or 8-12"),
+        (training("--layers", ""), "--layers '': give block numbers with commas, for instance 8,20 or 8-12"),
         (training("--layers=-1,3"), "--layers '-1,3': blocks are counted from 0"),
         (training("--layers", "8", "--dtype", "float8"), "--dtype 'float8': choose one of auto, float32, bfloat16"),
         (training("--layers", "8", "--k", "0"), "SAE recipe: k is 0; it must be above 0"),
@@ -134,6 +134,19 @@ def test_missing_or_malformed_arguments_are_a_usage_error(call, arguments):
 @given(layers=st.lists(st.integers(0, 200), min_size=1), spaces=st.sampled_from(["", " "]))
 def test_layers_are_parsed_to_a_sorted_tuple(layers, spaces):
     assert options.parse_layers(f",{spaces}".join(map(str, layers))) == tuple(sorted(set(layers)))
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [("8-12", (8, 9, 10, 11, 12)), ("3, 0-1,1-2", (0, 1, 2, 3)), ("5-5", (5,)), ("07-8", (7, 8))]
+)
+def test_ranges_of_layers_hold_both_ends(text, layers):
+    assert options.parse_layers(text) == layers
+
+
+@pytest.mark.parametrize("text", ["12-8", "8-", "8--9", "1-2-3", "8-a", ","])
+def test_what_is_no_range_of_layers_is_refused(text):
+    with pytest.raises(DataError, match="give block numbers with commas, for instance 8,20 or 8-12"):
+        options.parse_layers(text)
 
 
 @pytest.fixture

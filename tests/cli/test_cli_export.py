@@ -153,7 +153,7 @@ def test_pivot_is_one_metric_by_layer_and_method(call, results, tmp_path):
         (("--methods", "mean_diff"), "unknown method 'mean_diff'. Did you mean 'mean_difference'? Known: "),
         (("--metrics", "loss"), "unknown metric 'loss'. "),
         (("--layers", "9"), "unknown layer '9'. Known: 8, 20."),
-        (("--layers", "a"), "--layers 'a': give block numbers with commas, for instance 8,20"),
+        (("--layers", "a"), "--layers 'a': give block numbers with commas, for instance 8,20 or 8-12"),
         (("--run", "first"), "unknown run 'first'. Known: run-1, run-2."),
         (("--pivot", "rollouts"), "unknown metric 'rollouts'. "),
         (("--pivot", "rollout_probability", "--format", "json"), "--pivot makes a table, and --format json holds none"),
