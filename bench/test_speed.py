@@ -7,6 +7,7 @@ printed with the targets. That both ways measure the same is asserted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -53,6 +54,17 @@ def test_rollouts(benchmark, model, report, prompt, ceiling):
     operations = sampled.tokens / ROUNDS * (block_operations(model) * model.layer_count + head_operations(model))
     share = operations / seconds / ceiling.measure()
     add(benchmark, report, Stage("rollouts", seconds, median(alone) * CONFIGURATIONS, "8", share))
+
+
+def test_rollouts_at_all_positions(benchmark, model, report, prompt):
+    """The same work, steered while it is generated, against the prompt alone; at dose 0, so that texts are equal."""
+    layers = np.linspace(1, 28, CONFIGURATIONS).astype(int).tolist()
+    at_prompt = [intervention(model, layer, 0.0) for layer in layers]
+    everywhere = [replace(each, positions="all") for each in at_prompt]
+    sampled, expected = Sampled(model, prompt, ROLLOUTS, NEW_TOKENS), []
+    alone = seconds_of(lambda: expected.extend(sampled(at_prompt)))
+    assert benchmark.pedantic(sampled, args=(everywhere,), rounds=1) == expected
+    add(benchmark, report, Stage("all positions", benchmark.stats.stats.median, alone, "-"))
 
 
 def test_losses(benchmark, model, report, ceiling):

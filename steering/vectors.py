@@ -11,14 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from steering.errors import NonFiniteError, ResultsError, SteeringError, VectorError, first_fault, one_line
+from steering.errors import (
+    NonFiniteError,
+    ResultsError,
+    SteeringError,
+    UnknownNameError,
+    VectorError,
+    first_fault,
+    one_line,
+)
 from steering.feature_weights import FeatureWeight
 from steering.files import write_file
 from steering.positions import Positions
@@ -209,6 +217,11 @@ class Intervention:
     vector: SteeringVector
     multiplier: float
     positions: Positions = "prompt"
+
+    def __post_init__(self) -> None:
+        """Refuse positions that there are not."""
+        if self.positions not in get_args(Positions):
+            raise UnknownNameError("positions", self.positions, get_args(Positions))
 
     @property
     def addition(self) -> torch.Tensor:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from steering.errors import NonFiniteError, SteeringError, VectorError
+from steering.errors import NonFiniteError, SteeringError, UnknownNameError, VectorError
 from steering.feature_weights import FeatureWeight
 from steering.vectors import Intervention, SteeringVector, load_vector
 
@@ -284,6 +284,11 @@ def test_the_addition_is_the_direction_times_the_multiplier(direction, multiplie
 @given(st.lists(floats, min_size=1, max_size=8))
 def test_a_zero_multiplier_adds_nothing(direction):
     assert not Intervention(vector(torch.tensor(direction)), 0.0).addition.any()
+
+
+def test_positions_that_there_are_not_are_refused():
+    with pytest.raises(UnknownNameError, match=r"unknown positions 'generated'\. Known: all, prompt"):
+        Intervention(vector(torch.ones(3)), 1.0, "generated")
 
 
 def test_direction_whose_squares_are_beyond_float32_has_a_norm():

@@ -15,7 +15,7 @@ import torch
 from steering.errors import NonFiniteError
 from steering.models.batching import length_sorted_batches
 from steering.models.checks import check_interventions, check_layers, check_lengths
-from steering.models.edits import Edit, adding, additions, but_first
+from steering.models.edits import Edit, adding, but_first
 from steering.models.language_model import REMEDY, LanguageModel
 from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import WIDTH, ScoredTexts
@@ -62,12 +62,12 @@ class ContinuationLosses:
         check_interventions(interventions, model.layer_count, model.d_model, model.name)
         losses = np.empty((len(interventions), self._count))
         with self._work(progress, len(interventions)) as advance:
-            for number, (rows, texts) in enumerate(zip(self._rows, self._batches, strict=True)):
-                for layer, members in self._stacks(interventions, texts):
+            for number, (rows, batch) in enumerate(zip(self._rows, self._batches, strict=True)):
+                for layer, members in self._stacks(interventions, batch):
                     chosen = [interventions[member] for member in members for _ in rows]
-                    steered = texts.repeated(len(members)).steered(chosen)
-                    edits = adding(additions(chosen, model.d_model, model.dtype, model.device), steered)
-                    losses[np.ix_(members, rows)] = self._continue(number, layer, edits, len(members))
+                    texts, totals = batch.repeated(len(members)), self._model.additions(chosen)
+                    edits = adding(totals, texts.steered(chosen))
+                    losses[np.ix_(members, rows)] = self._continue(number, layer, edits, texts)
                     advance(len(members) * len(rows))
         return self._finite(losses)
 
@@ -93,7 +93,7 @@ class ContinuationLosses:
         losses = np.empty(self._count)
         with self._work(progress, 1) as advance:
             for number, rows in enumerate(self._rows):
-                losses[rows] = self._continue(number, layer, [(layer, but_first(replace))], 1)[0]
+                losses[rows] = self._continue(number, layer, [(layer, but_first(replace))], self._batches[number])[0]
                 advance(len(rows))
         return self._finite(losses)
 
@@ -115,17 +115,17 @@ class ContinuationLosses:
                 yield layer, members[first : first + together]
 
     @torch.inference_mode()
-    def _continue(self, number: int, layer: int, edits: Sequence[Edit], copies: int) -> np.ndarray:
-        """Losses `[copy, text]` of a batch of texts, from a block's output repeated and edited."""
-        residual = self._output(number, layer).repeat(copies, 1, 1)
+    def _continue(self, number: int, layer: int, edits: Sequence[Edit], texts: ScoredTexts) -> np.ndarray:
+        """Losses `[copy, text]` of copies of a batch of texts, from a block's output repeated and edited."""
+        output = self._output(number, layer)
+        residual = output.repeat(len(texts.prompt) // len(output), 1, 1)
         for _, change in edits:
             residual = change(residual)
-        texts = self._batches[number].repeated(copies)
         token_losses, rows = (
             found.cpu().numpy() for found in texts.token_losses(self._model, StoredOutput(layer, residual))
         )
         means = np.bincount(rows, token_losses.astype(np.float64)) / np.bincount(rows)
-        return means.reshape(copies, -1)
+        return means.reshape(-1, len(output))
 
     def _output(self, number: int, layer: int) -> torch.Tensor:
         """Output of a block for a batch of unsteered texts, from the stored one where that lies below."""

@@ -237,6 +237,10 @@ class LanguageModel:
                 completions += decode(step, prefix, branches, rows, sampler=sampler, limits=limits, advance=advance)
         return completions
 
+    def additions(self, interventions: Sequence[Intervention | None]) -> dict[int, torch.Tensor]:
+        """What is added to the model's residual stream, see `steering.models.edits.additions`."""
+        return additions(interventions, self.d_model, self.dtype, self.device)
+
     def rows_together(self, length: int) -> int:
         """How many rows of so many tokens are decoded together, so that their cache and logits fit into memory."""
         available = _DECODING_BYTES
@@ -247,13 +251,13 @@ class LanguageModel:
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
         """Read prompts, padded on the left to a width, each with its intervention."""
         batch = pad_left([prompt for prompt, _ in rows], width).to(self.device)
-        edits = adding(self._additions([intervention for _, intervention in rows]), batch.mask.bool())
+        edits = adding(self.additions([intervention for _, intervention in rows]), batch.mask.bool())
         output = self._edited(self._inputs(batch) | {"use_cache": True}, edits)
         return Prefix(output.past_key_values, batch.mask, self._sampled(output.logits))
 
     def _decode_step(self, rows: Sequence[tuple[Sequence[int], Intervention | None]]) -> Step:
         """What continues branches that come from prompts with these interventions."""
-        totals = self._additions([each if each is not None and each.positions == "all" else None for _, each in rows])
+        totals = self.additions([each if each is not None and each.positions == "all" else None for _, each in rows])
 
         def step(ids: torch.Tensor, mask: torch.Tensor, cache: Cache, origins: torch.Tensor) -> torch.Tensor:
             edits = adding({layer: total[origins] for layer, total in totals.items()}, mask[:, -1:].bool())
@@ -262,9 +266,6 @@ class LanguageModel:
             return self._sampled(output.logits)
 
         return step
-
-    def _additions(self, interventions: Sequence[Intervention | None]) -> dict[int, torch.Tensor]:
-        return additions(interventions, self.d_model, self.dtype, self.device)
 
     def _edited(self, inputs: dict[str, Any], edits: Sequence[Edit]) -> Any:
         """What the model makes of inputs, with the logits of the last position alone."""

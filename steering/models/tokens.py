@@ -135,6 +135,8 @@ def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _opening(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
     """A conversation up to where the model begins its answer to a user's message."""
+    if not message.strip():
+        raise DataError("a message to a chat model is empty")
     if not tokenizer.chat_template:
         raise DataError(
             "prompts are to be messages to a chat model (`chat = true` in concept.toml, or --chat), and the model's "

@@ -70,9 +70,12 @@ def test_template_that_takes_no_message_of_a_user_says_why():
         tokenize_message(picky, "the king")
 
 
-def test_empty_answer_is_refused():
+def test_empty_message_or_answer_is_refused():
     with pytest.raises(DataError, match="a message needs an answer"):
         tokenize_answer(TOKENIZER, "the king", " ")
+    for read in (tokenize_message, lambda tokenizer, text: tokenize_answer(tokenizer, text, "yes")):
+        with pytest.raises(DataError, match="a message to a chat model is empty"):
+            read(TOKENIZER, " ")
 
 
 def test_templates_that_show_a_date_show_the_same_every_day():
