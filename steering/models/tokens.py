@@ -125,12 +125,12 @@ def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, concept: Concept, promp
 
 
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what the chat template makes of a message.
+    """First twelve digits of the SHA-256 of what the chat template makes of a message.
 
     Raises:
         DataError: There is none that takes it.
     """
-    return hashlib.sha256(_opening(tokenizer, "Hello!").encode()).hexdigest()
+    return hashlib.sha256(_opening(tokenizer, "Hello!").encode()).hexdigest()[:12]
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, message: str) -> str:

@@ -157,11 +157,14 @@ def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path)
     assert len({row.p_control is None for row in tested}) == 1
 
 
-def test_side_and_seed_are_those_of_the_options(options, tmp_path):
-    given = ["--toward", "negative", "--seed", "7", "--layers", "0", "--optimized", "0"]
+def test_side_seed_and_positions_are_those_of_the_options(options, tmp_path):
+    given = ["--toward", "negative", "--seed", "7", "--steered-positions", "all", "--layers", "0", "--optimized", "0"]
     result = CliRunner().invoke(app, [*options, *given])
     assert result.exit_code == 0, result.output
-    assert {(row.toward, row.seed) for row in load_rows(tmp_path / "out")} == {("negative", 7)}
+    rows = load_rows(tmp_path / "out")
+    found = {(row.toward, row.seed, row.measurement.get("steered_positions", "all")) for row in rows}
+    assert found == {("negative", 7, "all")}
+    assert any("steered_positions" in row.measurement for row in rows)
 
 
 @pytest.mark.parametrize(

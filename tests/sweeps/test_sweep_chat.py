@@ -11,6 +11,7 @@ from steering.activations import capture_pairs
 from steering.concepts import load_concept
 from steering.errors import DataError
 from steering.journal import Journal, load_rows
+from steering.metrics.one_word import first_word
 from steering.models.tokens import TokenizedText
 from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
@@ -58,6 +59,10 @@ def test_pairs_prompts_and_losses_are_read_in_the_template(setting, tmp_path):
         prompt = ids_of(model, rendered(prompts[number % len(prompts)]))
         whole = reference_greedy(model, prompt, planned, PROFILE.new_tokens)
         assert model.tokenizer.decode(whole).startswith(text), "a completion ends early at its keyword"
+
+    prompts = [ids_of(model, rendered(prompt)) for prompt in setting.concept.one_word_prompts]
+    completions = [model.tokenizer.decode(reference_greedy(model, prompt, planned, 6)) for prompt in prompts]
+    assert rows["one_word_changed"].texts == tuple(map(first_word, completions))
 
     wholes = [ids_of(model, rendered(pair.prompt) + pair.positive) for pair in setting.concept.generation]
     for row, ids in zip(sweep.activations.positive[:, 0], wholes, strict=True):
