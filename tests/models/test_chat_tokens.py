@@ -64,10 +64,19 @@ def test_tokenizer_without_a_template_is_refused():
             read(small_tokenizer(), "the king")
 
 
-def test_template_that_takes_no_message_of_a_user_says_why():
-    picky = chat_tokenizer("{{ raise_exception('only system messages are supported') }}")
-    with pytest.raises(DataError, match="takes no message of a user: only system messages are supported"):
-        tokenize_message(picky, "the king")
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('only system messages are supported') }}", "only system messages are supported"),
+        ("{{ 1 // 0 }}", "integer .*division"),
+        ("{% for n in range(10 ** 9) %}x{% endfor %}", "Range too big"),
+        ("{{ messages[7].content }}", "no element 7"),
+        ("{% if %}", "Expected an expression"),
+    ],
+)
+def test_template_that_takes_no_message_of_a_user_says_why(template, reason):
+    with pytest.raises(DataError, match=f"takes no message of a user: .*{reason}"):
+        tokenize_message(chat_tokenizer(template), "the king")
 
 
 def test_empty_message_or_answer_is_refused():
