@@ -36,6 +36,11 @@ from steering.verdicts.claims import check_claims, waiver, without_claims
 from steering.verdicts.comparability import obstacles
 
 T = TypeVar("T")
+#: Options that take the place of the profile's keys of their names.
+_OVERRIDING = (
+    *("model", "concept", "toward", "neutral", "saes", "descriptions"),
+    *("rollouts", "seed", "split", "steered_positions"),
+)
 _SHARD = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
 
@@ -247,9 +252,7 @@ def _shard(text: str | None) -> Shard | None:
 
 def _overridden(profile: Profile, config: pytest.Config) -> Profile:
     """Apply the command line to a profile."""
-    data, measurement = ("model", "concept", "toward", "neutral", "saes", "descriptions"), ("rollouts", "seed", "split")
-    keys = (*data, *measurement, "steered_positions")
-    given: dict[str, Any] = {key: value for key in keys if (value := config.getoption(key)) is not None}
+    given: dict[str, Any] = {key: value for key in _OVERRIDING if (value := config.getoption(key)) is not None}
     if (budget := config.getoption("budget")) is not None:
         given["neutral_budget"] = budget
     if layers := config.getoption("layers"):

@@ -224,6 +224,11 @@ class Intervention:
             raise UnknownNameError("positions", self.positions, get_args(Positions))
 
     @property
+    def is_everywhere(self) -> bool:
+        """Whether it is also added to the tokens that follow the prompt."""
+        return self.positions == "all"
+
+    @property
     def addition(self) -> torch.Tensor:
         """What is added at each position, `[d_model]`, float32."""
         return self.vector.direction * self.multiplier

@@ -257,7 +257,7 @@ class LanguageModel:
 
     def _decode_step(self, rows: Sequence[tuple[Sequence[int], Intervention | None]]) -> Step:
         """What continues branches that come from prompts with these interventions."""
-        totals = self.additions([each if each is not None and each.positions == "all" else None for _, each in rows])
+        totals = self.additions([each if each is not None and each.is_everywhere else None for _, each in rows])
 
         def step(ids: torch.Tensor, mask: torch.Tensor, cache: Cache, origins: torch.Tensor) -> torch.Tensor:
             edits = adding({layer: total[origins] for layer, total in totals.items()}, mask[:, -1:].bool())

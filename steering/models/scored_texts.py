@@ -55,7 +55,7 @@ class ScoredTexts:
 
     def steered(self, interventions: Sequence[Intervention | None]) -> torch.Tensor:
         """Where each row's own intervention is added, `[row, pos]`."""
-        everywhere = [each is not None and each.positions == "all" for each in interventions]
+        everywhere = [each is not None and each.is_everywhere for each in interventions]
         chosen = torch.tensor(everywhere, device=self.prompt.device).unsqueeze(1)
         return torch.where(chosen, self.at("all"), self.at("prompt"))
 

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from importlib import resources
-from pathlib import Path
+from functools import partial
 from statistics import mean
 
 import pytest
 
 from steering.concepts import load_concept
 from steering.keywords import keyword_pattern
+from tests.concept_pairs import faults_in, length, records, unusual
 from tests.gendered_words import runs, words
 
-DIRECTORY = Path(str(resources.files("steering"))) / "data" / "concepts" / "refusal"
 TEXTS = ("prompt", "positive", "negative")
 SIDES = ("positive", "negative")
 
 
-def records(split):
-    lines = (DIRECTORY / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-PAIRS = records("generation") + records("test")
+PAIRS = records("refusal", "generation") + records("refusal", "test")
+faults = partial(faults_in, PAIRS)
 CONCEPT = load_concept("refusal")
 OTHER_PROMPTS = (*CONCEPT.rollout_prompts, *CONCEPT.one_word_prompts, *CONCEPT.development_prompts)
 KEYWORDS = {side: keyword_pattern(getattr(CONCEPT.keywords, side)) for side in SIDES}
-
-
-def faults(fault):
-    """What `fault` finds, by id of the pair, where it finds something."""
-    return {pair["id"]: found for pair in PAIRS if (found := fault(pair))}
-
-
-def length(text):
-    return len(text.split())
-
-
-def unusual(counts, low, high):
-    return [count for count in counts if not low <= count <= high]
 
 
 def test_refusal_is_a_chat_with_the_pairs_that_it_promises():

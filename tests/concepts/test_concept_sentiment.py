@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from importlib import resources
-from pathlib import Path
+from functools import partial
 from statistics import fmean
 
 import pytest
 
 from steering.concepts import load_concept
 from steering.keywords import keyword_pattern
+from tests.concept_pairs import faults_in, records
 from tests.gendered_words import held, runs, words
 from tests.sentiment_words import NEGATIVE, POSITIVE
 
-DIRECTORY = Path(str(resources.files("steering"))) / "data" / "concepts" / "sentiment"
 CONCEPT = load_concept("sentiment")
 OTHER = {"positive": "negative", "negative": "positive"}
 OWN_WORDS = {"positive": POSITIVE, "negative": NEGATIVE}
 KEYWORDS = {"positive": CONCEPT.keywords.positive, "negative": CONCEPT.keywords.negative}
 
 
-def records(split):
-    return [json.loads(line) for line in (DIRECTORY / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-GENERATION, TEST = records("generation"), records("test")
+GENERATION, TEST = records("sentiment", "generation"), records("sentiment", "test")
 PAIRS = GENERATION + TEST
-
-
-def faults(fault):
-    """What `fault` finds in the pairs, by id, where it finds something."""
-    return {pair["id"]: found for pair in PAIRS if (found := fault(pair))}
+faults = partial(faults_in, PAIRS)
 
 
 def texts(pair):

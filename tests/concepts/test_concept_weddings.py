@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
-from importlib import resources
-from pathlib import Path
+from functools import partial
 from statistics import mean
 
 import pytest
 
 from steering.concepts import load_concept
 from steering.keywords import keyword_pattern
+from tests.concept_pairs import faults_in, length, records, unusual
 from tests.gendered_words import held, runs, words
 
-CONCEPTS = Path(str(resources.files("steering"))) / "data" / "concepts"
 TEXTS = ("prompt", "positive", "negative")
 SIDES = ("positive", "negative")
 
 
-def records(concept, split):
-    lines = (CONCEPTS / concept / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
 GENERATION, TEST = records("weddings", "generation"), records("weddings", "test")
 PAIRS = GENERATION + TEST
+faults = partial(faults_in, PAIRS)
 CONCEPT = load_concept("weddings")
 ONE_WORD_PROMPTS, DEVELOPMENT_PROMPTS = CONCEPT.one_word_prompts, CONCEPT.development_prompts
 OTHER_PROMPTS = (*CONCEPT.rollout_prompts, *ONE_WORD_PROMPTS, *DEVELOPMENT_PROMPTS)
@@ -47,22 +41,9 @@ WEDDING = frozenset(_WEDDING.split())
 WEDDING_OR_NEAR = WEDDING.union(_NEAR.split())
 
 
-def faults(fault):
-    """What `fault` finds, by id of the pair, where it finds something."""
-    return {pair["id"]: found for pair in PAIRS if (found := fault(pair))}
-
-
-def length(text):
-    return len(text.split())
-
-
 def pairs_with(side):
     """In how many pairs each word stands on a side."""
     return Counter(word for pair in PAIRS for word in set(words(pair[side])))
-
-
-def unusual(counts, low, high):
-    return [count for count in counts if not low <= count <= high]
 
 
 @pytest.mark.parametrize(
