@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bench import processes, reporting
-from bench.run import Run, resolve
+from bench.request import resolve
+from bench.run import Run
 from bench.timing import CellClock
 from steering import progress
 from steering.activation_cache import ActivationCache
@@ -18,6 +19,7 @@ from steering.errors import SchemaError, SteeringError
 from steering.files import make_directory
 from steering.journal import Journal
 from steering.models.language_model import LanguageModel
+from steering.profiles import Profile
 from steering.results import SAE
 from steering.sweeps.cells import Cell, Outcome, with_controls
 from steering.sweeps.sae_quality import SaeOutcome, SaeQuality
@@ -41,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
     config.stash[_CLOCK] = CellClock()
     try:
-        config.stash[_RUN] = resolve(config)
+        config.stash[_RUN] = Run(resolve(config))
         if timings := getattr(config.option, "benchmark_json", None):
             make_directory(Path(timings).parent)  # pytest-benchmark would fail for want of it, after everything
     except SchemaError as error:
@@ -56,16 +58,16 @@ def _timing(config: pytest.Config) -> bool:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each method at each layer, ordered by layer, and one for each SAE."""
-    run = metafunc.config.stash[_RUN]
+    request = metafunc.config.stash[_RUN].request
     if "cell" in metafunc.fixturenames:
         marked = [
             pytest.param(cell, marks=[pytest.mark.layer(index=cell.layer), pytest.mark.method(name=cell.method)])
-            for cell in run.all_cells
+            for cell in request.cells
         ]
-        metafunc.parametrize("cell", marked, ids=[cell.id for cell in run.all_cells])
+        metafunc.parametrize("cell", marked, ids=[cell.id for cell in request.cells])
     if "sae_layer" in metafunc.fixturenames:
-        marked = [pytest.param(layer, marks=pytest.mark.layer(index=layer)) for layer in run.layers_with_sae]
-        metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in run.layers_with_sae])
+        marked = [pytest.param(layer, marks=pytest.mark.layer(index=layer)) for layer in request.layers_with_sae]
+        metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in request.layers_with_sae])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,17 +86,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 layer = item.get_closest_marker("layer").kwargs["index"]
                 item.add_marker(pytest.mark.benchmark(timer=config.stash[_CLOCK], group=f"layer {layer}"))
     yield
-    run = config.stash[_RUN]
-    if run.shard is not None:
-        part = run.shard.part(items, lambda item: _group(run, item))
+    request = config.stash[_RUN].request
+    if request.shard is not None:
+        part = request.shard.part(items, lambda item: _group(request.setting.profile, item))
         config.hook.pytest_deselected(items=[item for item in items if item not in part])
         items[:] = part
 
 
-def _group(run: Run, item: pytest.Item) -> object:
+def _group(profile: Profile, item: pytest.Item) -> object:
     """What the tests share that one shard runs together: a control, which would else be measured in two."""
     cell = _parameter(item, "cell")
-    return item if cell is None else with_controls(run.setting.profile, [cell])[0]
+    return item if cell is None else with_controls(profile, [cell])[0]
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
@@ -111,15 +113,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     Only the layers of the selected cells are captured; the others are not missed by the gate.
     """
     run = session.config.stash[_RUN]
-    run.cells = [cell for item in session.items if (cell := _parameter(item, "cell")) is not None]
-    run.deselected |= {(cell.method, cell.layer) for cell in set(run.all_cells) - set(run.cells)}
-    run.sae_layers = [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None]
+    run.select(
+        [cell for item in session.items if (cell := _parameter(item, "cell")) is not None],
+        [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None],
+    )
     if (run.cells or run.sae_layers) and not session.config.option.collectonly:
         if not run.gates_something:
             raise pytest.UsageError(f"--gate {session.config.getoption('gate')}: none of the selected tests is in it")
         try:
             run.check_training()
-            Journal(run.results)
+            Journal(run.request.results)
         except SteeringError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -128,7 +131,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def model(request: pytest.FixtureRequest) -> LanguageModel:
     """The model, loaded."""
     config = request.config
-    reference = config.stash[_RUN].setting.profile.model
+    reference = config.stash[_RUN].request.setting.profile.model
     with _ending_cleanly(config), _uncaptured(config):
         progress.for_log().note(f"loading model {reference} …")
         return LanguageModel.load(reference, config.getoption("dtype"), config.getoption("device"))
@@ -140,20 +143,21 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
     config = request.config
     run = config.stash[_RUN]
     # Of a process of pytest-xdist that ends, no message is shown: there, the gate says so in the end.
-    if not processes.is_worker(config) and (found := run.obstacles(model)):
-        run.baseline = None
-        pytest.exit(reporting.refusal(found), returncode=NOT_COMPARABLE_STATUS)
+    if not processes.is_worker(config):
+        run.check_baseline(model)
+        if run.obstacles:
+            pytest.exit(reporting.refusal(run.obstacles), returncode=NOT_COMPARABLE_STATUS)
     with _ending_cleanly(config), _uncaptured(config):
         sweep = Sweep(
-            run.setting,
+            run.request.setting,
             model,
-            Journal(run.results),
+            Journal(run.request.results),
             run.cells,
-            run=run.name,
-            saes=run.saes,
+            run=run.request.name,
+            saes=run.request.saes,
             progress=progress.for_log(),
             cache=ActivationCache(fresh=config.getoption("fresh")),
-            earlier=run.earlier(),
+            earlier=run.request.earlier(),
             most_together=1 if processes.is_worker(config) else None,  # what it is given next is not known
         )
         run.outcomes = sweep.outcomes
@@ -166,11 +170,11 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
 def sae_quality(request: pytest.FixtureRequest, model: LanguageModel) -> SaeQuality:
     """What measures SAEs."""
     config = request.config
-    run = config.stash[_RUN]
+    asked = config.stash[_RUN].request
     with _ending_cleanly(config):
-        journal, earlier = Journal(run.results), run.earlier()
-    options = {"run": run.name, "progress": progress.for_log(), "earlier": earlier}
-    return SaeQuality(run.setting, model, run.saes, journal, **options)
+        journal, earlier = Journal(asked.results), asked.earlier()
+    options = {"run": asked.name, "progress": progress.for_log(), "earlier": earlier}
+    return SaeQuality(asked.setting, model, asked.saes, journal, **options)
 
 
 @pytest.fixture
@@ -181,9 +185,9 @@ def verdict_on(request: pytest.FixtureRequest) -> Callable[[Outcome | SaeOutcome
     def decide(outcome: Outcome | SaeOutcome) -> Verdict:
         if isinstance(outcome, SaeOutcome):
             run.sae_outcomes.append(outcome)
-            verdict, key = judge_sae(run.setting.profile, outcome), (SAE, outcome.layer)
+            verdict, key = judge_sae(run.request.setting.profile, outcome), (SAE, outcome.layer)
         else:
-            verdict, key = judge(run.setting.profile, outcome), (outcome.cell.method, outcome.cell.layer)
+            verdict, key = judge(run.request.setting.profile, outcome), (outcome.cell.method, outcome.cell.layer)
         run.verdicts[key] = verdict.state
         request.node.user_properties += [(row.metric, row.value) for row in outcome.rows if row.status == "ok"]
         request.node.user_properties.append(("claim", verdict.message))

@@ -20,7 +20,7 @@ def is_worker(config: pytest.Config) -> bool:
 
 def greet(run: Run, node: Any) -> None:
     """Tell a process the name of the run."""
-    node.workerinput["steering_run"] = run.name
+    node.workerinput["steering_run"] = run.request.name
 
 
 def report(run: Run, config: pytest.Config) -> None:

@@ -32,10 +32,11 @@ def compare(run: Run) -> GateReport | None:
 
     Every cell of the baseline has to be there, but for those that the command line left out.
     """
-    if run.baseline is None:
+    baseline = run.request.baseline
+    if baseline is None or run.obstacles:
         return None
-    required = {cell.key for cell in run.baseline.cells} - run.deselected
-    return gate.compare(run.baseline, run.all_rows, required=required)
+    required = {cell.key for cell in baseline.cells} - run.deselected
+    return gate.compare(baseline, run.all_rows, required=required)
 
 
 def refusal(obstacles: Sequence[str]) -> str:
@@ -63,7 +64,7 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
             reporter.write_line(visible(line))
         tables.append(table)
         remarks += told
-    reporter.write_line(f"Results: {run.results / FILE_NAME}")
+    reporter.write_line(f"Results: {run.request.results / FILE_NAME}")
     markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), markdown_list(remarks)])
     if trouble := append_step_summary(markdown, os.environ):
         reporter.write_line(trouble)
@@ -86,7 +87,7 @@ def _tables(run: Run) -> Iterator[_Table]:
 
 def _detectable(run: Run, rows: Sequence[Row]) -> str:
     """What the run could have found, so that a cell that shows nothing is read for what it is."""
-    profile = run.setting.profile
+    profile = run.request.setting.profile
     success = [row.value for row in rows if row.method == UNSTEERED and row.metric == SUCCESS]
     count = sum(cell.method not in profile.controls for cell in run.cells)
     if not count or not success or success[0] is None:
@@ -96,7 +97,7 @@ def _detectable(run: Run, rows: Sequence[Row]) -> str:
 
 def _remarks(run: Run) -> Iterator[str]:
     """What has to be said under the tables."""
-    rows = run.all_rows
+    request, rows = run.request, run.all_rows
     if any(row.method != SAE for row in rows):
         yield (
             "P(success): share of rollouts with a keyword. p: one-sided, paired with the unsteered rollouts ('p "
@@ -105,13 +106,13 @@ def _remarks(run: Run) -> Iterator[str]:
         )
     if detectable := _detectable(run, rows):
         yield detectable
-    yield from run.notes
-    if run.waiver:
-        yield f"No claim was tested: {run.waiver}."
+    yield from (*request.notes, *run.notes)
+    if request.waiver:
+        yield f"No claim was tested: {request.waiver}."
     elif "no claim" in run.verdicts.values():
-        yield f"no claim: profile {run.setting.profile.name!r} claims nothing there; the values are recorded."
+        yield f"no claim: profile {request.setting.profile.name!r} claims nothing there; the values are recorded."
     selected = len(run.cells) + len(run.sae_layers)
     if len(run.verdicts) < selected:
         yield f"Not finished: {len(run.verdicts)} of {selected} tests were measured."
-    if run.resumes and (found := sum(row.run != run.name for row in rows)):
+    if request.resumes and (found := sum(row.run != request.name for row in rows)):
         yield f"{found} of {len(rows)} values are of an earlier run."

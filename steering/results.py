@@ -125,7 +125,12 @@ class Row:
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes two rows measurements of the same thing."""
-        return (*self.cell, self.multiplier, self.vector_hash, self.metric)
+        return (*self.configuration, self.metric)
+
+    @property
+    def configuration(self) -> tuple[Any, ...]:
+        """What makes two rows measurements of the same vector at the same dose."""
+        return (*self.cell, self.multiplier, self.vector_hash)
 
     @property
     def cell(self) -> tuple[Any, ...]:
@@ -197,17 +202,32 @@ class Row:
         return (*model, self.neutral, self.data_hash, self.method, self.layer, self.seed)
 
 
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """All that was measured of one vector at one dose, or of the unsteered model.
+
+    Attributes:
+        rows: Metric -> row; at least one.
+    """
+
+    rows: Mapping[str, Row]
+
+    @property
+    def row(self) -> Row:
+        """One of the rows, for what they share."""
+        return next(iter(self.rows.values()))
+
+    def get(self, metric: str) -> Row | None:
+        """The row of a metric, if it was measured or tried."""
+        return self.rows.get(metric)
+
+
 def without(parameters: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Parameters but some, also of the plan to whose vector's norm the vector is scaled."""
     found = {key: value for key, value in parameters.items() if key not in names}
     if isinstance(scaled_to := found.get(NORM_OF), dict):
         found[NORM_OF] = without(scaled_to, names)
     return found
-
-
-def any_row(metrics: Mapping[str, Row]) -> Row:
-    """One of the rows of a cell's metrics, for what they share."""
-    return next(iter(metrics.values()))
 
 
 def cell_id(method: str, layer: int | None) -> str:

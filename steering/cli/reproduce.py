@@ -122,7 +122,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
     from steering.sae.library import open_library
-    from steering.sweeps.records import run_fields
+    from steering.sweeps.records import blank_row
     from steering.sweeps.reproduction import Reproduction, example_layer
     from steering.tables.configurations import shared
 
@@ -148,7 +148,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
         reproduction.measure(study)
     reproduction.measure_saes(with_sae)
     layer = example_layer(profile, layers, with_sae)
-    rows, here = load_rows(output), shared(Row(**run_fields(setting, loaded, run), metric=""))
+    rows, here = load_rows(output), shared(blank_row(setting, loaded, run))
     own = [row for row in rows if shared(row) == here]
     return _Measured(setting, rows, own, reproduction.similarities(with_sae), layer)
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from steering.profiles import split_of
 from steering.report.studies import Study
-from steering.results import Row, any_row
+from steering.results import Row
 from steering.tables import wording
 from steering.tables.configurations import steered
 
@@ -47,8 +47,8 @@ def settings_table(rows: Sequence[Row]) -> list[list[str]]:
 def vector_table(study: Study) -> list[list[str]]:
     """One line for each steered cell of a study, under a line of headings: what exactly was added."""
     lines = [["method", "layer", "×", "vector norm", "vector hash", "parameters"]]
-    for metrics in steered(study.rows):
-        row = any_row(metrics)
+    for configuration in steered(study.rows):
+        row = configuration.row
         norm = wording.ABSENT if row.vector_norm is None else f"{row.vector_norm:.4g}"
         parameters = ", ".join(f"{key} {_shown(value)}" for key, value in row.parameters.items())
         shown = [row.method, str(row.layer), wording.multiplier(row), norm, row.vector_hash[:12], parameters]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steering.concepts import Concept
-from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row, any_row
+from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import TEST, Runs, labels, on_split, shared, steered
 
@@ -112,11 +112,11 @@ def _is_success(row: Row) -> bool:
 
 def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
     found = steered(rows)
-    firsts = [any_row(metrics) for metrics in found]
+    firsts = [configuration.row for configuration in found]
     p_values, p_controls = adjusted_p_values(rows, "p_value"), adjusted_p_values(rows, "p_control")
     cells = []
-    for metrics, row, label in zip(found, firsts, labels(firsts), strict=True):
-        success, neutral = metrics.get(SUCCESS), metrics.get(NEUTRAL_CHANGE)
+    for configuration, row, label in zip(found, firsts, labels(firsts), strict=True):
+        success, neutral = configuration.get(SUCCESS), configuration.get(NEUTRAL_CHANGE)
         cells.append(
             StudyCell(
                 label,
@@ -125,7 +125,7 @@ def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
                 neutral if neutral is not None and neutral.value is not None else None,
                 None if success is None else p_values.get(success.key),
                 None if success is None else p_controls.get(success.key),
-                tuple(dict.fromkeys(row.reason for row in metrics.values() if row.status == "failed")),
+                tuple(dict.fromkeys(row.reason for row in configuration.rows.values() if row.status == "failed")),
             )
         )
     return _ordered(cells)

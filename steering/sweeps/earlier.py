@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,21 +22,21 @@ class Earlier:
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         self._rows = {row.key: row for row in rows if row.status != "failed"}
 
-    def outcome(self, cell: Cell | None, common: Mapping[str, Any], names: Sequence[str]) -> Outcome | None:
+    def outcome(self, cell: Cell | None, blank: Row, names: Sequence[str]) -> Outcome | None:
         """The outcome of a cell, None standing for the unsteered run; further arguments as in `find`."""
-        found = self.find(common, names)
+        found = self.find(blank, names)
         return None if found is None else Outcome(cell, *found)
 
-    def find(self, common: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Score], tuple[Row, ...]] | None:
+    def find(self, blank: Row, names: Sequence[str]) -> tuple[dict[str, Score], tuple[Row, ...]] | None:
         """Scores and rows of one measurement, or None where not every row of it is there.
 
         A run that was killed may have left some rows of a cell; they do not count.
 
         Args:
-            common: The fields that its rows share.
+            blank: What its rows share.
             names: Of the scores that belong to it.
         """
-        rows = [self._rows.get(Row(**common, metric=name).key) for name in names]
+        rows = [self._rows.get(replace(blank, metric=name).key) for name in names]
         found = [row for row in rows if row is not None]
         if not names or len(found) < len(names):
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import template_hash
 from steering.profiles import Setting
-from steering.results import NEUTRAL_BUDGET, NORM_OF, SCALED_MULTIPLIER, UNSTEERED, Row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, SAE, SCALED_MULTIPLIER, UNSTEERED, Row
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sweeps.cells import Cell, plans_of
 from steering.sweeps.doses import Dose
@@ -24,31 +25,32 @@ from steering.vectors import Intervention
 _PACKAGES = ("steering-bench", "torch", "transformers", "numpy")
 
 
-def run_fields(setting: Setting, model: LanguageModel, run: str) -> dict[str, Any]:
-    """The fields that all rows of a run share, and those of the unsteered model."""
+def blank_row(setting: Setting, model: LanguageModel, run: str) -> Row:
+    """What all rows of a run share: the row of its unsteered model, without a metric."""
     profile, concept = setting.profile, setting.concept
     chat = {"chat_template": template_hash(model.tokenizer)} if concept.chat else {}
-    return {
-        "run": run,
-        "model": model.name,
-        "model_hash": model.hash,
-        "model_settings_hash": model.settings_hash,
-        "dtype": model.dtype_name,
-        "device": model.device.type,
-        "concept": concept.name,
-        "toward": concept.toward,
-        "neutral": setting.neutral.name,
-        "data_hash": setting.data_hash,
-        "method": UNSTEERED,
-        "parameters": {},
-        "layer": None,
-        "multiplier": 0.0,
-        "vector_hash": "",
-        "vector_norm": None,
-        "seed": profile.seed,
-        "measurement": profile.measurement | chat,
-        "versions": dict(_versions()),
-    }
+    return Row(
+        run=run,
+        model=model.name,
+        model_hash=model.hash,
+        model_settings_hash=model.settings_hash,
+        dtype=model.dtype_name,
+        device=model.device.type,
+        concept=concept.name,
+        toward=concept.toward,
+        neutral=setting.neutral.name,
+        data_hash=setting.data_hash,
+        method=UNSTEERED,
+        parameters={},
+        layer=None,
+        multiplier=0.0,
+        vector_hash="",
+        vector_norm=None,
+        seed=profile.seed,
+        measurement=profile.measurement | chat,
+        metric="",
+        versions=dict(_versions()),
+    )
 
 
 @cache
@@ -56,32 +58,41 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
-def vector_fields(setting: Setting, intervention: Intervention, activations: ContrastActivations) -> dict[str, Any]:
-    """The fields of a row that say what was added."""
-    vector = intervention.vector
-    return {
-        "multiplier": intervention.multiplier,
-        "parameters": _provenance(setting, vector.method, vector.parameters, activations, vector.layer),
-        "vector_hash": vector.hash,
-        "vector_norm": vector.norm,
-        "features": vector.features,
-    }
-
-
-def cell_fields(setting: Setting, cell: Cell) -> dict[str, Any]:
-    """The fields of a row that say which plan at which layer was measured."""
+def of_cell(row: Row, setting: Setting, cell: Cell) -> Row:
+    """A row that says which plan at which layer is measured."""
     plan = setting.profile.plan(cell.method)
-    return {
-        "method": cell.method,
-        "layer": cell.layer,
-        "multiplier": cell.multiplier,
-        "parameters": dict(plan.parameters),
-        "control": plan.control,
-        "is_control": plan.name in setting.profile.controls,
-    }
+    return replace(
+        row,
+        method=cell.method,
+        layer=cell.layer,
+        multiplier=cell.multiplier,
+        parameters=dict(plan.parameters),
+        control=plan.control,
+        is_control=plan.name in setting.profile.controls,
+    )
 
 
-def dose_fields(setting: Setting, cell: Cell, dose: Dose | None, activations: ContrastActivations) -> dict[str, Any]:
+def of_vector(row: Row, setting: Setting, intervention: Intervention, activations: ContrastActivations) -> Row:
+    """A row that says what is added."""
+    vector = intervention.vector
+    return replace(
+        row,
+        multiplier=intervention.multiplier,
+        parameters=_provenance(setting, vector.method, vector.parameters, activations, vector.layer),
+        vector_hash=vector.hash,
+        vector_norm=vector.norm,
+        features=vector.features,
+    )
+
+
+def of_sae(row: Row, layer: int, parameters: Mapping[str, Any]) -> Row:
+    """A row that says which SAE is measured; of parameters, those of `sae_parameters` and what it computes with."""
+    return replace(row, method=SAE, layer=layer, parameters=dict(parameters))
+
+
+def dose_parameters(
+    setting: Setting, cell: Cell, dose: Dose | None, activations: ContrastActivations
+) -> dict[str, Any]:
     """The parameters of a row that say what its multiplier follows from, where that is not the plan's.
 
     That is a budget, for which it was looked for, or the norm of another plan's vector.
@@ -111,7 +122,7 @@ def _provenance(
     found = dict(parameters) | {"construction": method}
     if needs_sae(methods[method]):
         read = activations.features_at(layer)
-        found |= sae_fields(read.sae)
+        found |= sae_parameters(read.sae)
         if read.descriptions.hash:
             found["descriptions_hash"] = read.descriptions.hash
     if needs_losses(methods[method]):
@@ -119,15 +130,15 @@ def _provenance(
     return found
 
 
-def sae_fields(sae: SparseAutoencoder) -> dict[str, Any]:
+def sae_parameters(sae: SparseAutoencoder) -> dict[str, Any]:
     """The parameters of a row that say which SAE was read."""
     return {"sae": sae.name, "sae_hash": sae.hash, "hook_name": sae.hook_name}
 
 
-def measured_row(common: dict[str, Any], score: Score) -> Row:
-    """The row of a score."""
-    return Row(
-        **common,
+def with_score(row: Row, score: Score) -> Row:
+    """A row that says what came of a metric."""
+    return replace(
+        row,
         metric=score.metric,
         value=score.value,
         n=len(score.items),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +20,12 @@ from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
-from steering.results import SAE, Row
+from steering.results import Row
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.library import SaeLibrary
 from steering.sae.quality import reconstruct
 from steering.sweeps.earlier import Earlier
-from steering.sweeps.records import measured_row, run_fields, sae_fields
+from steering.sweeps.records import blank_row, of_sae, sae_parameters, with_score
 
 METRICS = (
     "sae_variance_explained",
@@ -109,20 +109,16 @@ class SaeQuality:
         model = self._model
         sae = self._library.load(layer, model.device)
         sae.check_fits(model.name, model.d_model, model.layer_count)
-        common = run_fields(self._setting, model, self._run) | {
-            "method": SAE,
-            "layer": layer,
-            "parameters": sae_fields(sae) | _settings(sae),
-        }
-        if (kept := self._earlier.find(common, METRICS)) is not None:
+        blank = of_sae(blank_row(self._setting, model, self._run), layer, sae_parameters(sae) | _settings(sae))
+        if (kept := self._earlier.find(blank, METRICS)) is not None:
             return SaeOutcome(layer, *kept)
         try:
             scores = self._scores(sae)
         except NonFiniteError as error:
-            rows = [Row(**common, metric=name, status="failed", reason=str(error)) for name in METRICS]
+            rows = [replace(blank, metric=name, status="failed", reason=str(error)) for name in METRICS]
             scores = {}
         else:
-            rows = [measured_row(common, score) for score in scores.values()]
+            rows = [with_score(blank, score) for score in scores.values()]
         self._journal.append(rows)
         return SaeOutcome(layer, scores, tuple(rows))
 

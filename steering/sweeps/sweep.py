@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations
@@ -26,7 +25,7 @@ from steering.sweeps.cells import Cell, Outcome, control_of, with_controls
 from steering.sweeps.construction import Constructed, Constructor
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.evaluation import Evaluation
-from steering.sweeps.records import cell_fields, dose_fields, measured_row, run_fields, vector_fields
+from steering.sweeps.records import blank_row, dose_parameters, of_cell, of_vector, with_score
 from steering.vectors import Intervention
 
 
@@ -99,7 +98,7 @@ class Sweep:
             return self._kept(self._unsteered_earlier)
         started = time.perf_counter()
         scored = self._evaluation.score(self._unsteered_observed, self._unsteered_observed, None)
-        return self._record(None, self._common(None), scored, 0.0, time.perf_counter() - started)
+        return self._record(None, self._blank(None), scored, 0.0, time.perf_counter() - started)
 
     @cached_property
     def _unsteered_observed(self) -> dict[str, Observation | str]:
@@ -109,7 +108,7 @@ class Sweep:
 
     @cached_property
     def _unsteered_earlier(self) -> Outcome | None:
-        return self._earlier.outcome(None, self._common(None), self._score_names(None))
+        return self._earlier.outcome(None, self._blank(None), self._score_names(None))
 
     def begin(self) -> None:
         """Do what all cells need: measure the unsteered run and capture the activations, unless that is done.
@@ -151,8 +150,8 @@ class Sweep:
 
     def _measure_together(self, cells: Sequence[Cell]) -> None:
         constructed = {cell: self._constructor.construct(cell) for cell in cells}
-        common = {cell: self._common(cell, found) for cell, found in constructed.items()}
-        earlier = {cell: self._earlier.outcome(cell, common[cell], self._score_names(cell)) for cell in cells}
+        blank = {cell: self._blank(cell, found) for cell, found in constructed.items()}
+        earlier = {cell: self._earlier.outcome(cell, blank[cell], self._score_names(cell)) for cell in cells}
         new = {cell: found for cell, found in constructed.items() if earlier[cell] is None}
         if new:
             self._progress.note(f"measuring {', '.join(dict.fromkeys(cell.id for cell in new))} …")
@@ -162,14 +161,14 @@ class Sweep:
             control = self._measured.get(needed) if needed else None
             kept = earlier[cell]
             if kept is not None:
-                self._measured[cell] = self._keep(cell, common[cell], kept, control)
+                self._measured[cell] = self._keep(cell, blank[cell], kept, control)
                 continue
             if cell in observed:
                 scored = self._evaluation.score(observed[cell].seen, self._unsteered_observed, control)
                 seconds = observed[cell].seconds
             else:
                 scored, seconds = self._evaluation.failed(self._chosen(cell), found.reason), 0.0
-            self._measured[cell] = self._record(cell, common[cell], scored, found.seconds, seconds)
+            self._measured[cell] = self._record(cell, blank[cell], scored, found.seconds, seconds)
 
     def _observe(self, constructed: Mapping[Cell, Constructed]) -> dict[Cell, _Seen]:
         """Observe the cells that have a vector, all together; each took an equal share of the time."""
@@ -186,10 +185,10 @@ class Sweep:
     def _score_names(self, cell: Cell | None) -> list[str]:
         return self._evaluation.score_names(self._chosen(cell))
 
-    def _keep(self, cell: Cell, common: dict[str, Any], outcome: Outcome, control: Outcome | None) -> Outcome:
+    def _keep(self, cell: Cell, blank: Row, outcome: Outcome, control: Outcome | None) -> Outcome:
         """Keep an outcome of an earlier run; it is written again only if its control is another by now."""
         scored = self._evaluation.rescored(outcome, self._chosen(cell), control)
-        rows, scores = self._rows(common, scored)
+        rows, scores = self._rows(blank, scored)
         rows = [replace(row, versions=old.versions) for row, old in zip(rows, outcome.rows, strict=True)]
         known = [replace(row, run=old.run).to_json() for row, old in zip(rows, outcome.rows, strict=True)]
         if known == [old.to_json() for old in outcome.rows]:  # as texts, since what was read back has lists for tuples
@@ -203,21 +202,19 @@ class Sweep:
     def _record(
         self,
         cell: Cell | None,
-        common: dict[str, Any],
+        blank: Row,
         scored: Mapping[str, list[Score] | str],
         construction_seconds: float,
         evaluation_seconds: float,
     ) -> Outcome:
-        rows, scores = self._rows(common, scored)
+        rows, scores = self._rows(blank, scored)
         return self._write(Outcome(cell, scores, tuple(rows), construction_seconds, evaluation_seconds))
 
     def _write(self, outcome: Outcome) -> Outcome:
         self._journal.append(outcome.rows)
         return self._kept(outcome)
 
-    def _rows(
-        self, common: dict[str, Any], scored: Mapping[str, list[Score] | str]
-    ) -> tuple[list[Row], dict[str, Score]]:
+    def _rows(self, blank: Row, scored: Mapping[str, list[Score] | str]) -> tuple[list[Row], dict[str, Score]]:
         """The rows of a cell, and its scores by name."""
         rows: list[Row] = []
         scores: dict[str, Score] = {}
@@ -225,24 +222,23 @@ class Sweep:
             if isinstance(result, str):
                 status: Status = "skipped" if self._evaluation.skips(name) else "failed"
                 names = self._evaluation.score_names([name])
-                rows += [Row(**common, metric=each, status=status, reason=result) for each in names]
+                rows += [replace(blank, metric=each, status=status, reason=result) for each in names]
                 continue
             for score in result:
                 scores[score.metric] = score
-                rows.append(measured_row(common, score))
+                rows.append(with_score(blank, score))
         return rows, scores
 
-    def _common(self, cell: Cell | None, constructed: Constructed | None = None) -> dict[str, Any]:
-        """The fields that all rows of a cell share."""
-        common = run_fields(self.setting, self.model, self._run)
+    def _blank(self, cell: Cell | None, constructed: Constructed | None = None) -> Row:
+        """What all rows of a cell share: a row without a metric."""
+        row = blank_row(self.setting, self.model, self._run)
         if cell is None:
-            return common
-        common |= cell_fields(self.setting, cell)
+            return row
+        row = of_cell(row, self.setting, cell)
         if constructed is not None and constructed.intervention is not None:
-            common |= vector_fields(self.setting, constructed.intervention, self.activations)
+            row = of_vector(row, self.setting, constructed.intervention, self.activations)
         dose = constructed.dose if constructed else None
-        common["parameters"] |= dose_fields(self.setting, cell, dose, self.activations)
-        return common
+        return replace(row, parameters=row.parameters | dose_parameters(self.setting, cell, dose, self.activations))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row, any_row
+from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row
 from steering.tables import wording
 from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import Runs, configurations, shared
@@ -116,11 +116,11 @@ def summary(
         if metric == SUCCESS:
             header += [values.heading for values in p_values]
     lines = [[*header, *([] if verdicts is None else ["claim"])]]
-    for metrics in configurations(rows):
-        row = any_row(metrics)
+    for configuration in configurations(rows):
+        row = configuration.row
         line = [*runs.cell(row), *_dose(row)]
         for metric, _ in columns:
-            line += _measured(row, metric, metrics.get(metric), p_values)
+            line += _measured(row, metric, configuration.get(metric), p_values)
         if verdicts is not None:
             line.append("" if row.layer is None else verdicts.get((row.method, row.layer), ""))
         lines.append(line)
@@ -182,12 +182,12 @@ def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | N
     runs = Runs.of(rows)
     header = [*runs.heading, "SAE", "layer", *(heading for _, heading in _SAE_COLUMNS)]
     lines = [[*header, *([] if verdicts is None else ["claim"])]]
-    for metrics in configurations(rows):
-        row = any_row(metrics)
-        names = [*runs.cell(row), str(row.parameters.get("sae", ""))]
-        values = [wording.number(metrics.get(metric)) for metric, _ in _SAE_COLUMNS[1:]]
+    for configuration in configurations(rows):
+        row = configuration.row
+        names = [*runs.cell(row), str(row.parameters.get("sae", "")), str(row.layer)]
+        explained, *others = (configuration.get(metric) for metric, _ in _SAE_COLUMNS)
         claim = [] if verdicts is None else [verdicts.get((SAE, row.layer or 0), "")]
-        lines.append([*names, str(row.layer), wording.proportion(metrics.get(_SAE_COLUMNS[0][0])), *values, *claim])
+        lines.append([*names, wording.proportion(explained), *map(wording.number, others), *claim])
     return lines
 
 
@@ -196,7 +196,7 @@ def feature_summary(rows: Sequence[Row]) -> list[list[str]]:
     rows = [row for row in rows if row.features]
     runs = Runs.of(rows)
     lines = [[*runs.heading, "method", "layer", "feature", "weight", "description"]]
-    found = [any_row(metrics) for metrics in configurations(rows)]
+    found = [configuration.row for configuration in configurations(rows)]
     for row in {(shared(row), row.method, row.layer, row.vector_hash): row for row in found}.values():
         lines += [
             [*runs.cell(row), row.method, str(row.layer), str(entry.feature), f"{entry.weight:+.3f}", entry.description]

@@ -10,7 +10,7 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import Profile, split_of
-from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, OF_SAE, OUTCOMES, SUCCESS, Row, any_row, without
+from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, OF_SAE, OUTCOMES, SUCCESS, Configuration, Row, without
 from steering.tables import wording
 from steering.tables.adjustment import comes_from
 from steering.tables.configurations import DEVELOPMENT, TEST, Runs, labels, on_split, shared, steered, told_apart_by
@@ -62,7 +62,7 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
 
 def _successes(rows: Sequence[Row]) -> list[Row]:
     """The success of each steered cell for which it was measured."""
-    found = [metrics.get(SUCCESS) for metrics in steered(rows)]
+    found = [configuration.get(SUCCESS) for configuration in steered(rows)]
     return [row for row in found if row is not None and row.value is not None]
 
 
@@ -119,8 +119,8 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
     runs = Runs.of(rows)
     header = ["method", "layer", "×", "norm", "budget", "Δ loss development", "Δ loss test", "optimism"]
     lines = [[*runs.heading, *header, "P(success) [95 % CI]"]]
-    for metrics in steered(rows):
-        row, measured = any_row(metrics), metrics.get(NEUTRAL_CHANGE)
+    for configuration in steered(rows):
+        row, measured = configuration.row, configuration.get(NEUTRAL_CHANGE)
         development = row.parameters.get("development_loss_change")
         known = measured is not None and measured.value is not None and development is not None
         optimism = measured.value - development if known else None  # type: ignore[union-attr, operator]
@@ -128,7 +128,7 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
             [
                 *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), wording.norm(row)),
                 *map(wording.signed, (row.parameters[NEUTRAL_BUDGET], development)),
-                *(wording.change(measured), wording.signed(optimism), wording.proportion(metrics.get(SUCCESS))),
+                *(wording.change(measured), wording.signed(optimism), wording.proportion(configuration.get(SUCCESS))),
             ]
         )
     return lines
@@ -154,19 +154,19 @@ def selection_summary(
     among = rows if among is None else among
     wanted = {(_study(row), row.method) for row in rows}
     latest = {(_study(row), row.method, split_of(row.measurement)): row.data_hash for row in among}
-    found: dict[tuple[str, str], dict[str, list[dict[str, Row]]]] = {}
+    found: dict[tuple[str, str], dict[str, list[Configuration]]] = {}
     for split in (DEVELOPMENT, TEST):
-        for metrics in steered(on_split(among, split)):
-            row = any_row(metrics)
+        for configuration in steered(on_split(among, split)):
+            row = configuration.row
             key = (_study(row), row.method)
             if not row.is_control and key in wanted and row.data_hash == latest[*key, split]:
-                found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(metrics)
+                found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(configuration)
     compared = {key: splits for key, splits in found.items() if splits[DEVELOPMENT]}
-    runs = Runs.of([any_row(metrics) for splits in compared.values() for metrics in splits[DEVELOPMENT]])
+    runs = Runs.of([configuration.row for splits in compared.values() for configuration in splits[DEVELOPMENT]])
     header = ["method", "layer", "×", "P development", "P test [95 % CI]", "optimism", "best on test"]
     lines = [[*runs.heading, *header]]
     for (_, method), splits in compared.items():
-        run = runs.cell(any_row(splits[DEVELOPMENT][0]))
+        run = runs.cell(splits[DEVELOPMENT][0].row)
         lines.append([*run, method, *_selected(splits[DEVELOPMENT], splits[TEST], neutral_bound)])
     return lines
 
@@ -177,12 +177,12 @@ def _study(row: Row) -> str:
     return json.dumps([told_apart_by(row) | {"split": None}, computed], sort_keys=True)
 
 
-def _selected(development: Sequence[dict[str, Row]], test: Sequence[dict[str, Row]], neutral_bound: float) -> list[str]:
+def _selected(development: Sequence[Configuration], test: Sequence[Configuration], neutral_bound: float) -> list[str]:
     chosen, naive = _best(development, neutral_bound), _best(test, neutral_bound)
     best = ABSENT if naive is None else f"{wording.number(naive)} (layer {naive.layer}, ×{wording.multiplier(naive)})"
     if chosen is None:
         return [ABSENT] * 5 + [best]
-    reported = next((_success(cell) for cell in test if _cell(any_row(cell)) == _cell(chosen)), None)
+    reported = next((found.get(SUCCESS) for found in test if _cell(found.row) == _cell(chosen)), None)
     known = reported is not None and reported.value is not None and chosen.value is not None
     optimism = chosen.value - reported.value if known else None  # type: ignore[union-attr, operator]
     return [
@@ -199,18 +199,15 @@ def _cell(row: Row) -> tuple[int | None, float, str]:
     return row.layer, row.multiplier, row.vector_hash
 
 
-def _success(metrics: dict[str, Row]) -> Row | None:
-    return metrics.get(SUCCESS)
-
-
-def _best(cells: Sequence[dict[str, Row]], neutral_bound: float) -> Row | None:
+def _best(configurations: Sequence[Configuration], neutral_bound: float) -> Row | None:
     """The highest success among the cells whose neutral loss change is surely below the bound."""
+    measured = [(found.get(SUCCESS), found.get(NEUTRAL_CHANGE)) for found in configurations]
     allowed = [
-        metrics[SUCCESS]
-        for metrics in cells
-        if SUCCESS in metrics
-        and metrics[SUCCESS].value is not None
-        and (change := metrics.get(NEUTRAL_CHANGE)) is not None
+        success
+        for success, change in measured
+        if success is not None
+        and success.value is not None
+        and change is not None
         and change.high is not None
         and change.high < neutral_bound
     ]

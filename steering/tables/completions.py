@@ -22,7 +22,8 @@ def word_table(
         layer: Of the vector.
         multiplier: Its dose, as it was asked for.
     """
-    found = [row for metrics in configurations(rows) if (row := metrics.get(_WORD)) and len(row.texts) == len(prompts)]
+    words = [configuration.get(_WORD) for configuration in configurations(rows)]
+    found = [row for row in words if row is not None and len(row.texts) == len(prompts)]
     unsteered = [row for row in found if row.method == UNSTEERED]
     steered = [row for row in found if (row.method, row.layer, row.asked_multiplier) == (method, layer, multiplier)]
     columns = {name: kept[-1].texts for name, kept in (("no steering", unsteered), ("steered", steered)) if kept}

@@ -1,4 +1,4 @@
-"""From rows to configurations: what was measured of one cell, and the circumstances that two cells have to share."""
+"""From rows to configurations, and the circumstances that two of them have to share to be compared."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from steering.profiles import split_of
-from steering.results import NEUTRAL_BUDGET, NORM_OF, OF_SAE, OUTCOMES, SAE, UNSTEERED, Row, any_row, without
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OF_SAE, OUTCOMES, SAE, UNSTEERED, Configuration, Row, without
 
 TEST = "test"
 DEVELOPMENT = "development"
 
 
-def configurations(rows: Sequence[Row]) -> list[dict[str, Row]]:
-    """Metric -> row, for each configuration: by circumstances, the unsteered one first, then by method and layer."""
+def configurations(rows: Sequence[Row]) -> list[Configuration]:
+    """What was measured, by circumstances: the unsteered model first, then by method and layer."""
     found: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in rows:
-        found.setdefault(row.key[:-1], {})[row.metric] = row
-    return sorted(found.values(), key=_order)
+        found.setdefault(row.configuration, {})[row.metric] = row
+    return sorted(map(Configuration, found.values()), key=_order)
 
 
-def _order(metrics: dict[str, Row]) -> tuple[Any, ...]:
-    row = any_row(metrics)
+def _order(configuration: Configuration) -> tuple[Any, ...]:
+    row = configuration.row
     layer = -1 if row.layer is None else row.layer
     return (shared(row), row.method != UNSTEERED, row.method, layer, row.multiplier)
 
 
-def steered(rows: Sequence[Row]) -> list[dict[str, Row]]:
+def steered(rows: Sequence[Row]) -> list[Configuration]:
     """The configurations in which something is added."""
     return configurations([row for row in rows if row.method not in (UNSTEERED, SAE)])
 

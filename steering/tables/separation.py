@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from steering import stats
-from steering.results import Row, any_row
+from steering.results import Configuration, Row
 from steering.tables import wording
 from steering.tables.configurations import Runs, shared, steered
 from steering.tables.wording import ABSENT
@@ -28,7 +28,7 @@ def separation_summary(rows: Sequence[Row]) -> list[list[str]]:
     origin, because a multiplier of 0 changes nothing, by least squares over all multipliers of the same vector; with a
     single multiplier it is the change divided by that. Intervals are at 95 %.
     """
-    cells = [(any_row(metrics), changes) for metrics in steered(rows) if (changes := _changes(metrics)) is not None]
+    cells = [(found.row, changes) for found in steered(rows) if (changes := _changes(found)) is not None]
     runs = Runs.of([row for row, _ in cells])
     lines = [[*runs.heading, "method", "layer", "×", "pairs", "wrong way [95 % CI]", "slope per × [95 % CI]"]]
     doses: dict[tuple[object, ...], dict[float, np.ndarray]] = {}
@@ -56,9 +56,10 @@ def slopes(multipliers: np.ndarray, changes: np.ndarray) -> np.ndarray:
     return np.asarray(multipliers @ changes / (multipliers @ multipliers))
 
 
-def _changes(metrics: dict[str, Row]) -> np.ndarray | None:
+def _changes(configuration: Configuration) -> np.ndarray | None:
     """What steering adds to the separation of each test pair `[pair]`, where both sides were measured."""
-    negative, positive = (np.array(metrics[side].items if side in metrics else ()) for side in _SIDES)
+    sides = map(configuration.get, _SIDES)
+    negative, positive = (np.array(row.items if row is not None else ()) for row in sides)
     return negative - positive if len(negative) == len(positive) > 0 else None
 
 

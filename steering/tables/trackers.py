@@ -92,11 +92,11 @@ def _followed(row: Row, value: float | None) -> float | None:
 def _named(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     """Each measured value of the test split, under a name of its cell."""
     measured = [row for row in on_split(rows, TEST) if row.status == "ok" and row.value is not None]
-    cells = {row.key[:-1]: row for row in measured}
+    cells = {row.configuration: row for row in measured}
     runs = Runs.of(measured)
     found = zip(cells, cells.values(), labels(list(cells.values())), strict=True)
     names = {key: _shortened(_name(runs, row, label)) for key, row, label in found}
-    return [(names[row.key[:-1]], row) for row in measured]
+    return [(names[row.configuration], row) for row in measured]
 
 
 def _name(runs: Runs, row: Row, label: str) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, SUCCESS, Row, any_row
+from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, SUCCESS, Configuration, Row
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
@@ -78,15 +78,15 @@ def obstacles(baseline: Baseline, row: Row) -> list[str]:
     return found
 
 
-def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Mapping[str, Row]) -> list[str]:
+def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Configuration) -> list[str]:
     """In what a cell as it was measured cannot be compared with the baseline's, each with both values.
 
     Args:
         baseline: What it is to be held against.
         cell: Of the baseline.
-        measured: Metric -> row, of one measurement.
+        measured: The cell as it was measured once.
     """
-    row = any_row(measured)
+    row = measured.row
     before, now = _both(baseline, row)
     if row.lacks_vector:  # it has the profile's parameters, and a multiplier that no vector had
         before |= _as_parameters({NEUTRAL_BUDGET: cell.parameters.get(NEUTRAL_BUDGET)})
@@ -121,7 +121,7 @@ def _as_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return {f"parameter {key}": value for key, value in settings(parameters).items()}
 
 
-def _size_difference(baseline: Baseline, cell: BaselineCell, metric: GatedMetric, measured: Mapping[str, Row]) -> str:
+def _size_difference(baseline: Baseline, cell: BaselineCell, metric: GatedMetric, measured: Configuration) -> str:
     """What is wrong with the number of a metric's items, or an empty string."""
     row, score = measured.get(metric.name), cell.scores.get(metric.name)
     if row is None or score is None or row.status != "ok":

@@ -21,10 +21,10 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import split_of
-from steering.results import OUTCOMES, Row, any_row, cell_id
+from steering.results import OUTCOMES, Configuration, Row, cell_id
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 from steering.verdicts.comparability import cell_differences
-from steering.verdicts.promotion import Measured, measured_cells
+from steering.verdicts.promotion import measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
 
@@ -150,7 +150,7 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
     # Layers and doses are chosen on another split, beside it.
     found = measured_cells([row for row in rows if split_of(row.measurement) == split_of(baseline.measurement)])
     settled: list[CellVerdict] = []
-    comparable: list[tuple[BaselineCell, Measured]] = []
+    comparable: list[tuple[BaselineCell, Configuration]] = []
     passed_over: dict[tuple[str, int], str] = {}
     for cell in baseline.cells:
         entries = found.pop(cell.key, [])
@@ -181,7 +181,7 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
     return GateReport(tuple(sorted(settled, key=lambda verdict: (verdict.method, verdict.layer))))
 
 
-def _gaps(cell: BaselineCell, measured: Measured) -> list[str]:
+def _gaps(cell: BaselineCell, measured: Configuration) -> list[str]:
     """Metrics of the baseline that the run has no value of, and why."""
     gaps = []
     for name in cell.scores:
@@ -194,12 +194,13 @@ def _gaps(cell: BaselineCell, measured: Measured) -> list[str]:
 
 
 def _compared(
-    baseline: Baseline, metric: GatedMetric, pairs: Sequence[tuple[BaselineCell, Measured]]
+    baseline: Baseline, metric: GatedMetric, pairs: Sequence[tuple[BaselineCell, Configuration]]
 ) -> list[Comparison]:
     """One metric in all cells that can be compared."""
     margin = baseline.margins[metric.name]
     items = [
-        (np.array(cell.scores[metric.name].items), np.array(measured[metric.name].items)) for cell, measured in pairs
+        (np.array(cell.scores[metric.name].items), np.array(measured.rows[metric.name].items))
+        for cell, measured in pairs
     ]
     worse = [p_of_worse(metric, old, new, margin) for old, new in items]
     better = [p_of_worse(metric, new, old, margin) for old, new in items]
@@ -238,13 +239,13 @@ def p_of_worse(metric: GatedMetric, old: np.ndarray, new: np.ndarray, margin: fl
 
 
 def _judged(
-    baseline: Baseline, cell: BaselineCell, measured: Measured, comparisons: Sequence[Comparison], passed_over: str
+    baseline: Baseline, cell: BaselineCell, measured: Configuration, comparisons: Sequence[Comparison], passed_over: str
 ) -> CellVerdict:
     states = {comparison.state for comparison in comparisons}
     state: State = next((name for name in ("regressed", "improved") if name in states), "ok")
     shown = [comparison for comparison in comparisons if comparison.state != "ok"] or comparisons
     told = [comparison.message for comparison in shown]
-    reason = "; ".join([*told, *_remarks(baseline, cell, any_row(measured))])
+    reason = "; ".join([*told, *_remarks(baseline, cell, measured.row)])
     return CellVerdict(*cell.key, state, reason, tuple(comparisons), passed_over)
 
 
@@ -274,5 +275,5 @@ def _shown(norm: float | None) -> str:
     return "unknown" if norm is None else f"{norm:.6g}"
 
 
-def _is_new(measured: Measured) -> bool:
-    return not any_row(measured).is_control and all(row.status != "failed" for row in measured.values())
+def _is_new(measured: Configuration) -> bool:
+    return not measured.row.is_control and all(row.status != "failed" for row in measured.rows.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 from steering.errors import ResultsError, UnknownNameError
 from steering.profiles import split_of
-from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Row, any_row, cell_id
+from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Configuration, Row, cell_id
 from steering.verdicts.baselines import GATED, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
 from steering.verdicts.comparability import circumstances, plain, settings, shown
 from steering.verdicts.selection import is_chosen
@@ -23,24 +23,21 @@ _SHARED = ("model", "model_hash", "dtype", "concept", "toward", "neutral", "data
 _FIELDS = ("row_schema_version", *_SHARED, "required_rollouts", "margins", "levels", "versions")
 _NAMES = ("model", "concept", "neutral")
 
-#: Metric -> row, of one cell as it was measured once.
-Measured = dict[str, Row]
 
-
-def measured_cells(rows: Sequence[Row]) -> dict[tuple[str, int], list[Measured]]:
+def measured_cells(rows: Sequence[Row]) -> dict[tuple[str, int], list[Configuration]]:
     """(method, layer) -> what was measured of that cell under any circumstances, the last of the rows last.
 
     Rows of the unsteered run and of SAEs are left out.
     """
-    found: dict[tuple[Any, ...], Measured] = {}
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in rows:
         if row.method not in (UNSTEERED, SAE) and row.layer is not None:
-            entry = found.pop(row.key[:-1], {})
-            found[row.key[:-1]] = entry | {row.metric: row}
-    cells: dict[tuple[str, int], list[Measured]] = {}
-    for entry in found.values():
-        row = any_row(entry)
-        cells.setdefault((row.method, row.layer or 0), []).append(entry)
+            earlier = found.pop(row.configuration, {})
+            found[row.configuration] = earlier | {row.metric: row}
+    cells: dict[tuple[str, int], list[Configuration]] = {}
+    for configuration in map(Configuration, found.values()):
+        row = configuration.row
+        cells.setdefault((row.method, row.layer or 0), []).append(configuration)
     return cells
 
 
@@ -77,7 +74,7 @@ def promote(
         raise ResultsError("there is no steered cell among the results that is no control")
     _check_agreement(chosen)
     cells = tuple(_cell(entries[-1]) for entries in chosen.values())
-    first = any_row(next(iter(chosen.values()))[-1])
+    first = next(iter(chosen.values()))[-1].row
     banked = min((cell.scores[SUCCESS].n for cell in cells if SUCCESS in cell.scores), default=REQUIRED_ROLLOUTS)
     required = min(REQUIRED_ROLLOUTS, banked) if required_rollouts is None else required_rollouts
     if required > banked:
@@ -90,7 +87,7 @@ def promote(
         required_rollouts=required,
         margins={metric.name: metric.margin for metric in GATED} | dict(margins or {}),
         levels={metric.name: metric.level for metric in GATED},
-        versions=_versions([any_row(entries[-1]) for entries in chosen.values()]),
+        versions=_versions([entries[-1].row for entries in chosen.values()]),
         cells=cells,
     )
 
@@ -132,13 +129,13 @@ def _check_names(kind: str, asked: Collection[Any], known: Collection[Any], hint
             raise UnknownNameError(kind, str(name), map(str, known), hint)
 
 
-def _check_agreement(cells: Mapping[tuple[str, int], list[Measured]]) -> None:
+def _check_agreement(cells: Mapping[tuple[str, int], list[Configuration]]) -> None:
     """Refuse rows of which some cannot belong to the same baseline as others."""
-    rows = [any_row(entry) for entries in cells.values() for entry in entries]
+    rows = [entry.row for entries in cells.values() for entry in entries]
     models = [(row.run, circumstances(row) | {"model_settings_hash": row.model_settings_hash}) for row in rows]
     _check_alike("the results", models)
     for key, entries in cells.items():
-        made = [any_row(entry) for entry in entries if not any_row(entry).lacks_vector]
+        made = [entry.row for entry in entries if not entry.row.lacks_vector]
         _check_alike(
             cell_id(*key),
             [(row.run, settings(row.parameters) | {"multiplier": _given_multiplier(row)}) for row in made],
@@ -167,9 +164,9 @@ def _check_alike(where: str, found: Sequence[tuple[str, dict[str, Any]]]) -> Non
             raise ResultsError(f"{where} cannot be one baseline: {key} is {told}. {remedy}")
 
 
-def _cell(measured: Measured) -> BaselineCell:
-    row = any_row(measured)
-    gated = [measured[metric.name] for metric in GATED if metric.name in measured]
+def _cell(measured: Configuration) -> BaselineCell:
+    row = measured.row
+    gated = [found for metric in GATED if (found := measured.get(metric.name)) is not None]
     if failed := [entry for entry in gated if entry.status == "failed"]:
         raise ResultsError(
             f"{cell_id(row.method, row.layer)} failed and cannot be promoted: {failed[0].metric}: "

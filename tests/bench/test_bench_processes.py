@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.run import Shard
+from bench.request import Shard
 from steering.journal import load_rows
 from steering.merging import merge
 from steering.methods import methods

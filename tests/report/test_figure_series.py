@@ -25,10 +25,7 @@ def scaled_to(construction, multiplier):
 def doses(rows):
     """(method, dose) -> layers, of the one comparison of some rows."""
     [comparison] = comparisons_of(rows)
-    return {
-        (series.method, series.dose): [next(iter(cell.values())).layer for cell in series.cells]
-        for series in comparison.series
-    }
+    return {(series.method, series.dose): [cell.row.layer for cell in series.cells] for series in comparison.series}
 
 
 def test_a_method_with_one_dose_is_one_series():

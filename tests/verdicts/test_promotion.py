@@ -103,7 +103,7 @@ def test_measured_cells_are_kept_apart_by_all_that_decides():
         ("mean_difference", 20): 2,
         ("mean_difference", 8): 1,
     }
-    assert found["mean_difference", 20][1]["rollout_probability"].seed == 1
+    assert found["mean_difference", 20][1].row.seed == 1
 
 
 @pytest.mark.parametrize(("count", "asked", "required"), [(2000, None, 200), (50, None, 50), (2000, 500, 500)])

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure as Canvas
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
-from steering.report.figures.series import Cell, Comparison, Series, over_layers
+from steering.report.figures.series import Comparison, Series, over_layers
 from steering.report.paper import PaperValues
-from steering.results import NEUTRAL_CHANGE, SUCCESS, Row, any_row
+from steering.results import NEUTRAL_CHANGE, SUCCESS, Configuration, Row
 
 #: Metric of each panel, and what it is called.
 LOSSES = {
@@ -47,7 +47,7 @@ def success_by_layer(comparison: Comparison, paper: PaperValues | None) -> list[
 
 def _success_figure(comparison: Comparison, panels: Sequence[Panel], paper: PaperValues | None) -> Figure:
     series = list(dict.fromkeys(entry for panel in panels for entry in panel.series))
-    baseline, rows = comparison.unsteered.get(SUCCESS), [row for entry in series for row in entry.rows(SUCCESS)]
+    baseline, rows = comparison.without_vector(SUCCESS), [row for entry in series for row in entry.rows(SUCCESS)]
     data = [lines.HEADINGS, *([lines.data_line(baseline)] if baseline else [])]
     data += [lines.data_line(row, entry.dose) for entry in series for row in entry.rows(SUCCESS)]
     band = "; the band is the unsteered run's" if lines.unsteered_labels(baseline) else ""
@@ -189,7 +189,7 @@ def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figu
         *(
             [entry.method, row.is_control, row.layer, row.vector_norm, row.vector_hash]
             for entry in found
-            for row in map(any_row, entry.cells)
+            for row in (cell.row for cell in entry.cells)
         ),
     ]
     if paper:
@@ -201,14 +201,14 @@ def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figu
 
 def _vectors(comparison: Comparison) -> list[Series]:
     """One series of each method's vectors, whatever their doses; vectors made with other settings are another's."""
-    found: dict[tuple[str, bool], dict[int, Cell]] = {}
+    found: dict[tuple[str, bool], dict[int, Configuration]] = {}
     for entry in comparison.series:
         for cell in entry.cells:
-            row = any_row(cell)
+            row = cell.row
             if row.vector_norm is None or row.layer is None:
                 continue
             known = found.get((entry.method, entry.is_control), {}).get(row.layer, cell)
-            name = entry.method if any_row(known).vector_hash == row.vector_hash else entry.label
+            name = entry.method if known.row.vector_hash == row.vector_hash else entry.label
             found.setdefault((name, entry.is_control), {})[row.layer] = cell
     return [
         Series(name, "", None, is_control, tuple(cell for _, cell in sorted(cells.items(), key=itemgetter(0))))
@@ -223,12 +223,12 @@ def _draw_norms(found: Sequence[Series], title: str, paper: PaperValues | None) 
     axes: Axes = figure.subplots()
     looks = style.Look.of_methods(found)
     for entry, label in zip(found, labels, strict=True):
-        rows = [any_row(cell) for cell in entry.cells]
+        rows = [cell.row for cell in entry.cells]
         values = lines.numbers([row.vector_norm for row in rows])
         axes.plot(lines.numbers([row.layer for row in rows]), values, **looks[entry.method].line_style, label=label)
     if paper:
         axes.plot(list(paper.norms), list(paper.norms.values()), label=printed[0], **_PAPER_LOOK)
-    if np.nanmin([any_row(cell).vector_norm for entry in found for cell in entry.cells]) > 0:
+    if np.nanmin([cell.row.vector_norm for entry in found for cell in entry.cells]) > 0:
         style.log_axis(axes, "y")
     style.layer_axis(axes, lines.layers_of(found))
     axes.set_ylabel("norm (units of the residual stream)")

@@ -50,7 +50,7 @@ def _map(
     paper: PaperValues | None,
 ) -> Figure:
     method, rows = series[0].method, [row for entry in series for row in entry.rows(SUCCESS)]
-    baseline = comparison.unsteered.get(SUCCESS)
+    baseline = comparison.without_vector(SUCCESS)
     title = f"P(success) by layer and dose, {style.inert(method, 40)}: {comparison.heading}"
     caption = (
         f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a cell, with its "

@@ -83,7 +83,7 @@ def shifts(count: int) -> list[float]:
 
 def layers_of(series: Sequence[Series]) -> list[int]:
     """All layers of some series, rising."""
-    found = {row.layer for entry in series for cell in entry.cells for row in cell.values()}
+    found = {row.layer for entry in series for cell in entry.cells for row in cell.rows.values()}
     return sorted(layer for layer in found if layer is not None)
 
 

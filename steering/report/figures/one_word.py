@@ -28,7 +28,7 @@ _SPACE, _COUNT = 560, 48
 
 def one_word_matrices(comparison: Comparison) -> list[Figure]:
     """A matrix for each method and dose."""
-    unsteered = comparison.unsteered.get(_CHANGED)
+    unsteered = comparison.without_vector(_CHANGED)
     return [
         _matrix(comparison, entry, rows, unsteered if unsteered and unsteered.texts else None)
         for entry in comparison.series

@@ -7,12 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering.results import NEUTRAL_BUDGET, SAE, UNSTEERED, Row, any_row
+from steering.results import NEUTRAL_BUDGET, SAE, UNSTEERED, Configuration, Row
 from steering.tables.configurations import Runs, configurations, labels, shared
 from steering.tables.wording import visible
-
-#: Metric -> row, of one cell.
-Cell = dict[str, Row]
 
 _FIRST = ("mean_difference", "feature_delta", "hand_crafted")
 _LONGEST_STEM = 60
@@ -35,12 +32,12 @@ class Series:
     dose: str
     budget: float | None
     is_control: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[Configuration, ...]
 
     @property
     def multiplier(self) -> float:
         """Of the first cell, as it was asked for; a budget gives each cell its own."""
-        return any_row(self.cells[0]).asked_multiplier
+        return self.cells[0].row.asked_multiplier
 
     @property
     def label(self) -> str:
@@ -67,19 +64,23 @@ class Comparison:
     Attributes:
         told: In which circumstances it differs from other comparisons; empty where there is one only.
         stem: The same for file names.
-        unsteered: The unsteered run, by metric.
+        unsteered: The unsteered run; None where it was not measured.
         series: Steered cells; those that are no controls first.
     """
 
     told: str
     stem: str
-    unsteered: Cell
+    unsteered: Configuration | None
     series: tuple[Series, ...]
 
     @property
     def row(self) -> Row:
         """One row, for what all share."""
-        return any_row(self.series[0].cells[0])
+        return self.series[0].cells[0].row
+
+    def without_vector(self, metric: str) -> Row | None:
+        """The row of a metric for the unsteered run, if there is one."""
+        return None if self.unsteered is None else self.unsteered.get(metric)
 
     def name(self, *parts: str) -> str:
         """The name of a figure, from what it shows."""
@@ -125,16 +126,16 @@ def comparisons_of(rows: Sequence[Row]) -> list[Comparison]:
     """Sort the rows of steered cells by their circumstances; SAEs and what was never steered are passed over."""
     rows = [row for row in rows if row.method != SAE]
     runs = Runs.of(rows)
-    found: dict[str, list[Cell]] = {}
+    found: dict[str, list[Configuration]] = {}
     for cell in configurations(rows):
-        found.setdefault(shared(any_row(cell)), []).append(cell)
+        found.setdefault(shared(cell.row), []).append(cell)
     comparisons = []
     for cells in found.values():
-        series = _series_of([cell for cell in cells if any_row(cell).layer is not None])
-        unsteered = [cell for cell in cells if any_row(cell).method == UNSTEERED]
-        told = " ".join(runs.cell(any_row(cells[0])))
+        series = _series_of([cell for cell in cells if cell.row.layer is not None])
+        unsteered = [cell for cell in cells if cell.row.method == UNSTEERED]
+        told = " ".join(runs.cell(cells[0].row))
         if series:
-            comparisons.append(Comparison(told, stem_of(told), unsteered[-1] if unsteered else {}, series))
+            comparisons.append(Comparison(told, stem_of(told), unsteered[-1] if unsteered else None, series))
     return comparisons
 
 
@@ -143,10 +144,10 @@ def stem_of(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", text.replace("×", "x").replace("−", "-")).strip("_.-")[:_LONGEST_STEM]
 
 
-def _series_of(cells: Sequence[Cell]) -> tuple[Series, ...]:
+def _series_of(cells: Sequence[Configuration]) -> tuple[Series, ...]:
     """Sort the steered cells of one comparison by what they are called; what a budget has dosed stands for itself."""
-    rows = [any_row(cell) for cell in cells]
-    found: dict[tuple[bool, str, str, float | None], list[Cell]] = {}
+    rows = [cell.row for cell in cells]
+    found: dict[tuple[bool, str, str, float | None], list[Configuration]] = {}
     for cell, row, label in zip(cells, rows, labels(rows), strict=True):
         dose = label.removeprefix(row.method).strip().replace("×-", "×−")
         found.setdefault((row.is_control, row.method, dose, row.parameters.get(NEUTRAL_BUDGET)), []).append(cell)

@@ -17,7 +17,7 @@ from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
-from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, SUCCESS, Row, any_row
+from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, SUCCESS, Row
 
 _LISTED = 18
 
@@ -83,10 +83,11 @@ def _line(point: Point) -> list[Any]:
 
 
 def _points(comparison: Comparison) -> list[Point]:
-    cells = [(None, comparison.unsteered), *((entry, cell) for entry in comparison.series for cell in entry.cells)]
+    steered = [(series, cell) for series in comparison.series for cell in series.cells]
+    unsteered = [] if comparison.unsteered is None else [(None, comparison.unsteered)]
     points = []
-    for series, cell in cells:
-        success, cost = cell.get(SUCCESS), cell.get(NEUTRAL_CHANGE)
+    for series, configuration in [*unsteered, *steered]:
+        success, cost = configuration.get(SUCCESS), configuration.get(NEUTRAL_CHANGE)
         if success and cost and success.value is not None and cost.value is not None:
             points.append(Point(series, success, cost))
     at = np.array([point.at for point in points]).reshape(-1, 2)
@@ -208,7 +209,7 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
     rows = [row for entry in panel.series for metric in (SUCCESS, NEUTRAL_CHANGE) for row in entry.rows(metric)]
     further = "" if number == 1 else f", {number}"
     title = f"Doses at equal damage, budget {budget:g} nats per token{further}: {comparison.heading}"
-    band = ", with the unsteered run's as a band," if lines.unsteered_labels(comparison.unsteered.get(SUCCESS)) else ""
+    band = ", with the unsteered run's as a band," if lines.unsteered_labels(comparison.without_vector(SUCCESS)) else ""
     caption = (
         "Each cell has the largest multiplier whose neutral loss change on development documents keeps the budget "
         f"(open markers); P(success){band} and the change on test documents have "
@@ -230,7 +231,7 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
 
 
 def _draw_damage(comparison: Comparison, panel: Panel, budget: float, title: str) -> Canvas:
-    unsteered = comparison.unsteered.get(SUCCESS)
+    unsteered = comparison.without_vector(SUCCESS)
     labels = [*lines.unsteered_labels(unsteered), *map(panel.label, panel.series)]
     figure = style.new_figure(title, 8.2 + style.legend_height(labels))
     above, middle, below = figure.subplots(3, sharex=True, height_ratios=(1.2, 1, 1))
@@ -267,7 +268,7 @@ def _added(axes: Axes, series: Series, look: Look, shift: float) -> None:
     """The norm of what is added, of every cell whose vector is known, whatever was measured of it."""
     norms = [
         (row.layer, abs(row.multiplier) * row.vector_norm)
-        for row in map(any_row, series.cells)
+        for row in (cell.row for cell in series.cells)
         if row.vector_norm is not None
     ]
     layers, added = lines.numbers([layer for layer, _ in norms]), lines.numbers([norm for _, norm in norms])
