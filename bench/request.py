@@ -15,8 +15,6 @@ import pytest
 from steering.cli.options import parse_layers
 from steering.errors import DataError
 from steering.journal import FILE_NAME, load_rows
-from steering.methods import create_method, needs_sae
-from steering.metrics import metrics
 from steering.models.checks import check_layers
 from steering.models.loading import layer_count
 from steering.profile_files import load_profile
@@ -25,7 +23,7 @@ from steering.results import Row, new_run_name
 from steering.sae.library import SaeLibrary, open_library
 from steering.sweeps.cells import Cell, measurable
 from steering.sweeps.earlier import Earlier
-from steering.sweeps.plans import at_equal_norm, at_multiplier, without_foreign_saes
+from steering.sweeps.plans import at_equal_norm, at_multiplier, check_plans, without_foreign_saes
 from steering.sweeps.stored_vectors import concept_difference, with_vectors
 from steering.verdicts.baselines import Baseline, read_baseline
 from steering.verdicts.claims import check_claims, waiver, without_claims
@@ -130,11 +128,7 @@ def resolve(config: pytest.Config) -> Request:
     dosed = declared.neutral_budget or option("budget") or option("multiplier") is not None or option("equal_norm")
     declared = with_vectors(declared, vectors, 1.0 if dosed else None)  # whose size is then another
     profile, note = without_foreign_saes(_overridden(declared, config), declared)
-    for plan in profile.methods:
-        if needs_sae(create_method(plan.method, plan.parameters)) and not profile.saes:
-            raise DataError(f"method {plan.name!r} reads SAEs: name some with 'saes' in the profile or with --saes")
-        for name in plan.metrics or ():
-            _ = metrics[name]
+    check_plans(profile)
     reason = waiver(profile, declared)
     setting = Setting.load(without_claims(profile) if reason else profile)
     layers = _layers(setting, declared)

@@ -86,7 +86,7 @@ class Run:
         """
         setting = self.request.setting
         cells = with_controls(setting.profile, self.cells)
-        plans = [plan for cell in cells for plan in plans_of(setting.profile, cell)]
+        plans = [plan for cell in cells for plan in plans_of(setting.profile, cell.method)]
         if any(needs_losses(methods[plan.method]) for plan in plans):
             _ = setting.training_documents
 

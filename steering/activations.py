@@ -24,7 +24,7 @@ from steering.sae.features import Descriptions
 
 
 class LossFunction(Protocol):
-    """Losses of texts while a vector is added to one layer's output at their prompts, as a method sees them.
+    """Losses of texts while a vector is added to one layer's output, as a method sees them.
 
     There are three kinds of text: "positive" and "negative", the two sides of the pairs in the pairs' order, and
     "neutral" documents.
@@ -40,7 +40,7 @@ class LossFunction(Protocol):
         Args:
             kind: "positive", "negative" or "neutral".
             rows: Which of the texts of that kind, each by its number from 0.
-            addition: `[d_model]`, added at each position of a text's prompt.
+            addition: `[d_model]`, added at each position of a text that is steered: of its prompt, or all.
         """
         ...
 

@@ -47,6 +47,18 @@ class UnknownNameError(SteeringError):
         super().__init__(f"unknown {kind} {name!r}.{meant} Known: {', '.join(known) or 'none'}.{tail}")
 
 
+def require_known(kind: str, names: Iterable[object], known: Iterable[object], hint: str = "") -> None:
+    """Refuse the first of some names that is not among the known ones; arguments as those of the error.
+
+    Raises:
+        UnknownNameError: There is one.
+    """
+    there = set(known)
+    for name in names:
+        if name not in there:
+            raise UnknownNameError(kind, str(name), map(str, there), hint)
+
+
 class DataError(SteeringError):
     """A concept, neutral set or profile that is malformed; the message names file and line."""
 

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from steering.errors import DataError, UnknownNameError
+from steering.errors import DataError, UnknownNameError, require_known
 from steering.files import read_toml
 from steering.profiles import MethodPlan, Profile, SaeBounds
 
@@ -45,9 +45,7 @@ def _builtin_root() -> Path:
 
 def _profile(path: Path, table: dict[str, Any]) -> Profile:
     known = {key.name for key in dataclasses.fields(Profile)}
-    for key in table:
-        if key not in known:
-            raise UnknownNameError(f"key in {path}", key, known)
+    require_known(f"key in {path}", table, known)
     required = {"description", "model", "concept", "neutral", "methods"}
     if missing := sorted(required - set(table)):
         raise DataError(f"{path}: missing {', '.join(missing)}")
@@ -102,9 +100,8 @@ def _sae_bounds(path: Path, entry: Any) -> SaeBounds:
     known = {key.name for key in dataclasses.fields(SaeBounds)}
     if not isinstance(entry, dict):
         raise DataError(f"{path}: sae_bounds is {entry!r}; it must be a table")
+    require_known(f"key in [sae_bounds] of {path}", entry, known)
     for key, value in entry.items():
-        if key not in known:
-            raise UnknownNameError(f"key in [sae_bounds] of {path}", key, known)
         if not _same_kind(value, 1.0):
             raise DataError(f"{path}: {key} in [sae_bounds] is {value!r}; it must be a number")
     with _naming(path):
@@ -115,9 +112,7 @@ def _method_plan(path: Path, name: str, entry: Any) -> MethodPlan:
     known = {key.name for key in dataclasses.fields(MethodPlan)} - {"name"}
     if not isinstance(entry, dict) or not _same_kind(entry.get("multiplier"), 1.0):
         raise DataError(f"{path}: [methods.{name}] must be a table with a number 'multiplier'")
-    for key in entry:
-        if key not in known:
-            raise UnknownNameError(f"key in [methods.{name}] of {path}", key, known)
+    require_known(f"key in [methods.{name}] of {path}", entry, known)
     for key, default in (("parameters", {}), ("method", ""), ("control", ""), ("norm_of", ""), ("is_control", False)):
         if key in entry and not _same_kind(entry[key], default):
             raise DataError(

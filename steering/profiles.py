@@ -72,6 +72,8 @@ class MethodPlan:
             raise DataError(
                 f"method {self.name!r}: claimed_layers {sorted(idle)} are not among its layers, {list(self.layers)}"
             )
+        if self.layers == ():
+            raise DataError(f"method {self.name!r}: layers is empty; name at least one, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Profile:
         temperature: Of sampling.
         top_p: Of sampling.
         neutral_documents: How many neutral documents to use.
-        neutral_prompt_tokens: First tokens of a document, which are steered and not scored.
+        neutral_prompt_tokens: First tokens of a document: its prompt, which is not scored.
         neutral_continuation_tokens: Tokens after them, which are scored.
         steered_positions: "prompt", or "all": also those of what follows it, whether scored or generated.
         split: "test", or "development" to choose layers and doses by: other prompts, documents and random numbers.
@@ -184,8 +186,7 @@ class Profile:
 
     def _refuse_cycle(self, plan: MethodPlan, key: str) -> None:
         """Follow a plan's references to others; refuse one that leads back, or to no plan at all."""
-        names = [plan.name]
-        known = {plan.name for plan in self.methods}
+        names, known = [plan.name], {other.name for other in self.methods}
         while following := getattr(self.plan(names[-1]), key):
             if following not in known:
                 where = f"It is named by method {names[-1]!r} of profile {self.name!r}."
@@ -208,7 +209,7 @@ class Profile:
 
     @property
     def neutral_lengths(self) -> tuple[int, int]:
-        """Tokens of a neutral document that are steered, and those after them that are scored."""
+        """Tokens of a neutral document that are its prompt, and those after them that are scored."""
         return self.neutral_prompt_tokens, self.neutral_continuation_tokens
 
     @property

@@ -56,7 +56,10 @@ class Silent:
 
 
 class Bars:
-    """Bars on a terminal's standard error, removed when done."""
+    """Bars on a terminal's standard error, removed when done; a note stands above a bar that is there."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
 
     @contextmanager
     def work(self, description: str, total: int) -> Iterator[Advance]:
@@ -64,7 +67,7 @@ class Bars:
         # Descriptions and notes hold names and paths; brackets in them are no markup.
         description_column = TextColumn("{task.description}", markup=False)
         columns = (description_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task(description, total=total)
 
             def advance(steps: int = 1) -> None:
@@ -74,7 +77,7 @@ class Bars:
 
     def note(self, message: str) -> None:
         """Print one line."""
-        Console(stderr=True).print(Text(message, style="dim"))
+        self._console.print(Text(message, style="dim"))
 
 
 class Lines:

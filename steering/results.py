@@ -27,8 +27,12 @@ NEUTRAL_BUDGET = "neutral_budget"
 #: Parameters of cells whose vector is scaled to the norm of another plan's: that plan's method and parameters, and the
 #: multiplier that was asked for, from which the row's own follows.
 NORM_OF, SCALED_MULTIPLIER = "norm_of", "scaled_multiplier"
+#: The change of the neutral loss on development documents at the dose that was chosen by it.
+DEVELOPMENT_CHANGE = "development_loss_change"
+#: The construction method, which a plan may call something else.
+CONSTRUCTION = "construction"
 #: Parameters that are no settings but what a measurement came to; another machine rounds them otherwise.
-OUTCOMES = frozenset({"development_loss_change"})
+OUTCOMES = frozenset({DEVELOPMENT_CHANGE})
 #: Parameters that say which SAE was read: the same plan has others at other layers.
 OF_SAE = frozenset({"sae", "sae_hash", "hook_name", "descriptions_hash"})
 _NUMERIC = OUTCOMES | {NEUTRAL_BUDGET, SCALED_MULTIPLIER}
@@ -149,6 +153,11 @@ class Row:
     def asked_multiplier(self) -> float:
         """The multiplier that was asked for, of which a norm may have made another."""
         return float(self.parameters.get(SCALED_MULTIPLIER, self.multiplier))
+
+    @property
+    def added_norm(self) -> float | None:
+        """Length of what is added: the vector's times the multiplier; None where there is no vector."""
+        return None if self.vector_norm is None else abs(self.multiplier) * self.vector_norm
 
     @property
     def lacks_vector(self) -> bool:

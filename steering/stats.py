@@ -184,8 +184,9 @@ def p_mean_rise(changes: np.ndarray, margin: float = 0.0) -> float:
 def empirical_p(value: float, null: np.ndarray) -> float:
     """Share of draws under the null hypothesis `[draw]` that reach a value, the value itself counted among them.
 
-    Counting it keeps the p value from being 0 and its level exact (Phipson and Smyth, 2010). A draw that differs from
-    the value by rounding alone reaches it: of few pairs, the same value is drawn often, computed in another order.
+    Counting it keeps the p value from being 0, and its level exact where the value is exchangeable with the draws under
+    the null hypothesis (Phipson and Smyth, 2010). A draw that differs from the value by rounding alone reaches it: of
+    few pairs, the same value is drawn often, computed in another order.
     """
     reached = null >= value - _ROUNDING * abs(value)
     return float((1 + np.count_nonzero(reached)) / (len(null) + 1))

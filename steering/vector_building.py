@@ -14,10 +14,11 @@ from steering.activation_cache import ActivationCache
 from steering.activations import FeatureReader, capture_pairs, with_losses
 from steering.concepts import Concept
 from steering.errors import DataError, NonFiniteError, SaeError
-from steering.methods import construct, create_method, needs_losses, needs_sae
+from steering.methods import construct, create_method, methods, needs_losses, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_documents
 from steering.neutral import NeutralSet
+from steering.positions import Positions
 from steering.profiles import Profile
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
@@ -39,6 +40,7 @@ class Recipe:
         saes: The sparse autoencoders; required by a method that reads features.
         recommended_multiplier: Written into each vector.
         neutral: Documents; required by a method that follows the gradient of losses.
+        steered_positions: Of the texts whose losses such a method follows.
     """
 
     method: str
@@ -47,6 +49,7 @@ class Recipe:
     saes: SaeLibrary | None = None
     recommended_multiplier: float | None = None
     neutral: NeutralSet | None = None
+    steered_positions: Positions = "prompt"
 
     def __post_init__(self) -> None:
         """Refuse what no model is needed to refuse.
@@ -108,7 +111,9 @@ def build_vectors(
     if recipe.neutral is not None:
         limits = (Profile.neutral_prompt_tokens, Profile.neutral_continuation_tokens)
         texts = partial(tokenize_documents, model.tokenizer, recipe.neutral.documents, *limits)
-        activations = with_losses(activations, model, concept.generation, texts, progress=progress)
+        activations = with_losses(
+            activations, model, concept.generation, texts, positions=recipe.steered_positions, progress=progress
+        )
     shared = Origin(
         model_hash=model.hash,
         model_type=model.module.config.model_type,
@@ -116,6 +121,7 @@ def build_vectors(
         dtype=model.dtype_name,
         concept_hash=concept.hash,
         toward=concept.toward,
+        steered_positions=recipe.steered_positions if needs_losses(methods[recipe.method]) else "",
         versions={name: version(name) for name in _PACKAGES},
     )
     vectors = []

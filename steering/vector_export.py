@@ -1,7 +1,8 @@
 """Steering vectors for other programs: control vectors of llama.cpp, steered models of lm-evaluation-harness.
 
-Both add a vector at every position of the same block's output, generated positions included; this project steers the
-prompt's positions alone. What is added at a position is the same: the direction times the multiplier.
+Both add a vector at every position of the same block's output, generated positions included, as this project does where
+`steered_positions` is "all"; by default it steers the prompt's alone. What is added at a position is the same: the
+direction times the multiplier.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -53,6 +53,7 @@ class Origin:
         toward: Side of the concept that the vector steers towards.
         sae: The sparse autoencoder that was read, where one was.
         sae_hash: SHA-256 of its weights.
+        steered_positions: Which were steered in the texts whose losses the method followed, where it followed any.
         versions: Package -> version.
     """
 
@@ -64,6 +65,7 @@ class Origin:
     toward: str = ""
     sae: str = ""
     sae_hash: str = ""
+    steered_positions: Positions | Literal[""] = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

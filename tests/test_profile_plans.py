@@ -128,6 +128,11 @@ def test_claim_at_a_layer_that_the_plan_itself_leaves_out_is_refused(path):
         MethodPlan("a", 1.0, claimed_layers=(1,), layers=())
 
 
+def test_a_plan_for_no_layer_is_refused(path):
+    message = refusal(path, METHODS + "layers = []\n")
+    assert message == "mine.toml: method 'mean_difference': layers is empty; name at least one, or leave it out"
+
+
 def plans_referring(key: str, **references: str) -> tuple[MethodPlan, ...]:
     """Plans with the name of another, or none, in one of their keys."""
     return tuple(MethodPlan(name, 1.0, **{key: other}) for name, other in references.items())

@@ -69,6 +69,18 @@ def test_bars_are_removed_when_the_work_ends(capsys, monkeypatch):
     assert "\x1b[2K" in error[error.rindex("generating") :]
 
 
+def test_a_note_stands_on_a_line_of_its_own_above_the_bar(capsys, monkeypatch):
+    pretend_terminal(monkeypatch)
+    bars = Bars()
+    with bars.work("pairs", 2) as advance:
+        advance()
+        bars.note("reply 1: no JSON")
+    _, error = capsys.readouterr()
+    before, after = error.split("reply 1: no JSON")
+    assert before.endswith(("\r\x1b[2K", "\r\x1b[2K\x1b[2m")), "the bar is cleared first"
+    assert "pairs" in after, "and drawn again below"
+
+
 def test_bars_end_when_the_work_fails(capsys, monkeypatch):
     pretend_terminal(monkeypatch)
     with pytest.raises(ZeroDivisionError), Bars().work("generating", 2) as advance:

@@ -27,7 +27,7 @@ def test_origin_names_the_concept_as_it_was_oriented(llama, concept_directory, t
 def test_losses_are_of_as_much_of_a_document_as_a_profile_measures(llama, concept_directory, monkeypatch):
     given = []
 
-    def noted(activations, model, pairs, documents, progress):
+    def noted(activations, model, pairs, documents, positions, progress):
         given.extend(documents())
         return activations
 
@@ -41,6 +41,19 @@ def test_losses_are_of_as_much_of_a_document_as_a_profile_measures(llama, concep
         assert found.ids == tuple(ids[: 32 + 64])
         assert found.prompt_length == 32
     assert [len(found.ids) < 96 for found in given] == [False, False, True]
+
+
+def test_a_method_that_follows_losses_notes_where_it_steered(llama, concept_directory):
+    concept = load_concept(str(concept_directory))
+    neutral = NeutralSet("roads", ("A road leads to the town, and it is long.",) * 3)
+    everywhere, at_prompt = (
+        build_vectors(llama, concept, Recipe("optimized", [1], {"steps": 2}, neutral=neutral, steered_positions=where))
+        for where in ("all", "prompt")
+    )
+    assert [vector.origin.steered_positions for vector in (*everywhere, *at_prompt)] == ["all", "prompt"]
+    assert everywhere[0].hash != at_prompt[0].hash
+    [mean] = build_vectors(llama, concept, Recipe("mean_difference", [1], steered_positions="all"))
+    assert mean.origin.steered_positions == ""
 
 
 def test_recipe_without_what_its_method_reads_is_refused_before_a_model_is_needed():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +45,8 @@ app = typer.Typer(
 Layer = Annotated[int, typer.Option(help="Block whose output the SAE reads, from 0.")]
 _LENS_TOKENS = 10
 _AROUND = 12
+# Of a document, the first ones are read.
+_DOCUMENT_TOKENS = 256
 # Of the numbers in tables and JSON.
 _DECIMALS = {"activation": 2, "weight": 4, "product": 3}
 
@@ -82,6 +84,7 @@ def show(
     device: Device = "auto",
 ) -> None:
     """Show one feature: its description, the tokens that it promotes and demotes, and where it fires most in a text."""
+    from steering.models.tokens import text_ids
     from steering.sae.feature_activity import read_activity
     from steering.sae.features import logit_lens
     from steering.tables.wording import visible
@@ -89,7 +92,7 @@ def show(
     read = load_neutral(text, documents).documents
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device, features=[feature])
     sae, tokenizer = opened.sae, opened.model.tokenizer
-    rows = [tokenizer(document)["input_ids"][:256] for document in read]
+    rows = [text_ids(tokenizer, document)[:_DOCUMENT_TOKENS] for document in read]
     activity = read_activity(opened.model, [sae], rows, contexts, progress.for_terminal())[layer]
     effect = next(logit_lens(opened.model, sae.decoder[feature : feature + 1], _LENS_TOKENS))
     found = [
@@ -135,21 +138,16 @@ def changed(
     device: Device = "auto",
 ) -> None:
     """List the features that a concept changes most, with their weights (the paper's Tables II and III)."""
-    from steering.methods import create_method
+    from steering.methods import SumOfFeatures, create_method
+    from steering.sae.features import heaviest_features
 
-    chosen: Any = create_method(method, parse_parameters(parameters))
-    if not hasattr(chosen, "weights"):
+    chosen = create_method(method, parse_parameters(parameters))
+    if not isinstance(chosen, SumOfFeatures):
         raise DataError(f"method {method!r} decodes no features; choose feature_delta or hand_crafted")
     contrasted = _concept(concept, toward)
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
     weights = chosen.weights(opened.capture(contrasted), layer)
-    heaviest = weights.abs().argsort(descending=True, stable=True)[:top].tolist()
-    entries = [
-        {"feature": feature, "weight": float(weights[feature]), "description": opened.descriptions[feature]}
-        for feature in heaviest
-        if weights[feature] != 0
-    ]
-    _print(entries, as_json)
+    _print([asdict(entry) for entry in heaviest_features(weights, opened.descriptions, top)], as_json)
 
 
 @app.command()
@@ -168,7 +166,7 @@ def similar(
     device: Device = "auto",
 ) -> None:
     """List the 0.1 % of features most and least like a vector, by the product W_dec @ v (the paper's Fig. 7)."""
-    from steering.sae.features import similarity
+    from steering.sae.similarity import similarity
     from steering.vectors import load_vector
 
     given = load_vector(vector) if vector else None

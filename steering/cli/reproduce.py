@@ -21,7 +21,7 @@ from steering.profiles import Profile, Setting
 from steering.results import Row, new_run_name
 
 if TYPE_CHECKING:
-    from steering.sweeps.reproduction import FeatureSimilarity
+    from steering.sweeps.reproduction import DescribedSimilarity
 
 
 def reproduce(
@@ -112,7 +112,7 @@ class _Measured:
     setting: Setting
     rows: Sequence[Row]
     own: Sequence[Row]
-    similarities: Sequence[FeatureSimilarity]
+    similarities: Sequence[DescribedSimilarity]
     layer: int
 
 
@@ -122,16 +122,21 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
     from steering.sae.library import open_library
+    from steering.sweeps.plans import check_plans
     from steering.sweeps.records import blank_row
-    from steering.sweeps.reproduction import Reproduction, example_layer
+    from steering.sweeps.reproduction import Reproduction, example_layer, studies
     from steering.tables.configurations import shared
 
+    check_plans(profile)
     setting = Setting.load(profile)
     optimized = _with_documents(setting, optimized)
     blocks = layer_count(profile.model)
     layers = list(range(blocks)) if profile.layers is None else list(profile.layers)
     check_layers(layers, blocks, profile.model)
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
+    with_sae = [layer for layer in layers if library is not None and layer in library.layers]
+    planned = studies(profile, layers, with_sae, optimized=optimized)
+    layer = example_layer(profile, layers, with_sae)
     journal, reporter = Journal(output), progress.for_log()
     loaded, run = load_model(profile.model, dtype, device), new_run_name()
     reproduction = Reproduction(
@@ -143,11 +148,9 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
         progress=reporter,
         cache=ActivationCache(),
     )
-    with_sae = reproduction.sae_layers(layers)
-    for study in reproduction.studies(layers, optimized):
+    for study in planned:
         reproduction.measure(study)
     reproduction.measure_saes(with_sae)
-    layer = example_layer(profile, layers, with_sae)
     rows, here = load_rows(output), shared(blank_row(setting, loaded, run))
     own = [row for row in rows if shared(row) == here]
     return _Measured(setting, rows, own, reproduction.similarities(with_sae), layer)
@@ -168,7 +171,7 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     from steering.report.figures import figures_of, similarity_figure, write
     from steering.report.html import render
     from steering.report.paper import PAPER
-    from steering.sweeps.reproduction import mean_plan
+    from steering.sweeps.plans import mean_plan
     from steering.tables.completions import word_table
     from steering.tables.export import markdown_table, to_markdown
 
@@ -176,7 +179,7 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     if not rows:
         raise ResultsError(f"{output}: nothing was measured")
     figures = figures_of(rows, PAPER, setting.profile.alpha)
-    figures += [similarity_figure(each.products, each.extremes, layer=each.layer) for each in measured.similarities]
+    figures += [similarity_figure(each.found, each.descriptions) for each in measured.similarities]
     report, tables = output / "report.html", output / "tables.md"
     write_file(report, render(rows, figures, setting.profile).encode())
     mean, layer = mean_plan(setting.profile), measured.layer

@@ -31,6 +31,7 @@ from steering.cli.printing import print_table, terminal_width
 from steering.cli.vector_exchange import Multiplier, export, import_vector, intervention_of, require_output
 from steering.concepts import load_concept
 from steering.neutral import NeutralSet, load_neutral
+from steering.positions import Positions
 from steering.profiles import Profile
 from steering.tables.wording import visible
 
@@ -66,6 +67,9 @@ def build(
     saes: Saes = "embedded",
     descriptions: DescriptionsFile = "",
     neutral: Annotated[str, typer.Option(help="Neutral documents, for a method that optimises losses.")] = "embedded",
+    steered_positions: Annotated[
+        Positions, typer.Option(help="What a method that optimises losses steers.")
+    ] = "prompt",
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -81,7 +85,7 @@ def build(
     targets = _targets(output, chosen)
     library = open_library(saes, descriptions) if needs_sae(methods[method]) else None
     documents = _training_documents(neutral) if needs_losses(methods[method]) else None
-    recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier, documents)
+    recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier, documents, steered_positions)
     contrasted = load_concept(concept, toward)  # type: ignore[arg-type]  # it refuses other sides
     check_layers(chosen, layer_count(model), model)
     loaded = load_model(model, dtype, device)
@@ -135,6 +139,7 @@ def apply(
 ) -> None:
     """Complete a prompt without a vector and with it, side by side, from the same random numbers."""
     from steering.models.checks import check_interventions
+    from steering.models.completions import complete
     from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
     from steering.models.tokens import tokenize_message, tokenize_prompt
     from steering.sweeps.stored_vectors import model_difference
@@ -149,10 +154,8 @@ def apply(
     sampler: Sampler = Greedy()
     if not greedy:
         sampler = NucleusSampler(uniform_streams(seed, rows, new_tokens), top_p, temperature)
-    interventions = [None] * rows + [steered] * rows
-    completions = loaded.generate([ids] * (2 * rows), interventions, sampler, new_tokens, progress.for_terminal())
-    texts = [str(loaded.tokenizer.decode(completion)) for completion in completions]
-    pairs = list(zip(texts[:rows], texts[rows:], strict=True))
+    sides = complete(loaded, [ids] * rows, [None, steered], sampler, new_tokens, progress=progress.for_terminal())
+    pairs = [(before.completion, after.completion) for before, after in zip(*sides, strict=True)]
     if as_json:
         entry = {
             "prompt": prompt,

@@ -58,6 +58,8 @@ class LayerPrediction:
             its 95 % interval.
         right: Share of test pairs whose positive text projects further than the negative one, and the ends of its
             interval.
+        p_right: One-sided, that more pairs lie this way round than the other, by the exact sign test, adjusted in the
+            same way.
     """
 
     layer: int
@@ -66,13 +68,14 @@ class LayerPrediction:
     p_value: float
     separation: tuple[float, float, float]
     right: tuple[float, float, float]
+    p_right: float
 
     @property
     def verdict(self) -> Verdict:
         """What this comes to."""
         if self.p_value >= _LEVEL:
             return Verdict.CHANCE
-        return Verdict.HELD_OUT if self.right[1] > 0.5 else Verdict.NOT_HELD_OUT
+        return Verdict.HELD_OUT if self.p_right < _LEVEL else Verdict.NOT_HELD_OUT
 
 
 def predict(generation: ContrastActivations, test: ContrastActivations) -> list[LayerPrediction]:
@@ -85,18 +88,21 @@ def predict(generation: ContrastActivations, test: ContrastActivations) -> list[
         raise DataError("whether pairs agree cannot be told of a single generation pair; give more")
     flips = max(_FEWEST_FLIPS, round(2 * len(generation.layers) / _LEVEL))
     found = [_measure(generation, test, layer, flips) for layer in generation.layers]
-    adjusted = stats.holm([entry.p_value for entry in found])
-    return [replace(entry, p_value=float(p_value)) for entry, p_value in zip(found, adjusted, strict=True)]
+    agreement, right = (stats.holm(p_values) for p_values in zip(*((e.p_value, e.p_right) for e in found), strict=True))
+    return [
+        replace(entry, p_value=float(p_value), p_right=float(p_right))
+        for entry, p_value, p_right in zip(found, agreement, right, strict=True)
+    ]
 
 
 def _measure(generation: ContrastActivations, test: ContrastActivations, layer: int, flips: int) -> LayerPrediction:
-    """One layer, its p value not adjusted."""
+    """One layer, its p values not adjusted."""
     positive, negative = (side.double().numpy() for side in generation.at(layer))
     agreement = float(leave_one_out_cosines(positive - negative).mean())
     null = sign_flip_null(positive - negative, flips)
     direction = construct("mean_difference", {}, generation, layer).direction.double().numpy()
     projected = [side.double().numpy() @ direction for side in test.at(layer)]
-    right = (projected[0] > projected[1]).astype(float)
+    right, wrong = ((one > other).astype(float) for one, other in (projected, projected[::-1]))
     return LayerPrediction(
         layer,
         agreement,
@@ -104,12 +110,15 @@ def _measure(generation: ContrastActivations, test: ContrastActivations, layer: 
         stats.empirical_p(agreement, null),
         class_separation(*projected),
         (float(right.mean()), *stats.proportion_interval(right)),
+        stats.p_above_baseline(right, wrong),
     )
 
 
 def prediction_table(predictions: Sequence[LayerPrediction]) -> list[list[str]]:
     """One line for each layer, under a line of headings."""
-    lines = [["layer", "agreement", "by chance", "p (Holm)", "AUC [95 % CI]", "pairs right [95 % CI]"]]
+    lines = [
+        ["layer", "agreement", "by chance", "p (Holm)", "AUC [95 % CI]", "pairs right [95 % CI]", "p right (Holm)"]
+    ]
     return lines + [
         [
             str(entry.layer),
@@ -117,6 +126,7 @@ def prediction_table(predictions: Sequence[LayerPrediction]) -> list[list[str]]:
             f"< {entry.by_chance:.3f}",
             wording.p_value(entry.p_value),
             *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in (entry.separation, entry.right)),
+            wording.p_value(entry.p_right),
         ]
         for entry in predictions
     ]

@@ -11,14 +11,15 @@ To add one, put a module here with a frozen dataclass whose fields are its param
 
 The conformance suite in tests/methods/test_methods.py then runs over it. A method that cannot keep one of its
 properties says so in `exceptions`, by property, with the reason. A method that reads feature activations says
-`needs_sae = True` and has a second function, `weights`, with the same arguments as `fit`: the weight of each feature,
-`[d_sae]`. One that follows the gradient of losses says `needs_losses = True` and calls `activations.losses_at(layer)`.
+`needs_sae = True`; one whose vector is a sum of features is a `SumOfFeatures`. One that follows the gradient of losses
+says `needs_losses = True` and calls `activations.losses_at(layer)`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -26,18 +27,18 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from steering.activations import ContrastActivations
-from steering.errors import DataError, UnknownNameError
+from steering.errors import DataError, require_known
 from steering.feature_weights import FeatureWeight
 from steering.registry import Registry
+from steering.sae.features import heaviest_features
 from steering.vectors import SteeringVector
 
 
 class Method(Protocol):
     """A construction method; its dataclass fields are its parameters.
 
-    Class variables say what more it takes: `needs_sae`, that it reads feature activations (and has `weights` beside
-    `fit`); `needs_losses`, that it follows the gradient of losses; `exceptions`, which properties of the conformance
-    suite it cannot keep, and why.
+    Class variables say what more it takes: `needs_sae`, that it reads feature activations; `needs_losses`, that it
+    follows the gradient of losses; `exceptions`, which properties of the conformance suite it cannot keep, and why.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -50,6 +51,20 @@ class Method(Protocol):
             layer: Block whose output the vector is for, from 0.
         """
         ...
+
+
+class SumOfFeatures(ABC):
+    """A method whose vector is a sum of decoder rows of an SAE; subclasses say with which weights."""
+
+    needs_sae: ClassVar[bool] = True
+
+    @abstractmethod
+    def weights(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
+        """Return the weight of each feature, `[d_sae]`; 0 for those that are left out."""
+
+    def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
+        """Return the decoded sum `[d_model]`; the decoder's bias, which cancels in a difference, is left out."""
+        return activations.decode_at(layer, self.weights(activations, layer))
 
 
 methods: Registry[type[Method]] = Registry("method", __name__)
@@ -83,9 +98,7 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
     """
     plugin = methods[name]
     known = {field.name for field in dataclasses.fields(plugin)}
-    for parameter in parameters:
-        if parameter not in known:
-            raise UnknownNameError(f"parameter of method {name}", parameter, known)
+    require_known(f"parameter of method {name}", parameters, known)
     try:
         written = json.dumps(dict(parameters), allow_nan=False)
     except (TypeError, ValueError) as error:  # a date of TOML's, or NaN
@@ -125,14 +138,8 @@ def construct(name: str, parameters: Mapping[str, Any], activations: ContrastAct
 
 
 def _features(method: Method, activations: ContrastActivations, layer: int) -> tuple[FeatureWeight, ...]:
-    """The heaviest features that a method decoded, if it decodes features."""
-    if not needs_sae(method):
+    """The heaviest features that a vector is a sum of, if it is one."""
+    if not isinstance(method, SumOfFeatures):
         return ()
-    weights: torch.Tensor = method.weights(activations, layer)  # type: ignore[attr-defined]
-    heaviest = weights.abs().argsort(descending=True, stable=True)[:_SHOWN_FEATURES].tolist()
     descriptions = activations.features_at(layer).descriptions
-    return tuple(
-        FeatureWeight(feature, float(weights[feature]), descriptions[feature])
-        for feature in heaviest
-        if weights[feature] != 0
-    )
+    return heaviest_features(method.weights(activations, layer), descriptions, _SHOWN_FEATURES)

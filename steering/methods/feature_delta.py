@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
 from steering.activations import ContrastActivations
-from steering.methods import register
+from steering.methods import SumOfFeatures, register
 from steering.sae.contrast_features import PairRule, TokenRule, largest
 
 
 @register("feature_delta")
 @dataclass(frozen=True)
-class FeatureDelta:
+class FeatureDelta(SumOfFeatures):
     """Sum over features of their change times their decoder row; no decoder bias.
 
     Attributes:
@@ -29,8 +28,6 @@ class FeatureDelta:
     pairs: PairRule = "mean"
     top: int | None = None
 
-    needs_sae: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         """Refuse to keep no feature."""
         if self.top is not None and self.top < 1:
@@ -39,7 +36,3 @@ class FeatureDelta:
     def weights(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Weight of each feature, `[d_sae]`; 0 for those that are left out."""
         return largest(activations.features_at(layer).difference(self.tokens, self.pairs), self.top)
-
-    def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
-        """Return the decoded change `[d_model]`."""
-        return activations.decode_at(layer, self.weights(activations, layer))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 
 from steering.activations import ContrastActivations
 from steering.errors import SaeError
-from steering.methods import register
+from steering.methods import SumOfFeatures, register
 from steering.sae.contrast_features import PairRule, TokenRule, largest
 from steering.sae.features import check_features
 
 
 @register("hand_crafted")
 @dataclass(frozen=True)
-class HandCrafted:
+class HandCrafted(SumOfFeatures):
     """Sum over the chosen features of their change times their decoder row.
 
     Each feature points to the side on which it is more active, so feminine features enter a masculine vector with a
@@ -36,8 +35,6 @@ class HandCrafted:
     tokens: TokenRule = "mean"
     pairs: PairRule = "mean"
     top: int | None = None
-
-    needs_sae: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse to keep no feature."""
@@ -69,7 +66,3 @@ class HandCrafted:
         if not bool(chosen.any()):
             raise SaeError(f"layer {layer}: none of the {len(ids)} chosen features differs between the two sides")
         return largest(chosen, self.top)
-
-    def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
-        """Return the decoded change of the chosen features `[d_model]`."""
-        return activations.decode_at(layer, self.weights(activations, layer))

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from steering.activations import ContrastActivations
-from steering.methods import create_method, register
+from steering.methods import SumOfFeatures, create_method, register
 
 
 @register("random_features")
 @dataclass(frozen=True)
-class RandomFeatures:
+class RandomFeatures(SumOfFeatures):
     """As many features as another method uses, with the same weights, drawn from those that it does not use.
 
     It does what a sum of so many decoder rows does without their meaning.
@@ -30,7 +30,6 @@ class RandomFeatures:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
-    needs_sae: ClassVar[bool] = True
     exceptions: ClassVar[Mapping[str, str]] = {
         "finds_planted_direction": "its features are drawn without looking at what they mean",
     }
@@ -51,7 +50,3 @@ class RandomFeatures:
         drawn = torch.zeros_like(given)
         drawn[generator.choice(pool, len(used), replace=False)] = given[used]
         return drawn
-
-    def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
-        """Return the decoded sum `[d_model]`."""
-        return activations.decode_at(layer, self.weights(activations, layer))

@@ -18,7 +18,7 @@ from steering.vectors import Intervention
 
 @dataclass(frozen=True, eq=False)
 class LossChange:
-    """Loss of some texts, steered on their prompts, and its change.
+    """Loss of some texts under steering, and its change.
 
     Attributes:
         kind: "positive", "negative" or "neutral".
@@ -69,6 +69,6 @@ def negative_loss(setting: Setting, model: LanguageModel) -> LossChange:
 
 @register("loss_neutral")
 def neutral_loss(setting: Setting, model: LanguageModel) -> LossChange:
-    """Loss of documents that have nothing to do with the concept, steered on their first tokens."""
+    """Loss of documents that have nothing to do with the concept; their first tokens are their prompts."""
     texts = tokenize_documents(model.tokenizer, setting.neutral.documents, *setting.profile.neutral_lengths)
     return LossChange("neutral", ContinuationLosses(model, texts))

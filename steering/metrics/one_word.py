@@ -11,9 +11,10 @@ import regex
 from steering import stats
 from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
+from steering.models.completions import Completed, complete
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy
-from steering.models.tokens import completed_text, tokenize_prompts
+from steering.models.tokens import tokenize_prompts
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.vectors import Intervention
@@ -29,10 +30,10 @@ def first_word(completion: str) -> str:
     return match.group() if match else ""
 
 
-def _begins_with(pattern: regex.Pattern[str], text: str, start: int) -> bool:
-    """Whether a match is the first that stands from some character of a text on, but for what is no letter or digit."""
-    first = _START.search(text, start)
-    return first is not None and pattern.match(text, first.start()) is not None
+def _begins_with(pattern: regex.Pattern[str], text: Completed) -> bool:
+    """Whether a match is the first that stands in a completion, but for what is no letter or digit."""
+    first = _START.search(text.whole, text.start)
+    return first is not None and pattern.match(text.whole, first.start()) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +43,12 @@ class OneWordCompletion:
     Attributes:
         model: Completes them.
         prompts: Token ids of each prompt, which is one item.
-        keywords: Words of the positive side.
+        pattern: Matches the keywords.
     """
 
     model: LanguageModel
     prompts: tuple[list[int], ...]
-    keywords: tuple[str, ...]
+    pattern: regex.Pattern[str]
 
     names = ("one_word_changed", "one_word_success")
     observed = "one_word_success"
@@ -59,18 +60,12 @@ class OneWordCompletion:
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
         """Complete each prompt; an item is 1 where the completion begins with a keyword."""
-        count = len(self.prompts)
-        rows = [intervention for intervention in interventions for _ in range(count)]
-        prompts = list(self.prompts) * len(interventions)
-        completions = self.model.generate(prompts, rows, Greedy(), _NEW_TOKENS, progress)
-        pairs = zip(prompts, completions, strict=True)
-        texts = [completed_text(self.model.tokenizer, prompt, completion) for prompt, completion in pairs]
-        return [self._observation(texts[first : first + count]) for first in range(0, len(texts), count)]
+        completed = complete(self.model, self.prompts, interventions, Greedy(), _NEW_TOKENS, progress=progress)
+        return [self._observation(texts) for texts in completed]
 
-    def _observation(self, texts: Sequence[tuple[str, int]]) -> Observation:
-        pattern = keyword_pattern(self.keywords)
-        success = np.array([float(_begins_with(pattern, whole, start)) for whole, start in texts])
-        return Observation(success, tuple(first_word(whole[start:]) for whole, start in texts))
+    def _observation(self, texts: Sequence[Completed]) -> Observation:
+        success = np.array([float(_begins_with(self.pattern, text)) for text in texts])
+        return Observation(success, tuple(first_word(text.completion) for text in texts))
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Share of prompts whose word changed, and share completed by a keyword, with Wilson intervals."""
@@ -88,4 +83,4 @@ def one_word_completion(setting: Setting, model: LanguageModel) -> OneWordComple
     """The word that completes each of the concept's one-word prompts: another than before, and a keyword or not."""
     concept = setting.concept
     prompts = tuple(tokenize_prompts(model.tokenizer, concept, concept.one_word_prompts))
-    return OneWordCompletion(model, prompts, concept.keywords.positive)
+    return OneWordCompletion(model, prompts, keyword_pattern(concept.keywords.positive))

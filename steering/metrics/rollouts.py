@@ -11,9 +11,10 @@ import regex
 from steering import stats
 from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, register
+from steering.models.completions import Completed, complete
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
-from steering.models.tokens import completed_text, text_of, tokenize_prompts
+from steering.models.tokens import text_of, tokenize_prompts
 from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.results import SUCCESS
@@ -62,19 +63,17 @@ class RolloutProbability:
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:
         """Sample the completions and look for keywords in each."""
-        prompts = [self.prompts[index % len(self.prompts)] for index in range(self.rollouts)] * len(interventions)
-        rows = [intervention for intervention in interventions for _ in range(self.rollouts)]
-        completions = self.model.generate(prompts, rows, self.sampler, self.new_tokens, progress, ended=self._has_ended)
-        pairs = zip(prompts, completions, strict=True)
-        texts = [completed_text(self.model.tokenizer, prompt, completion) for prompt, completion in pairs]
-        return [self._observation(texts[first : first + self.rollouts]) for first in range(0, len(rows), self.rollouts)]
+        prompts = [self.prompts[index % len(self.prompts)] for index in range(self.rollouts)]
+        work = (prompts, interventions, self.sampler, self.new_tokens)
+        completed = complete(self.model, *work, progress=progress, ended=self._has_ended)
+        return [self._observation(texts) for texts in completed]
 
     def _has_ended(self, completion: Sequence[int]) -> bool:
         return is_confirmed(self.pattern, text_of(self.model.tokenizer, completion))
 
-    def _observation(self, texts: Sequence[tuple[str, int]]) -> Observation:
-        items = np.array([float(self.pattern.search(whole, start) is not None) for whole, start in texts])
-        return Observation(items, tuple(whole[start:] for whole, start in texts))
+    def _observation(self, texts: Sequence[Completed]) -> Observation:
+        items = np.array([float(self.pattern.search(text.whole, text.start) is not None) for text in texts])
+        return Observation(items, tuple(text.completion for text in texts))
 
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Probability with its Wilson interval, and the exact paired test against the unsteered rollouts."""

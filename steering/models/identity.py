@@ -21,7 +21,7 @@ def weights_hash(tensors: Iterable[tuple[str, torch.Tensor]], *, beginning: str 
     digest = hashlib.sha256(beginning.encode())
     for name, tensor in tensors:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

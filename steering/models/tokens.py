@@ -83,7 +83,7 @@ def tokenize_document(
     Raises:
         DataError: The document has fewer than two tokens.
     """
-    ids = tuple(_tokens_of_text(tokenizer, text)[0][: prompt_tokens + continuation_tokens])
+    ids = tuple(text_ids(tokenizer, text)[: prompt_tokens + continuation_tokens])
     if len(ids) < 2:
         raise DataError(f"neutral document {text[:40]!r} has {len(ids)} tokens; at least 2 are needed")
     return TokenizedText(ids, prompt_tokens if len(ids) > prompt_tokens else len(ids) // 2)
@@ -96,13 +96,18 @@ def tokenize_documents(
     return [tokenize_document(tokenizer, text, prompt_tokens, continuation_tokens) for text in texts]
 
 
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text that is only read, however long; a token that closes a sequence is left out."""
+    return _tokens_of_text(tokenizer, text)[0]
+
+
 def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Token ids of a text that is to be completed.
 
     Raises:
         DataError: The prompt has no token.
     """
-    ids = _tokens_of_text(tokenizer, prompt)[0]
+    ids = text_ids(tokenizer, prompt)
     if not ids:
         raise DataError(f"prompt {prompt!r} has no token")
     return ids

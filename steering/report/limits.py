@@ -171,7 +171,11 @@ def _doses(study: Study) -> str:
 def _controls(study: Study) -> str:
     if not study.controls:
         return "There is no control cell, so some other direction of this length might do the same."
-    return ""
+    return (
+        "A cell is held against one control at its layer, which is one drawn vector: the test says that the two "
+        "differ, not that no vector without meaning would do as much. Only the empirical p value is about such "
+        "vectors, and it takes those of other layers to be like those of the cell's own."
+    )
 
 
 def _neutral(study: Study) -> str:

@@ -20,6 +20,7 @@ class PaperValues:
         success: Layer -> P(success).
         unsteered: P(success) without a vector, in the same figure.
         norms: Layer -> Euclidean norm of the vector.
+        rollouts: Completions behind each P(success).
         best: Method -> the best P(success) among all its layers and multipliers.
         best_of: How many cells each of these is the best of.
         best_unsteered: P(success) without a vector, in the figures of `best`.
@@ -30,6 +31,7 @@ class PaperValues:
     success: Mapping[int, float]
     unsteered: float
     norms: Mapping[int, float]
+    rollouts: int
     best: Mapping[str, float]
     best_of: int
     best_unsteered: float
@@ -47,6 +49,7 @@ PAPER = PaperValues(
     success=dict(enumerate((0.16, 0.15, 0.12, 0.12, 0.13, 0.07, 0.26, 0.54, 0.58, 0.58, 0.62, 0.86))),
     unsteered=0.23,
     norms=dict(enumerate((1.19, 1.49, 2.02, 2.67, 3.32, 4.14, 5.77, 12.07, 13.95, 18.11, 29.11, 47.44))),
+    rollouts=200,
     best={"feature_delta": 0.32, "hand_crafted": 0.29},
     best_of=40,
     best_unsteered=0.20,

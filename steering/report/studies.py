@@ -91,7 +91,7 @@ def studies_of(rows: Sequence[Row], level: float, concepts: Sequence[Concept] = 
     for row in on_split(rows, TEST):
         groups.setdefault(shared(row), []).append(row)
     runs = Runs.of([group[0] for group in groups.values()])
-    known = {(concept.name, concept.toward): concept for concept in concepts}
+    known: dict[tuple[str, str], Concept] = {(concept.name, concept.toward): concept for concept in concepts}
     return [
         Study(
             name="".join(runs.cell(group[0])),
@@ -99,7 +99,7 @@ def studies_of(rows: Sequence[Row], level: float, concepts: Sequence[Concept] = 
             unsteered=next((row for row in group if row.method == UNSTEERED and _is_success(row)), None),
             cells=_cells(group),
             level=level,
-            concept=next((known[key] for key in known if key == (group[0].concept, group[0].toward)), None),
+            concept=known.get((group[0].concept, group[0].toward)),
         )
         for group in groups.values()
         if any(row.method != SAE for row in group)

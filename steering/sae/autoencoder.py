@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from steering.errors import SaeError, one_line
 from steering.models.identity import weights_hash
 from steering.sae.hooks import layer_of_hook
+from steering.sae.recipe import TrainerSettings
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -198,12 +199,11 @@ def release_ids(release: str) -> list[str] | None:
     return None if entry is None else list(entry.saes_map)
 
 
-def new_trainer(settings: Mapping[str, Any], steps: int, checkpoint: Path, device: torch.device) -> Any:
+def new_trainer(settings: TrainerSettings, checkpoint: Path, device: torch.device) -> Any:
     """SAELens's trainer of a TopK SAE, where a checkpoint left it or at its first step.
 
     Args:
-        settings: d_in, d_sae, k, learning_rate, batch_size, dead_after_steps, autocast, seed and metadata.
-        steps: Of the whole training; the last third of them decays the learning rate to 0.
+        settings: What it computes with.
         checkpoint: Directory that `trainer.save_checkpoint` wrote, or one that does not exist.
         device: Where to train.
     """
@@ -212,22 +212,22 @@ def new_trainer(settings: Mapping[str, Any], steps: int, checkpoint: Path, devic
         from sae_lens.config import SAETrainerConfig
         from sae_lens.saes.sae import SAEMetadata
 
-    torch.manual_seed(settings["seed"])
+    torch.manual_seed(settings.seed)
     config = TopKTrainingSAEConfig(
-        **{key: settings[key] for key in ("d_in", "d_sae", "k")},
+        **{key: getattr(settings, key) for key in ("d_in", "d_sae", "k")},
         normalize_activations="expected_average_only_in",
         device=str(device),
-        metadata=SAEMetadata(**settings["metadata"]),
+        metadata=SAEMetadata(**settings.metadata),
     )
     trainer_config = SAETrainerConfig(
-        total_training_samples=steps * settings["batch_size"],
-        train_batch_size_samples=settings["batch_size"],
-        lr=settings["learning_rate"],
-        lr_end=settings["learning_rate"],  # a constant rate does not use it, but the trainer insists on one
-        lr_warm_up_steps=min(100, steps // 10),
-        lr_decay_steps=steps // 3,
-        dead_feature_window=settings["dead_after_steps"],
-        autocast=settings["autocast"],
+        total_training_samples=settings.steps * settings.batch_size,
+        train_batch_size_samples=settings.batch_size,
+        lr=settings.learning_rate,
+        lr_end=settings.learning_rate,  # a constant rate does not use it, but the trainer insists on one
+        lr_warm_up_steps=min(100, settings.steps // 10),
+        lr_decay_steps=settings.steps // 3,
+        dead_feature_window=settings.dead_after_steps,
+        autocast=settings.autocast,
         device=str(device),
     )
     trainer = SAETrainer(trainer_config, TopKTrainingSAE(config), iter(()))

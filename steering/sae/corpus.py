@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steering.errors import DataError
 from steering.files import read_records, read_text
+from steering.models.tokens import text_ids
 
 SEPARATOR = "<|doc|>"
 _HELD_OUT_SHARE = 0.1
@@ -120,7 +121,7 @@ def _tenth(rows: int) -> int:
 
 def _rows(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], length: int) -> Iterator[np.ndarray]:
     for document in documents:
-        ids = np.asarray(tokenizer(document, verbose=False)["input_ids"], dtype=np.int32)
+        ids = np.asarray(text_ids(tokenizer, document), dtype=np.int32)
         for start in range(0, len(ids), length):
             if len(ids) - start >= min(length, _SHORTEST_ROW):
                 yield ids[start : start + length]

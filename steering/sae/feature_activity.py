@@ -109,8 +109,9 @@ class _Count:
 
     @classmethod
     def empty(cls, sae: SparseAutoencoder, ranks: int) -> _Count:
-        shape = (ranks, sae.d_sae)
-        return cls(0, torch.zeros(sae.d_sae), torch.zeros(shape), torch.zeros((*shape, 2), dtype=torch.int64))
+        shape, whole = (ranks, sae.d_sae), torch.int64
+        fired, places = torch.zeros(sae.d_sae, dtype=whole), torch.zeros((*shape, 2), dtype=whole)
+        return cls(0, fired, torch.zeros(shape), places)
 
     def add(self, codes: torch.Tensor, where: torch.Tensor) -> None:
         if len(codes) == 0:

@@ -1,4 +1,4 @@
-"""What features of a sparse autoencoder mean: descriptions, keyword search, logit lens, similarity to a vector."""
+"""What features of a sparse autoencoder mean: descriptions, keyword search, logit lens."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import Any
 
 import torch
 
-from steering.errors import DataError, ModelError, SaeError, VectorError
+from steering.errors import DataError, ModelError, SaeError
+from steering.feature_weights import FeatureWeight
 from steering.files import read_records, write_file
 from steering.keywords import keyword_pattern
 from steering.models.families import family
 from steering.models.language_model import LanguageModel
 from steering.sae.autoencoder import SparseAutoencoder
-from steering.vectors import SteeringVector
 
 DESCRIPTIONS_FILE = "descriptions.jsonl"
-_EXTREME_SHARE = 0.001
 # What `compose` writes around the tokens; they alone say what a feature means.
 _FRAME = re.compile(r"(?:^|(?<=; ))(?:fires on|promotes) |^never fires$")
 
@@ -130,6 +129,22 @@ def _is_of(record: Mapping[str, Any], sae: SparseAutoencoder) -> bool:
     return digits == str(sae.layer + 1 if before_a_block else sae.layer)
 
 
+def heaviest_features(weights: torch.Tensor, descriptions: Descriptions, count: int) -> tuple[FeatureWeight, ...]:
+    """The features of largest absolute weight that is not 0, heaviest first.
+
+    Args:
+        weights: `[d_sae]`.
+        descriptions: Of the features.
+        count: How many at most.
+    """
+    heaviest = weights.abs().argsort(descending=True, stable=True)[:count].tolist()
+    return tuple(
+        FeatureWeight(feature, float(weights[feature]), descriptions[feature])
+        for feature in heaviest
+        if weights[feature] != 0
+    )
+
+
 @dataclass(frozen=True)
 class TokenEffect:
     """What adding a direction does to the next token, read by the logit lens.
@@ -147,6 +162,9 @@ class TokenEffect:
 def logit_lens(model: LanguageModel, directions: torch.Tensor, count: int) -> Iterator[TokenEffect]:
     """Put directions `[row, d_model]` through the model's final norm and unembedding (nostalgebraist, 2020).
 
+    The logits of no direction at all, which biases of the norm or the unembedding give, are taken away: they are the
+    same whatever the direction.
+
     Yields:
         For each row the `count` tokens at either end.
 
@@ -155,8 +173,10 @@ def logit_lens(model: LanguageModel, directions: torch.Tensor, count: int) -> It
     """
     final_norm = _final_norm(model)
     unembed: Any = model.module.get_output_embeddings()
+    nothing = torch.zeros((1, model.d_model), device=model.device, dtype=model.dtype)
+    of_biases = unembed(final_norm(nothing)).float()
     for chunk in torch.split(directions, 256):
-        logits = unembed(final_norm(chunk.to(model.device, model.dtype))).float()
+        logits = unembed(final_norm(chunk.to(model.device, model.dtype))).float() - of_biases
         top, bottom = logits.topk(count).indices.tolist(), (-logits).topk(count).indices.tolist()
         for promoted, demoted in zip(top, bottom, strict=True):
             yield TokenEffect(_tokens(model, promoted), _tokens(model, demoted))
@@ -175,37 +195,6 @@ def _final_norm(model: LanguageModel) -> torch.nn.Module:
 
 def _tokens(model: LanguageModel, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(str(model.tokenizer.decode([token])) for token in ids)
-
-
-@dataclass(frozen=True, eq=False)
-class Similarity:
-    """How alike a vector is to each feature: the unnormalised product W_dec @ v (the paper's Fig. 7).
-
-    Attributes:
-        products: `[d_sae]`, float32.
-        top: The 0.1 % of features with the largest products, largest first; at least one.
-        bottom: The 0.1 % with the smallest, smallest first.
-    """
-
-    products: torch.Tensor
-    top: tuple[int, ...]
-    bottom: tuple[int, ...]
-
-
-def similarity(sae: SparseAutoencoder, vector: SteeringVector) -> Similarity:
-    """Compare a vector with all features of the SAE of its layer.
-
-    Raises:
-        VectorError: The vector is for another layer or width.
-    """
-    if vector.layer != sae.layer or vector.direction.shape[0] != sae.d_model:
-        raise VectorError(
-            f"{vector.label}: layer {vector.layer}, width {vector.direction.shape[0]}; SAE {sae.name} reads layer "
-            f"{sae.layer}, width {sae.d_model}"
-        )
-    products = sae.decoder @ vector.direction.to(sae.device)
-    count = max(1, round(_EXTREME_SHARE * sae.d_sae))
-    return Similarity(products, *(tuple((sign * products).topk(count).indices.tolist()) for sign in (1, -1)))
 
 
 def compose(fires_on: Sequence[str], promoted: Sequence[str]) -> str:

@@ -1,10 +1,11 @@
-"""How a sparse autoencoder is trained."""
+"""How a sparse autoencoder is trained: what its author chooses, and what SAELens's trainer is told."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from steering.errors import DataError
 
@@ -43,3 +44,32 @@ class TrainingRecipe:
                 raise DataError(f"SAE recipe: {field.name} is {value!r}; it must be above 0")
         if self.seed < 0:
             raise DataError(f"SAE recipe: seed is {self.seed}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """What a recipe means for one SAE of one model.
+
+    Attributes:
+        d_in: Width of the residual stream.
+        d_sae: Number of features.
+        k: Features that are active on a token.
+        learning_rate: Of Adam.
+        batch_size: Tokens of a step.
+        steps: Of the whole training; the last third of them decays the learning rate to 0.
+        dead_after_steps: A feature that has not fired for so long is revived.
+        autocast: Whether products are computed in bfloat16.
+        seed: Of the initial weights.
+        metadata: What the SAE says of itself, for SAELens and for people.
+    """
+
+    d_in: int
+    d_sae: int
+    k: int
+    learning_rate: float
+    batch_size: int
+    steps: int
+    dead_after_steps: int
+    autocast: bool
+    seed: int
+    metadata: dict[str, Any]

@@ -25,7 +25,7 @@ from steering.progress import Reporter, Silent
 from steering.sae.activation_store import ActivationStore, writing
 from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE, new_trainer
 from steering.sae.corpus import Source, TokenRows
-from steering.sae.recipe import TrainingRecipe
+from steering.sae.recipe import TrainerSettings, TrainingRecipe
 
 _SCALE_BATCHES = 16
 _CHECKPOINT_STEPS = 250
@@ -100,7 +100,7 @@ class TrainingRun:
                 f"{recipe.batch_size}; give more text or a smaller batch"
             )
         checkpoint = self._open_checkpoint(layer)
-        trainer = new_trainer(self._settings(store, layer), steps, checkpoint, self.model.device)
+        trainer = new_trainer(self._settings(store, layer, steps), checkpoint, self.model.device)
         if trainer.n_training_steps == 0:
             _start(trainer, store, layer, recipe)
         self._run(trainer, store, layer, steps, checkpoint)
@@ -145,7 +145,7 @@ class TrainingRun:
                 if trainer.n_training_steps % _CHECKPOINT_STEPS == 0:
                     _checkpoint(trainer, checkpoint, self._identity_text)
 
-    def _settings(self, store: ActivationStore, layer: int) -> dict[str, Any]:
+    def _settings(self, store: ActivationStore, layer: int, steps: int) -> TrainerSettings:
         recipe = self.recipe
         metadata = {
             "model_name": self.model.name,
@@ -155,17 +155,18 @@ class TrainingRun:
             "steering_bench": self.identity
             | {"activations": store.token_count(layer), "recipe": dataclasses.asdict(recipe)},
         }
-        return {
-            "d_in": self.model.d_model,
-            "d_sae": recipe.expansion * self.model.d_model,
-            "k": recipe.k,
-            "learning_rate": recipe.learning_rate,
-            "batch_size": recipe.batch_size,
-            "dead_after_steps": max(1, recipe.dead_after_tokens // recipe.batch_size),
-            "autocast": self.model.dtype == torch.bfloat16,
-            "seed": recipe.seed,
-            "metadata": metadata,
-        }
+        return TrainerSettings(
+            d_in=self.model.d_model,
+            d_sae=recipe.expansion * self.model.d_model,
+            k=recipe.k,
+            learning_rate=recipe.learning_rate,
+            batch_size=recipe.batch_size,
+            steps=steps,
+            dead_after_steps=max(1, recipe.dead_after_tokens // recipe.batch_size),
+            autocast=self.model.dtype == torch.bfloat16,
+            seed=recipe.seed,
+            metadata=metadata,
+        )
 
 
 @contextlib.contextmanager

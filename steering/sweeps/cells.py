@@ -66,34 +66,41 @@ def control_of(profile: Profile, cell: Cell) -> Cell | None:
     return Cell(name, cell.layer, profile.plan(name).multiplier) if name else None
 
 
-def plans_of(profile: Profile, cell: Cell) -> list[MethodPlan]:
-    """The plans whose vectors a cell needs: its own, the one whose norm it takes, and so on."""
-    plan = profile.plan(cell.method)
-    return [plan, *plans_of(profile, Cell(plan.norm_of, cell.layer, 0.0))] if plan.norm_of else [plan]
+def plans_of(profile: Profile, method: str) -> list[MethodPlan]:
+    """The plans whose vectors a plan's cells need: its own, the one whose norm it takes, and so on."""
+    plans = [profile.plan(method)]
+    while plans[-1].norm_of:
+        plans.append(profile.plan(plans[-1].norm_of))
+    return plans
 
 
-def reads_sae(profile: Profile, cell: Cell) -> bool:
-    """Whether a cell needs an SAE at its layer: for its own vector, one whose norm it takes, or for its controls."""
-    return any(needs_sae(methods[plan.method]) for each in _chain(profile, cell) for plan in plans_of(profile, each))
+def norm_plan(profile: Profile, method: str) -> MethodPlan | None:
+    """The plan to the norm of whose vectors a plan's are scaled; those between are themselves scaled to its norm."""
+    others = plans_of(profile, method)[1:]
+    return others[-1] if others else None
+
+
+def reads_sae(profile: Profile, method: str) -> bool:
+    """Whether a plan's cells need an SAE: for their own vectors, those whose norm they take, or for their controls."""
+    return any(needs_sae(methods[each.method]) for name in _chain(profile, method) for each in plans_of(profile, name))
 
 
 def measurable(profile: Profile, cells: Iterable[Cell], sae_layers: Collection[int]) -> list[Cell]:
     """Those of some cells that need no SAE, or are at a layer that has one."""
-    return [cell for cell in cells if cell.layer in sae_layers or not reads_sae(profile, cell)]
+    return [cell for cell in cells if cell.layer in sae_layers or not reads_sae(profile, cell.method)]
 
 
 def with_controls(profile: Profile, cells: Sequence[Cell]) -> list[Cell]:
     """Cells and the controls that they need, by layer, each control before the cells that are held against it."""
     ordered: dict[Cell, None] = {}
     for cell in sorted(cells, key=lambda cell: cell.layer):
-        for needed in reversed(list(_chain(profile, cell))):
-            ordered.setdefault(needed)
+        for name in reversed(list(_chain(profile, cell.method))):
+            ordered.setdefault(cell if name == cell.method else Cell(name, cell.layer, profile.plan(name).multiplier))
     return list(ordered)
 
 
-def _chain(profile: Profile, cell: Cell) -> Iterator[Cell]:
-    """A cell, its control, its control's control, and so on."""
-    needed: Cell | None = cell
-    while needed is not None:
-        yield needed
-        needed = control_of(profile, needed)
+def _chain(profile: Profile, method: str) -> Iterator[str]:
+    """A plan, its control, its control's control, and so on."""
+    while method:
+        yield method
+        method = profile.plan(method).control

@@ -18,7 +18,7 @@ from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.features import Descriptions
 from steering.sae.library import SaeLibrary
-from steering.sweeps.cells import Cell, plans_of, reads_sae
+from steering.sweeps.cells import Cell, norm_plan, reads_sae
 from steering.sweeps.doses import Budget, Dose, DoseFinder
 from steering.vectors import Intervention
 
@@ -107,7 +107,7 @@ class Constructor:
 
     def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:
         profile = self._setting.profile
-        layers = sorted({cell.layer for cell in self._cells if reads_sae(profile, cell)})
+        layers = sorted({cell.layer for cell in self._cells if reads_sae(profile, cell.method)})
         if not layers:
             return []
         if self._saes is None:
@@ -137,17 +137,17 @@ class Constructor:
             SaeError: The method finds no feature to use.
             VectorError: The vector has no length, though its plan scales it to another's.
         """
-        plan, *others = plans_of(self._setting.profile, cell)
+        profile = self._setting.profile
+        plan, scaled_to = profile.plan(cell.method), norm_plan(profile, cell.method)
         if needs_losses(methods[plan.method]):
             self._progress.note(f"optimising {cell.id} …")  # for a minute, perhaps
         vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
-        intervention = Intervention(vector, cell.multiplier, self._setting.profile.steered_positions)
-        if not others:
+        intervention = Intervention(vector, cell.multiplier, profile.steered_positions)
+        if scaled_to is None:
             return intervention
-        other = others[-1]  # those between are themselves scaled to its norm
-        reference = construct(other.method, other.parameters, self.activations, cell.layer)
+        reference = construct(scaled_to.method, scaled_to.parameters, self.activations, cell.layer)
         if vector.norm == 0:
-            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {other.name}")
+            raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {scaled_to.name}")
         return replace(intervention, multiplier=cell.multiplier * reference.norm / vector.norm)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 Vectors of different methods have different norms, so that equal multipliers say nothing. Each is given the dose that
 does the same damage: the largest multiplier at which the neutral loss change stays within a budget. It is looked for on
-development documents, and what it does is measured on others.
+development documents, and what it does is measured on others, unless the run is on the development split itself.
 """
 
 from __future__ import annotations

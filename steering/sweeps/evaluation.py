@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from steering import stats
-from steering.errors import NonFiniteError
+from steering.errors import NonFiniteError, require_known
 from steering.metrics import Metric, Observation, Score, metrics
 from steering.models.language_model import LanguageModel
 from steering.models.machine import release_freed_memory
@@ -15,8 +16,24 @@ from steering.progress import Reporter
 from steering.sweeps.cells import Outcome
 from steering.vectors import Intervention
 
-#: Metric -> what it saw of a configuration, or the reason why it saw nothing.
-Observed = Mapping[str, Observation | str]
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """Why a metric has no value.
+
+    Attributes:
+        status: "skipped" where it cannot be measured in this setting at all.
+        reason: For people.
+    """
+
+    status: Literal["skipped", "failed"]
+    reason: str
+
+
+#: Metric -> what it saw of a configuration.
+Observed = Mapping[str, Observation | Unmeasured]
+#: Metric -> what came of it.
+Scored = dict[str, list[Score] | Unmeasured]
 
 
 class Evaluation:
@@ -33,79 +50,84 @@ class Evaluation:
         self._progress = progress
 
     def chosen(self, names: Collection[str] | None) -> list[str]:
-        """The registered metrics among some names, in their order; all for None."""
+        """The registered metrics among some names, in their order; all for None.
+
+        Raises:
+            UnknownNameError: There is no metric of one of the names.
+        """
+        require_known("metric", names or (), self._metrics)
         return [name for name in self._metrics if names is None or name in names]
 
     def score_names(self, chosen: Sequence[str]) -> list[str]:
         """Names of the scores that some metrics give."""
         return [score for name in chosen for score in self._metrics[name].names]
 
-    def observe(
-        self, interventions: Sequence[Intervention | None], chosen: Sequence[Sequence[str]]
-    ) -> list[dict[str, Observation | str]]:
+    def observe(self, interventions: Sequence[Intervention | None], chosen: Sequence[Sequence[str]]) -> list[Observed]:
         """Observe each configuration by the metrics chosen for it."""
-        observed: list[dict[str, Observation | str]] = [{} for _ in interventions]
+        observed: list[dict[str, Observation | Unmeasured]] = [{} for _ in interventions]
         for name, metric in self._metrics.items():
             members = [index for index, wanted in enumerate(chosen) if name in wanted]
             found = self._observe(metric, [interventions[index] for index in members])
             for index, observation in zip(members, found, strict=True):
                 observed[index][name] = observation
             release_freed_memory()
-        return observed
+        return list(observed)
 
-    def _observe(self, metric: Metric, interventions: Sequence[Intervention | None]) -> list[Observation | str]:
-        if metric.skip_reason or not interventions:
-            return [metric.skip_reason] * len(interventions)
+    def _observe(self, metric: Metric, interventions: Sequence[Intervention | None]) -> list[Observation | Unmeasured]:
+        if skipped := _skipped(metric):
+            return [skipped for _ in interventions]
+        if not interventions:
+            return []
         try:
             return list(metric.observe(interventions, self._progress))
         except NonFiniteError as error:
             if len(interventions) == 1:
-                return [str(error)]
+                return [Unmeasured("failed", str(error))]
         return [self._observe(metric, [intervention])[0] for intervention in interventions]
 
-    def restored(self, outcome: Outcome) -> dict[str, Observation | str]:
+    def restored(self, outcome: Outcome) -> Observed:
         """What the metrics saw of a configuration whose outcome was written down."""
-        seen: dict[str, Observation | str] = {}
+        seen: dict[str, Observation | Unmeasured] = {}
         for name, metric in self._metrics.items():
-            if metric.skip_reason:
-                seen[name] = metric.skip_reason
-            else:
-                score = outcome.scores[metric.observed]
-                seen[name] = Observation(score.items, score.texts)
+            seen[name] = _skipped(metric) or _observation(outcome.scores[metric.observed])
         return seen
 
-    def score(self, observed: Observed, unsteered: Observed, control: Outcome | None) -> dict[str, list[Score] | str]:
+    def score(self, observed: Observed, unsteered: Observed, control: Outcome | None) -> Scored:
         """Scores of each metric that observed a configuration, or the reason why it has none."""
         return {
             name: self._score(self._metrics[name], here, unsteered[name], control) for name, here in observed.items()
         }
 
     def _score(
-        self, metric: Metric, here: Observation | str, there: Observation | str, control: Outcome | None
-    ) -> list[Score] | str:
-        if isinstance(here, str):
+        self, metric: Metric, here: Observation | Unmeasured, there: Observation | Unmeasured, control: Outcome | None
+    ) -> list[Score] | Unmeasured:
+        if isinstance(here, Unmeasured):
             return here
-        if isinstance(there, str):
-            return f"the unsteered run failed: {there}"
+        if isinstance(there, Unmeasured):
+            return Unmeasured("failed", f"the unsteered run failed: {there.reason}")
         return [_against(score, control) for score in metric.score(here, there)]
 
-    def rescored(
-        self, outcome: Outcome, chosen: Sequence[str], control: Outcome | None
-    ) -> dict[str, list[Score] | str]:
+    def rescored(self, outcome: Outcome, chosen: Sequence[str], control: Outcome | None) -> Scored:
         """Scores of a configuration whose outcome was written down, tested against the control as it is now."""
         return {
-            name: self._metrics[name].skip_reason
+            name: _skipped(self._metrics[name])
             or [_against(replace(outcome.scores[each], p_control=None), control) for each in self._metrics[name].names]
             for name in chosen
         }
 
-    def failed(self, chosen: Sequence[str], reason: str) -> dict[str, list[Score] | str]:
+    def failed(self, chosen: Sequence[str], reason: str) -> Scored:
         """In the place of scores, the reason of a configuration that cannot be measured."""
-        return {name: self._metrics[name].skip_reason or reason for name in chosen}
+        return {name: _skipped(self._metrics[name]) or Unmeasured("failed", reason) for name in chosen}
 
-    def skips(self, name: str) -> bool:
-        """Whether a metric cannot be measured in this setting."""
-        return bool(self._metrics[name].skip_reason)
+
+def _skipped(metric: Metric) -> Unmeasured | None:
+    """Why a metric cannot be measured in its setting at all, if it cannot."""
+    return Unmeasured("skipped", metric.skip_reason) if metric.skip_reason else None
+
+
+def _observation(score: Score) -> Observation:
+    """What a metric saw, from the score that holds it."""
+    return Observation(score.items, score.texts)
 
 
 def _against(score: Score, control: Outcome | None) -> Score:

@@ -6,29 +6,54 @@ import math
 from dataclasses import replace
 
 from steering.errors import DataError
-from steering.methods import methods, needs_sae
-from steering.profiles import Profile
+from steering.methods import create_method, methods, needs_sae
+from steering.metrics import metrics
+from steering.profiles import MethodPlan, Profile
+from steering.sae.library import EMBEDDED
 
-_REFERENCE = "mean_difference"
-_EMBEDDED = "embedded"
+
+def check_plans(profile: Profile) -> None:
+    """Refuse plans that could not be measured, before anything is computed.
+
+    Raises:
+        UnknownNameError: There is no method, parameter or metric of some name.
+        DataError: A parameter cannot be used, or a method reads SAEs and the profile names none.
+    """
+    for plan in profile.methods:
+        if needs_sae(create_method(plan.method, plan.parameters)) and not profile.saes:
+            raise DataError(f"method {plan.name!r} reads SAEs: name some with 'saes' in the profile or with --saes")
+        for name in plan.metrics or ():
+            _ = metrics[name]
+
+
+def mean_plan(profile: Profile) -> MethodPlan:
+    """The first of a profile's plans of `mean_difference` that is no control.
+
+    Raises:
+        DataError: There is none.
+    """
+    for plan in profile.methods:
+        if plan.method == "mean_difference" and plan.name not in profile.controls:
+            return plan
+    raise DataError(f"profile {profile.name!r} has no plan of mean_difference that is no control, and needs one here")
 
 
 def at_equal_norm(profile: Profile) -> Profile:
     """The same profile with every vector scaled to the mean difference's norm at its layer, at the same multiplier.
 
     Raises:
-        DataError: The profile has no plan called mean_difference, or that plan is itself scaled to another's norm.
+        DataError: The profile has no plan of the mean difference, or that plan is itself scaled to another's norm.
     """
-    reference = next((plan for plan in profile.methods if plan.name == _REFERENCE), None)
-    if reference is None:
-        raise DataError(f"profile {profile.name!r} has no plan {_REFERENCE!r}, to whose norm vectors could be scaled")
+    reference = mean_plan(profile)
     if reference.norm_of:
         raise DataError(
-            f"profile {profile.name!r}: its plan {_REFERENCE!r} is itself scaled to the norm of {reference.norm_of!r}, "
-            "so that --equal-norm means nothing; leave out the plan's norm_of, or the option"
+            f"profile {profile.name!r}: its plan {reference.name!r} is itself scaled to the norm of "
+            f"{reference.norm_of!r}, so that --equal-norm means nothing; leave out the plan's norm_of, or the option"
         )
     scaled = at_multiplier(profile, abs(reference.multiplier))
-    plans = tuple(plan if plan.name == _REFERENCE else replace(plan, norm_of=_REFERENCE) for plan in scaled.methods)
+    plans = tuple(
+        plan if plan.name == reference.name else replace(plan, norm_of=reference.name) for plan in scaled.methods
+    )
     return replace(profile, methods=plans)
 
 
@@ -53,7 +78,7 @@ def without_foreign_saes(profile: Profile, declared: Profile) -> tuple[Profile, 
     Raises:
         DataError: Nothing can be run.
     """
-    if profile.saes != _EMBEDDED or profile.model == declared.model:
+    if profile.saes != EMBEDDED or profile.model == declared.model:
         return profile, ""
     reading = {plan.name for plan in profile.methods if needs_sae(methods[plan.method])}
     scaled = _scaled_to(profile, reading)

@@ -15,9 +15,18 @@ from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import template_hash
 from steering.profiles import Setting
-from steering.results import NEUTRAL_BUDGET, NORM_OF, SAE, SCALED_MULTIPLIER, UNSTEERED, Row
+from steering.results import (
+    CONSTRUCTION,
+    DEVELOPMENT_CHANGE,
+    NEUTRAL_BUDGET,
+    NORM_OF,
+    SAE,
+    SCALED_MULTIPLIER,
+    UNSTEERED,
+    Row,
+)
 from steering.sae.autoencoder import SparseAutoencoder
-from steering.sweeps.cells import Cell, plans_of
+from steering.sweeps.cells import Cell, norm_plan
 from steering.sweeps.doses import Dose
 from steering.vectors import Intervention
 
@@ -97,12 +106,11 @@ def dose_parameters(
 
     That is a budget, for which it was looked for, or the norm of another plan's vector.
     """
-    budget, others = setting.profile.neutral_budget, plans_of(setting.profile, cell)[1:]
+    budget, reference = setting.profile.neutral_budget, norm_plan(setting.profile, cell.method)
     if cell.multiplier == 0:
         return {}
     scaled = {}
-    if others:
-        reference = others[-1]
+    if reference is not None:
         scaled = {NORM_OF: _provenance(setting, reference.method, reference.parameters, activations, cell.layer)}
     if budget is None:
         return scaled | {SCALED_MULTIPLIER: cell.multiplier} if scaled else {}
@@ -110,7 +118,7 @@ def dose_parameters(
         return scaled | {NEUTRAL_BUDGET: budget}
     return scaled | {
         NEUTRAL_BUDGET: budget,
-        "development_loss_change": dose.change,
+        DEVELOPMENT_CHANGE: dose.change,
         "development_hash": setting.development.hash if setting.development else "",
     }
 
@@ -119,7 +127,7 @@ def _provenance(
     setting: Setting, method: str, parameters: Mapping[str, Any], activations: ContrastActivations, layer: int
 ) -> dict[str, Any]:
     """How a vector is made, and of what besides the concept's pairs: the layer's SAE, or documents to learn from."""
-    found = dict(parameters) | {"construction": method}
+    found = dict(parameters) | {CONSTRUCTION: method}
     if needs_sae(methods[method]):
         read = activations.features_at(layer)
         found |= sae_parameters(read.sae)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,16 +10,16 @@ import numpy as np
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, capture_pairs
 from steering.errors import DataError
-from steering.feature_weights import FeatureWeight
 from steering.journal import Journal, load_rows
 from steering.methods import construct, methods, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.progress import Reporter
-from steering.sae.features import similarity
 from steering.sae.library import SaeLibrary
+from steering.sae.similarity import FeatureSimilarity, similarity
 from steering.sweeps.cells import Cell, measurable
 from steering.sweeps.earlier import Earlier
+from steering.sweeps.plans import mean_plan
 from steering.sweeps.sae_quality import SaeQuality
 from steering.sweeps.sweep import Sweep
 
@@ -127,18 +127,6 @@ def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> Study
     return Study("optimisation and its Pareto front", _alone(plans, ("rollouts", "loss_neutral")), tuple(cells))
 
 
-def mean_plan(profile: Profile) -> MethodPlan:
-    """The first of a profile's plans of `mean_difference` that is no control.
-
-    Raises:
-        DataError: There is none.
-    """
-    for plan in profile.methods:
-        if plan.method == "mean_difference" and plan.name not in profile.controls:
-            return plan
-    raise DataError(f"profile {profile.name!r}: no plan of mean_difference, which the paper's figures are about")
-
-
 def example_layer(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int]) -> int:
     """A layer where the mean difference is claimed to steer, and one with an SAE, so far as there are such.
 
@@ -180,18 +168,16 @@ def _with_referenced(profile: Profile, plans: Sequence[MethodPlan]) -> tuple[Met
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureSimilarity:
-    """How alike a vector is to the features of an SAE.
+class DescribedSimilarity:
+    """How alike a vector is to the features of an SAE, and what those at either end are about.
 
     Attributes:
-        layer: Of both.
-        products: `[d_sae]`, W_dec @ v.
-        extremes: The features at either end, with their products.
+        found: The similarity.
+        descriptions: Feature -> description, of the features at either end.
     """
 
-    layer: int
-    products: np.ndarray
-    extremes: tuple[FeatureWeight, ...]
+    found: FeatureSimilarity
+    descriptions: Mapping[int, str]
 
 
 class Reproduction:
@@ -225,14 +211,6 @@ class Reproduction:
         self._run = run
         self._progress = progress
         self._cache = cache
-
-    def studies(self, layers: Sequence[int], optimized: int) -> list[Study]:
-        """The studies of some layers; see `studies`."""
-        return studies(self._setting.profile, layers, self.sae_layers(layers), optimized=optimized)
-
-    def sae_layers(self, layers: Sequence[int]) -> list[int]:
-        """Those of some layers that have an SAE."""
-        return [layer for layer in layers if self._saes is not None and layer in self._saes.layers]
 
     def _earlier(self) -> Earlier:
         """What the journal holds by now: studies share the unsteered run."""
@@ -277,7 +255,7 @@ class Reproduction:
             for layer in layers:
                 quality.measure(layer)
 
-    def similarities(self, layers: Sequence[int]) -> list[FeatureSimilarity]:
+    def similarities(self, layers: Sequence[int]) -> list[DescribedSimilarity]:
         """How alike the mean difference is to the features of the SAEs of some layers (the paper's Fig. 7)."""
         if self._saes is None or not layers:
             return []
@@ -287,12 +265,8 @@ class Reproduction:
         )
         return [self._similarity(self._saes, activations, layer) for layer in layers]
 
-    def _similarity(self, saes: SaeLibrary, activations: ContrastActivations, layer: int) -> FeatureSimilarity:
+    def _similarity(self, saes: SaeLibrary, activations: ContrastActivations, layer: int) -> DescribedSimilarity:
         sae = saes.load(layer, self._model.device)
         found = similarity(sae, construct("mean_difference", {}, activations, layer))
-        descriptions, products = saes.describe(sae), found.products.float().cpu().numpy()
-        extremes = [
-            FeatureWeight(feature, float(products[feature]), descriptions[feature])
-            for feature in (*found.top, *found.bottom)
-        ]
-        return FeatureSimilarity(layer, products, tuple(extremes))
+        known = saes.describe(sae)
+        return DescribedSimilarity(found, {feature: known[feature] for feature in (*found.top, *found.bottom)})

@@ -130,17 +130,16 @@ class SaeQuality:
         ablated = self._losses.replaced(sae.layer, torch.zeros_like, self._progress)
         silent = (~found.fired).astype(np.float64)
         # Shares of a total are spread over the documents so that their mean is the ratio of the sums.
-        items = (
-            1 - len(texts) * found.squared_error / found.variance,
-            found.active,
-            spliced,
-            1 - (spliced - clean) / (ablated - clean).mean(),
-        )
-        scores = [
-            Score(name, values, *stats.mean_interval(values)) for name, values in zip(METRICS, items, strict=False)
-        ]
-        scores.append(Score(METRICS[-1], silent, *stats.proportion_interval(silent)))
-        return {score.metric: score for score in scores}
+        items = {
+            "sae_variance_explained": 1 - len(texts) * found.squared_error / found.variance,
+            "sae_l0": found.active,
+            "sae_spliced_loss": spliced,
+            "sae_loss_recovered": 1 - (spliced - clean) / (ablated - clean).mean(),
+        }
+        scores = {name: Score(name, values, *stats.mean_interval(values)) for name, values in items.items()}
+        # All features are counted, none is drawn: there is nothing that an interval over features could cover.
+        share = float(silent.mean())
+        return scores | {"sae_silent_features": Score("sae_silent_features", silent, share, share)}
 
 
 def _settings(sae: SparseAutoencoder) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from functools import cached_property
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations
 from steering.journal import Journal
-from steering.metrics import Observation, Score
+from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_prompts
 from steering.profiles import Setting
 from steering.progress import Reporter, Silent
-from steering.results import Row, Status
+from steering.results import Row
 from steering.sae.library import SaeLibrary
 from steering.sweeps.cells import Cell, Outcome, control_of, with_controls
 from steering.sweeps.construction import Constructed, Constructor
 from steering.sweeps.earlier import Earlier
-from steering.sweeps.evaluation import Evaluation
+from steering.sweeps.evaluation import Evaluation, Observed, Scored, Unmeasured
 from steering.sweeps.records import blank_row, dose_parameters, of_cell, of_vector, with_score
 from steering.vectors import Intervention
 
@@ -101,7 +101,7 @@ class Sweep:
         return self._record(None, self._blank(None), scored, 0.0, time.perf_counter() - started)
 
     @cached_property
-    def _unsteered_observed(self) -> dict[str, Observation | str]:
+    def _unsteered_observed(self) -> Observed:
         if self._unsteered_earlier is not None:
             return self._evaluation.restored(self._unsteered_earlier)
         return self._evaluation.observe([None], [self._evaluation.chosen(None)])[0]
@@ -203,7 +203,7 @@ class Sweep:
         self,
         cell: Cell | None,
         blank: Row,
-        scored: Mapping[str, list[Score] | str],
+        scored: Scored,
         construction_seconds: float,
         evaluation_seconds: float,
     ) -> Outcome:
@@ -214,15 +214,14 @@ class Sweep:
         self._journal.append(outcome.rows)
         return self._kept(outcome)
 
-    def _rows(self, blank: Row, scored: Mapping[str, list[Score] | str]) -> tuple[list[Row], dict[str, Score]]:
+    def _rows(self, blank: Row, scored: Scored) -> tuple[list[Row], dict[str, Score]]:
         """The rows of a cell, and its scores by name."""
         rows: list[Row] = []
         scores: dict[str, Score] = {}
         for name, result in scored.items():
-            if isinstance(result, str):
-                status: Status = "skipped" if self._evaluation.skips(name) else "failed"
-                names = self._evaluation.score_names([name])
-                rows += [replace(blank, metric=each, status=status, reason=result) for each in names]
+            if isinstance(result, Unmeasured):
+                unmeasured = replace(blank, status=result.status, reason=result.reason)
+                rows += [replace(unmeasured, metric=each) for each in self._evaluation.score_names([name])]
                 continue
             for score in result:
                 scores[score.metric] = score
@@ -245,5 +244,5 @@ class Sweep:
 class _Seen:
     """What the metrics saw of a cell, and the seconds that it took."""
 
-    seen: Mapping[str, Observation | str]
+    seen: Observed
     seconds: float

@@ -10,7 +10,18 @@ import numpy as np
 
 from steering import stats
 from steering.profiles import Profile, split_of
-from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, OF_SAE, OUTCOMES, SUCCESS, Configuration, Row, without
+from steering.results import (
+    CONSTRUCTION,
+    DEVELOPMENT_CHANGE,
+    NEUTRAL_BUDGET,
+    NEUTRAL_CHANGE,
+    OF_SAE,
+    OUTCOMES,
+    SUCCESS,
+    Configuration,
+    Row,
+    without,
+)
 from steering.tables import wording
 from steering.tables.adjustment import comes_from
 from steering.tables.configurations import DEVELOPMENT, TEST, Runs, labels, on_split, shared, steered, told_apart_by
@@ -71,7 +82,7 @@ def _paired(row: Row, controls: Sequence[Row]) -> Row | None:
     wanted = (row.control, row.layer, row.parameters.get(NEUTRAL_BUDGET))
     named = [other for other in controls if (other.method, other.layer, other.parameters.get(NEUTRAL_BUDGET)) == wanted]
     held = [other for other in named if _gives(row, other)]
-    return min(reversed(held), key=lambda other: abs(_added(other) - _added(row)), default=None)
+    return min(reversed(held), key=lambda other: abs((other.added_norm or 0.0) - (row.added_norm or 0.0)), default=None)
 
 
 def _gives(row: Row, control: Row) -> bool:
@@ -86,13 +97,9 @@ def _null(paired: Row | None, controls: Sequence[Row]) -> list[Row]:
     return [] if paired is None else [other for other in controls if _same_null(other, paired)]
 
 
-def _added(row: Row) -> float:
-    return abs(row.multiplier) * (1.0 if row.vector_norm is None else row.vector_norm)
-
-
 def _same_null(row: Row, control: Row) -> bool:
     here, there = (without(each.parameters, _VARYING) for each in (row, control))
-    return "construction" in here and here == there and _same_dose(row.set_multiplier, control.set_multiplier)
+    return CONSTRUCTION in here and here == there and _same_dose(row.set_multiplier, control.set_multiplier)
 
 
 def _same_dose(multiplier: float | None, other: float | None) -> bool:
@@ -121,9 +128,8 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
     lines = [[*runs.heading, *header, "P(success) [95 % CI]"]]
     for configuration in steered(rows):
         row, measured = configuration.row, configuration.get(NEUTRAL_CHANGE)
-        development = row.parameters.get("development_loss_change")
-        known = measured is not None and measured.value is not None and development is not None
-        optimism = measured.value - development if known else None  # type: ignore[union-attr, operator]
+        development = row.parameters.get(DEVELOPMENT_CHANGE)
+        optimism = _minus(measured.value if measured else None, development)
         lines.append(
             [
                 *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), wording.norm(row)),
@@ -132,6 +138,11 @@ def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
             ]
         )
     return lines
+
+
+def _minus(value: float | None, other: float | None) -> float | None:
+    """A difference, where both were measured."""
+    return None if value is None or other is None else value - other
 
 
 def selection_summary(
@@ -183,8 +194,7 @@ def _selected(development: Sequence[Configuration], test: Sequence[Configuration
     if chosen is None:
         return [ABSENT] * 5 + [best]
     reported = next((found.get(SUCCESS) for found in test if _cell(found.row) == _cell(chosen)), None)
-    known = reported is not None and reported.value is not None and chosen.value is not None
-    optimism = chosen.value - reported.value if known else None  # type: ignore[union-attr, operator]
+    optimism = _minus(chosen.value, reported.value if reported else None)
     return [
         str(chosen.layer),
         wording.multiplier(chosen),

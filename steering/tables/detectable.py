@@ -18,6 +18,8 @@ def detectable(rollouts: int, unsteered: float, level: float, cells: int) -> str
     sizes = f"With {wording.counted(rollouts, 'rollout')}"
     shared = f"(level {level:g} over {wording.counted(cells, 'cell')})"
     rise = minimum_detectable_difference(rollouts, unsteered, alpha=level, cells=cells)
+    if unsteered == 1:
+        return f"{sizes}, every unsteered one of which succeeded, no rise of P(success) is possible."
     if rise is None:
         return (
             f"{sizes}, no rise of P(success) above the unsteered {unsteered:.3f}, however large, is found with a "

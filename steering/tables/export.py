@@ -66,7 +66,7 @@ def result_tables(
         "Controls": control_summary(test, all_test),
         "Doses": dose_summary(rows),
         "Neutral documents": damage_summary(test),
-        "Separation of test pairs": separation_summary(test),
+        "Separation of test pairs": separation_summary(test, all_test),
         "Selection": selection_summary(rows, everything, neutral_bound),
         "Improvements on the mean difference": pareto_summary(test, all_test),
         "Cells on the development split": summary(on_split(rows, DEVELOPMENT), among=on_split(everything, DEVELOPMENT)),

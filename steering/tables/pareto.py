@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering import stats
-from steering.results import NEUTRAL_CHANGE, SUCCESS, Row
+from steering.results import CONSTRUCTION, NEUTRAL_CHANGE, SUCCESS, Row
 from steering.tables import wording
 from steering.tables.configurations import TEST, Runs, on_split, shared, steered
 
@@ -80,7 +80,7 @@ def comparisons(rows: Sequence[Row]) -> list[Comparison]:
 
     A Pareto improvement has to be better in both respects, each shown by a paired test (McNemar's exact test, and a t
     test over documents), so that its p value is the larger of the two (an intersection-union test: Berger, 1982). They
-    are adjusted by Holm's method over all comparisons of one study.
+    are adjusted by Holm's method over all comparisons of one study, in both directions.
 
     Args:
         rows: Of one or several runs; controls and what was measured on the development split are passed over.
@@ -97,14 +97,15 @@ def _within(points: Sequence[_Point]) -> list[Comparison]:
     pairs = [(point, reference) for point in points for reference in points if _is_reference(reference, point)]
     better = [_p_better(point, reference) for point, reference in pairs]
     worse = [_p_better(reference, point) for point, reference in pairs]
-    p_values = zip(stats.holm(better).tolist(), stats.holm(worse).tolist(), better, worse, strict=True)
+    adjusted = stats.holm([*better, *worse]).tolist()
+    p_values = zip(adjusted[: len(pairs)], adjusted[len(pairs) :], better, worse, strict=True)
     return [Comparison(*pair, *found) for pair, found in zip(pairs, p_values, strict=True)]
 
 
 def _is_reference(reference: _Point, point: _Point) -> bool:
     """Whether one is a mean difference at the other's layer, and the other is none; both of one study."""
     here, there = point.success, reference.success
-    methods = [row.parameters.get("construction", row.method) for row in (there, here)]
+    methods = [row.parameters.get(CONSTRUCTION, row.method) for row in (there, here)]
     return here.layer == there.layer and methods[0] == REFERENCE != methods[1]
 
 

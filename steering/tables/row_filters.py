@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steering.errors import UnknownNameError
+from steering.errors import require_known
 from steering.results import UNSTEERED, Row
 
 ALL = "all"
@@ -35,22 +35,15 @@ class RowFilter:
         Raises:
             UnknownNameError: A method, layer, metric or run that no row has.
         """
-        _require("method", self.methods, {row.method for row in rows})
-        _require("metric", self.metrics, {row.metric for row in rows})
-        layers = {row.layer for row in rows if row.layer is not None}
-        _require("layer", map(str, self.layers), [str(layer) for layer in layers])
+        require_known("method", self.methods, (row.method for row in rows))
+        require_known("metric", self.metrics, (row.metric for row in rows))
+        require_known("layer", self.layers, (row.layer for row in rows if row.layer is not None))
         runs = {row.run for row in rows}
         if self.run not in (ALL, LAST):
-            _require("run", (self.run,), runs)
+            require_known("run", [self.run], runs)
         run = max(runs, default=ALL) if self.run == LAST else self.run
         return [row for row in rows if self._wants(row) and run in (ALL, row.run)]
 
     def _wants(self, row: Row) -> bool:
         layer = not self.layers or row.layer in self.layers or row.method == UNSTEERED
         return layer and row.method in (self.methods or (row.method,)) and row.metric in (self.metrics or (row.metric,))
-
-
-def _require(kind: str, wanted: Collection[str] | map[str], present: Collection[str]) -> None:
-    for name in wanted:
-        if name not in present:
-            raise UnknownNameError(kind, name, present)

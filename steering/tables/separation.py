@@ -15,7 +15,7 @@ from steering.tables.wording import ABSENT
 _SIDES = ("loss_change_negative", "loss_change_positive")
 
 
-def separation_summary(rows: Sequence[Row]) -> list[list[str]]:
+def separation_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
     """One line for each cell with the losses of the test pairs, under a line of headings.
 
     The separation of a pair is loss(negative) - loss(positive), nats per token: how much more the model expects the
@@ -27,12 +27,17 @@ def separation_summary(rows: Sequence[Row]) -> list[list[str]]:
     each pair's slope of the separation over the multiplier, with its bootstrap interval over pairs: a line through the
     origin, because a multiplier of 0 changes nothing, by least squares over all multipliers of the same vector; with a
     single multiplier it is the change divided by that. Intervals are at 95 %.
+
+    Args:
+        rows: Of one or several runs.
+        among: All rows that were measured, where `rows` are a selection of them: slopes are over all doses of these.
     """
-    cells = [(found.row, changes) for found in steered(rows) if (changes := _changes(found)) is not None]
+    cells = _changed(rows)
     runs = Runs.of([row for row, _ in cells])
     lines = [[*runs.heading, "method", "layer", "×", "pairs", "wrong way [95 % CI]", "slope per × [95 % CI]"]]
     doses: dict[tuple[object, ...], dict[float, np.ndarray]] = {}
-    for row, changes in cells:  # a budget may have found a multiplier that was given, too
+    # A budget may have found a multiplier that was given, too.
+    for row, changes in _changed(rows if among is None else among):
         doses.setdefault((_vector(row), len(changes)), {})[row.multiplier] = changes
     for row, changes in cells:
         wrong = (changes < 0).astype(float)
@@ -54,6 +59,11 @@ def slopes(multipliers: np.ndarray, changes: np.ndarray) -> np.ndarray:
         changes: `[dose, pair]`.
     """
     return np.asarray(multipliers @ changes / (multipliers @ multipliers))
+
+
+def _changed(rows: Sequence[Row]) -> list[tuple[Row, np.ndarray]]:
+    """Cells with what steering adds to the separation of each test pair."""
+    return [(found.row, changes) for found in steered(rows) if (changes := _changes(found)) is not None]
 
 
 def _changes(configuration: Configuration) -> np.ndarray | None:

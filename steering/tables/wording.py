@@ -93,8 +93,8 @@ def multiplier(row: Row | BaselineCell) -> str:
 
 
 def norm(row: Row | BaselineCell) -> str:
-    """Length of what is added: the vector's times the multiplier."""
-    return ABSENT if row.vector_norm is None else f"{abs(row.multiplier) * row.vector_norm:.0f}"
+    """Length of what is added."""
+    return ABSENT if row.added_norm is None else f"{row.added_norm:.0f}"
 
 
 def layer_list(layers: Iterable[int]) -> str:

@@ -100,6 +100,11 @@ class BaselineCell:
         return self.method, self.layer
 
     @property
+    def added_norm(self) -> float | None:
+        """Length of what was added: the vector's times the multiplier; None where it is not known."""
+        return None if self.vector_norm is None else abs(self.multiplier) * self.vector_norm
+
+    @property
     def id(self) -> str:
         """The id of the benchmark's test."""
         return cell_id(self.method, self.layer)

@@ -11,7 +11,7 @@ from steering.metrics import Score
 from steering.profiles import Profile, SaeBounds
 from steering.results import NEUTRAL_CHANGE, SUCCESS
 from steering.sae.library import SaeLibrary
-from steering.sweeps.cells import Cell, Outcome, reads_sae
+from steering.sweeps.cells import Outcome, reads_sae
 from steering.sweeps.sae_quality import SaeOutcome
 
 State = Literal["holds", "broken", "no claim"]
@@ -83,7 +83,7 @@ def check_claims(profile: Profile, library: SaeLibrary) -> None:
     """
     for plan in profile.methods:
         idle = sorted(set(plan.claimed_layers) - set(library.layers))
-        if idle and reads_sae(profile, Cell(plan.name, idle[0], plan.multiplier)):
+        if idle and reads_sae(profile, plan.name):
             raise DataError(
                 f"profile {profile.name!r}: method {plan.name!r} needs SAEs, itself or for its control or norm, and "
                 f"claims layers {idle}, for which {library.name!r} has none; it has SAEs for the layers "

@@ -7,13 +7,22 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from steering.results import NEUTRAL_BUDGET, NORM_OF, OUTCOMES, SCALED_MULTIPLIER, SUCCESS, Configuration, Row
+from steering.results import (
+    CONSTRUCTION,
+    NEUTRAL_BUDGET,
+    NORM_OF,
+    OUTCOMES,
+    SCALED_MULTIPLIER,
+    SUCCESS,
+    Configuration,
+    Row,
+)
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
-_SHARED = ("dtype", "model_hash", "toward", "data_hash", "seed")
+_DECIDING = ("dtype", "model_hash", "toward", "data_hash", "seed")
 #: What says more than a hash to a reader, and decides nothing: equal weights may go by two names.
-_NAMES = {"model": "model_hash", "concept": "data_hash", "neutral": "data_hash"}
+NAMES = {"model": "model_hash", "concept": "data_hash", "neutral": "data_hash"}
 _HASH_LENGTH, _SHOWN_LENGTH = 64, 12
 _MULTIPLIER_TOLERANCE = 1e-6
 #: Where it follows from norms, too, which are rounded otherwise elsewhere; doses of a grid lie further apart.
@@ -24,7 +33,7 @@ def circumstances(source: Row | Baseline) -> dict[str, Any]:
     """What decides whether values can be compared, by name; settings of the measurement are among it."""
     schema = source.row_schema_version if isinstance(source, Baseline) else source.schema_version
     measurement: dict[str, Any] = plain(source.measurement)
-    return {"row_schema_version": schema} | {key: getattr(source, key) for key in _SHARED} | measurement
+    return {"row_schema_version": schema} | {key: getattr(source, key) for key in _DECIDING} | measurement
 
 
 def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +41,7 @@ def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     A stored vector is known by its hash, and so is an SAE.
     """
-    names = {"path"} if parameters.get("construction") == "stored" else set()
+    names = {"path"} if parameters.get(CONSTRUCTION) == "stored" else set()
     names |= {"sae"} if "sae_hash" in parameters else set()
     found = {key: value for key, value in plain(parameters).items() if key not in OUTCOMES | names}
     if isinstance(scaled_to := found.get(NORM_OF), dict):
@@ -107,7 +116,7 @@ def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Configura
 def _both(baseline: Baseline, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
     """Circumstances of a baseline and of a run, with the names of what their hashes tell apart."""
     before, now = _but_rollouts(baseline), _but_rollouts(row)
-    names = [name for name, hashed in _NAMES.items() if before[hashed] != now[hashed]]
+    names = [name for name, hashed in NAMES.items() if before[hashed] != now[hashed]]
     of_baseline, of_row = ({name: getattr(source, name) for name in names} for source in (baseline, row))
     return of_baseline | before, of_row | now
 

@@ -7,11 +7,11 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from steering.errors import ResultsError, UnknownNameError
+from steering.errors import ResultsError, require_known
 from steering.profiles import split_of
 from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Configuration, Row, cell_id
 from steering.verdicts.baselines import GATED, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
-from steering.verdicts.comparability import circumstances, plain, settings, shown
+from steering.verdicts.comparability import NAMES, circumstances, plain, settings, shown
 from steering.verdicts.selection import is_chosen
 
 #: Rollouts that a later run needs, where the promotion does not say otherwise and has as many itself.
@@ -19,9 +19,8 @@ REQUIRED_ROLLOUTS = 200
 #: What all cells of a baseline share.
 _SHARED = ("model", "model_hash", "dtype", "concept", "toward", "neutral", "data_hash", "seed", "measurement")
 
-#: What is said of all cells of a baseline, and those parts of it that a hash says, too.
+#: What is said of all cells of a baseline.
 _FIELDS = ("row_schema_version", *_SHARED, "required_rollouts", "margins", "levels", "versions")
-_NAMES = ("model", "concept", "neutral")
 
 
 def measured_cells(rows: Sequence[Row]) -> dict[tuple[str, int], list[Configuration]]:
@@ -67,8 +66,8 @@ def promote(
     found = measured_cells(test_rows)
     controls = sorted({row.method for row in rows if row.is_control}.intersection(methods))
     hint = f"Controls are left out of baselines: {', '.join(controls)}." if controls else ""
-    _check_names("method", methods, {method for method, _ in found}, hint)
-    _check_names("layer", layers, {layer for _, layer in found})
+    require_known("method", methods, {method for method, _ in found}, hint)
+    require_known("layer", layers, {layer for _, layer in found})
     chosen = {key: entries for key, entries in sorted(found.items()) if is_chosen(key, methods, layers)}
     if not chosen:
         raise ResultsError("there is no steered cell among the results that is no control")
@@ -79,7 +78,7 @@ def promote(
     required = min(REQUIRED_ROLLOUTS, banked) if required_rollouts is None else required_rollouts
     if required > banked:
         raise ResultsError(f"{required} rollouts cannot be required: the baseline itself would have {banked}")
-    _check_names("gated metric", margins or (), {metric.name for metric in GATED})
+    require_known("gated metric", margins or (), {metric.name for metric in GATED})
     return Baseline(
         schema_version=SCHEMA_VERSION,
         row_schema_version=first.schema_version,
@@ -99,7 +98,7 @@ def with_others(new: Baseline, old: Baseline) -> Baseline:
         ResultsError: They were measured in other circumstances, or with other versions of what computes.
     """
     new = dataclasses.replace(new, margins=old.margins, required_rollouts=old.required_rollouts)
-    if told := _changed_fields(old, new, [key for key in _FIELDS if key not in _NAMES]):
+    if told := _changed_fields(old, new, [key for key in _FIELDS if key not in NAMES]):
         raise ResultsError(f"the other cells cannot be kept: {'; '.join(told)}. Promote results of all cells.")
     cells = {cell.key: cell for cell in (*old.cells, *new.cells)}
     return dataclasses.replace(new, cells=tuple(cells[key] for key in sorted(cells)))
@@ -121,12 +120,6 @@ def changes(old: Baseline, new: Baseline) -> list[str]:
 
 def _changed_fields(old: Baseline, new: Baseline, keys: Sequence[str]) -> list[str]:
     return [f"{key}: {told}" for key in keys if (told := _difference(getattr(old, key), getattr(new, key)))]
-
-
-def _check_names(kind: str, asked: Collection[Any], known: Collection[Any], hint: str = "") -> None:
-    for name in asked:
-        if name not in known:
-            raise UnknownNameError(kind, str(name), map(str, known), hint)
 
 
 def _check_agreement(cells: Mapping[tuple[str, int], list[Configuration]]) -> None:

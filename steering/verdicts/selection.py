@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-from steering.errors import ResultsError, UnknownNameError
+from steering.errors import ResultsError, require_known
 from steering.verdicts.baselines import Baseline, read_baseline
 
 
@@ -18,13 +18,8 @@ def read_cells(path: Path, methods: Collection[str], layers: Collection[int]) ->
         UnknownNameError: No cell has that method, or that layer.
     """
     held = read_baseline(path)
-    for kind, asked, known in (
-        ("method", methods, {cell.method for cell in held.cells}),
-        ("layer", layers, {cell.layer for cell in held.cells}),
-    ):
-        for name in asked:
-            if name not in known:
-                raise UnknownNameError(f"{kind} in {path}", str(name), map(str, known))
+    require_known(f"method in {path}", methods, (cell.method for cell in held.cells))
+    require_known(f"layer in {path}", layers, (cell.layer for cell in held.cells))
     cells = tuple(cell for cell in held.cells if is_chosen(cell.key, methods, layers))
     if not cells:
         raise ResultsError(f"{path}: holds no cell of these methods at these layers")

@@ -172,7 +172,7 @@ def test_equal_norm_without_a_mean_difference_is_one_message(bench, arguments, w
     write_profile("[methods.random_direction]\nmultiplier = 1\n")
     result = bench(*arguments, "--equal-norm")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "profile 'mine' has no plan 'mean_difference', to whose norm vectors could be scaled" in result.stderr.str()
+    assert "profile 'mine' has no plan of mean_difference that is no control" in result.stderr.str()
 
 
 def test_plan_for_a_layer_that_its_model_does_not_have_is_one_message(bench, arguments, write_profile):

@@ -84,6 +84,15 @@ def test_cells_of_the_baseline_that_were_not_to_be_measured_are_not_missing(call
     assert "2 cells: 2 ok" in page
 
 
+def test_cells_that_were_not_chosen_are_not_new(call, results, tmp_path):
+    write_baseline(promote(load_rows(results)), tmp_path / "baseline.json")
+    options = ("--output", tmp_path / "out.html", "--gate", tmp_path / "baseline.json", "--layers", "20")
+    assert call("report", results, *options)[0] == 0
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "2 cells: 2 ok" in page
+    assert "not in the baseline" not in page
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

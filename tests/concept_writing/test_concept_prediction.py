@@ -81,6 +81,15 @@ def test_few_pairs_show_nothing_however_alike_they_are():
     assert entry.verdict is Verdict.CHANCE
 
 
+@pytest.mark.parametrize(("pairs", "verdict"), [(7, Verdict.NOT_HELD_OUT), (8, Verdict.HELD_OUT)])
+def test_few_test_pairs_do_not_show_that_sides_can_be_told_apart(pairs, verdict):
+    """All lie the right way round at one of two layers: by chance that has a probability of 2 to the power of -n."""
+    direction = planted_direction() * 10
+    [_, entry] = predict(planted_activations(direction, 40), planted_activations(direction, pairs, seed=1))
+    assert (entry.right[0], entry.p_right) == (1.0, pytest.approx(2 * 0.5**pairs))
+    assert entry.verdict is verdict
+
+
 def test_single_pair_is_refused():
     one = planted_activations(planted_direction(), 1)
     with pytest.raises(DataError, match="cannot be told of a single generation pair"):
@@ -97,7 +106,8 @@ def test_pairs_that_do_not_differ_agree_in_nothing():
 
 def test_table_and_sentences(predicted):
     table = prediction_table(predicted)
-    assert table[0] == ["layer", "agreement", "by chance", "p (Holm)", "AUC [95 % CI]", "pairs right [95 % CI]"]
+    ends = ["AUC [95 % CI]", "pairs right [95 % CI]", "p right (Holm)"]
+    assert table[0] == ["layer", "agreement", "by chance", "p (Holm)", *ends]
     assert [line[0] for line in table[1:]] == ["3", "5"]
     first, second = sentences(predicted)
     assert first.startswith("Layer 3: it is not shown that pairs agree more than by chance")

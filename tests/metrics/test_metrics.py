@@ -9,8 +9,10 @@ import pytest
 
 from steering.concepts import load_concept
 from steering.errors import NonFiniteError, SteeringError
+from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, metrics
 from steering.metrics.one_word import OneWordCompletion, first_word
+from steering.models.completions import Completed
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_continuation, tokenize_prompt
 from steering.neutral import load_neutral
@@ -31,7 +33,7 @@ def setting(concept_directory: Path, neutral_file: Path) -> Setting:
 
 def one_word(model: LanguageModel, prompts: tuple[str, ...], *keywords: str) -> OneWordCompletion:
     ids = tuple(tokenize_prompt(model.tokenizer, prompt) for prompt in prompts)
-    return OneWordCompletion(model, ids, keywords)
+    return OneWordCompletion(model, ids, keyword_pattern(keywords))
 
 
 def test_story_losses_are_ordered_as_the_texts_and_score_the_difference(llama, setting):
@@ -106,7 +108,7 @@ def test_first_word(text, word):
     ],
 )
 def test_one_word_success_is_a_keyword_at_the_beginning(llama, text, keyword, success):
-    observed = one_word(llama, ("a",), keyword)._observation([(f"a tom{text}", 5)])
+    observed = one_word(llama, ("a",), keyword)._observation([Completed(f"a tom{text}", 5)])
     assert (observed.items.tolist(), observed.texts) == ([success], (first_word(text),))
 
 

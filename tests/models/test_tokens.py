@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from steering.errors import DataError
-from steering.models.tokens import TokenizedText, tokenize_continuation, tokenize_document
+from steering.models.tokens import TokenizedText, text_ids, tokenize_continuation, tokenize_document
 from tests.small_models import END, small_tokenizer
 
 texts = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=40).filter(str.strip)
@@ -143,7 +143,7 @@ def test_a_document_too_short_to_divide_is_refused(document, count):
 
 
 def test_a_document_loses_the_token_that_closes_a_sequence():
-    assert (
-        tokenize_document(with_template("$A <end>"), "abcd", 8, 8).ids
-        == tokenize_document(small_tokenizer(), "abcd", 8, 8).ids
-    )
+    closing, plain = with_template("$A <end>"), small_tokenizer()
+    assert closing("abcd")["input_ids"] != plain("abcd")["input_ids"]
+    assert tokenize_document(closing, "abcd", 8, 8).ids == tokenize_document(plain, "abcd", 8, 8).ids
+    assert text_ids(closing, "abcd") == text_ids(plain, "abcd") == plain("abcd")["input_ids"]

@@ -109,7 +109,7 @@ METHODS = Page(
     "profile gives as `parameters` of its plan, and Python as the second argument of `construct`. "
     "`steering.methods.methods` is the `Registry` of them. "
     "[Add a construction method](../add-a-method.md) shows how to write one.",
-    (*_of("steering.methods", "Method", "register", "create_method"), "steering.registry.Registry"),
+    (*_of("steering.methods", "Method", "SumOfFeatures", "register", "create_method"), "steering.registry.Registry"),
     method_sections,
 )
 METRICS = Page(

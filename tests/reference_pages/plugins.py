@@ -31,7 +31,7 @@ def _method(name: str, link: Linker) -> str:
     return joined(
         f"### {name}",
         link(text_of(source)),
-        f"`fit`: {one_line(link(text_of(source.members['fit'])))}",
+        f"`fit`: {one_line(link(text_of(source.all_members['fit'])))}",
         *needs,
         _parameters(source, link),
         "Properties of the conformance suite that it cannot keep:" if exceptions else "",

@@ -14,10 +14,10 @@ from matplotlib.text import Text
 from PIL import Image
 
 from steering.errors import ResultsError
-from steering.feature_weights import FeatureWeight
 from steering.report.drawings import embed
 from steering.report.figures import figures_of, similarity_figure, write
 from steering.report.paper import PAPER
+from steering.sae.similarity import FeatureSimilarity
 from tests.figure_rows import WORDS, budget_rows, cell, dosed_rows, named, plain_rows, texts_of, unsteered
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -30,7 +30,7 @@ def of_each_kind():
     rows = [*plain_rows(), *(row for row in dosed_rows("hand_crafted") if row.layer is not None)]
     figures = [figure for figure in figures_of(rows) if not figure.name.startswith("one_word")]
     words = named(figures_of(plain_rows()), "one_word-feature_delta")
-    return [*figures, *figures_of(budget_rows())[:1], words, similarity_figure(PRODUCTS, layer=3)]
+    return [*figures, *figures_of(budget_rows())[:1], words, similarity_figure(FeatureSimilarity(3, PRODUCTS))]
 
 
 def test_files_can_be_opened_and_hold_the_title_and_the_data(tmp_path):
@@ -101,9 +101,9 @@ def awkward_figures():
     rows = [replace(row, model=AWKWARD % "m", concept="c" * 300) for row in rows]
     figures = figures_of(rows)
     words = next(figure for figure in figures if figure.name.startswith("one_word"))
-    marked = [FeatureWeight(int(np.argmax(PRODUCTS)), 0.0, AWKWARD % "d")]
+    descriptions = {int(np.argmax(PRODUCTS)): AWKWARD % "d"}
     kept = [figure for figure in figures if not figure.name.startswith("one_word")]
-    return [*kept, words, similarity_figure(PRODUCTS, marked, layer=3, vector=AWKWARD % "v")]
+    return [*kept, words, similarity_figure(FeatureSimilarity(3, PRODUCTS), descriptions, vector=AWKWARD % "v")]
 
 
 def check_text(name, drawn):

@@ -117,6 +117,14 @@ def test_what_failed_is_a_gap_and_is_told():
     assert [entry["status"] for entry in records(figure)] == ["ok", "failed", "ok"]
 
 
+def test_cells_are_told_once_and_cut_off_after_four():
+    lost = [row for layer in (2, 3) for row in failed(cell(layer=layer))]
+    figure = named(figures_of([*cell(layer=1), *lost]), "loss_change_by_layer")
+    assert "left out: mean_difference at layer 2, mean_difference at layer 3." in figure.caption
+    lost = [row for layer in range(2, 7) for row in failed(cell(layer=layer))]
+    assert "at layer 5 …." in named(figures_of([*cell(layer=1), *lost]), "loss_change_by_layer").caption
+
+
 NEUTRAL = "loss_change_neutral"
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from steering.errors import NonFiniteError, SteeringError
-from steering.feature_weights import FeatureWeight
 from steering.report.figures import similarity_figure
+from steering.sae.similarity import FeatureSimilarity
 from tests.figure_rows import records
 
 PRODUCTS = np.random.default_rng(0).normal(size=3000)
 
 
 def test_data_rank_all_features_and_mark_the_outermost_thousandth():
-    figure = similarity_figure(PRODUCTS, layer=8)
+    figure = similarity_figure(FeatureSimilarity(8, PRODUCTS))
     entries = records(figure)
     assert {entry["feature"]: entry["product"] for entry in entries} == dict(enumerate(PRODUCTS.tolist()))
     assert [entry["product"] for entry in entries] == sorted(PRODUCTS.tolist(), reverse=True)
@@ -26,12 +26,8 @@ def test_data_rank_all_features_and_mark_the_outermost_thousandth():
 
 def test_extremes_are_drawn_by_name_and_others_marked():
     highest, lowest, middle = (int(np.argsort(PRODUCTS)[place]) for place in (-1, 0, 1500))
-    marked = [
-        FeatureWeight(highest, 0.0, "about men"),
-        FeatureWeight(lowest, 0.0, "women"),
-        FeatureWeight(middle, 0, ""),
-    ]
-    overview, extremes = similarity_figure(PRODUCTS, marked, layer=8).draw().axes
+    descriptions = {highest: "about men", lowest: "women", middle: ""}
+    overview, extremes = similarity_figure(FeatureSimilarity(8, PRODUCTS), descriptions).draw().axes
     texts = [text.get_text() for text in extremes.texts]
     assert len(texts) == 6
     assert (texts[0], texts[-1]) == (f"{highest}  about men", f"{lowest}  women")
@@ -46,19 +42,28 @@ def test_extremes_are_drawn_by_name_and_others_marked():
 
 @pytest.mark.parametrize("products", [[2.0], [0.0, 0.0], [1.0, 2.0, 3.0], [-1.0, -2.0]])
 def test_few_features_are_drawn(products):
-    drawn = similarity_figure(np.array(products), layer=0).draw()
+    drawn = similarity_figure(FeatureSimilarity(0, np.array(products))).draw()
     assert len(drawn.axes[1].texts) == min(2, len(products))
 
 
 @pytest.mark.parametrize(
-    ("products", "marked", "error", "message"),
+    ("products", "error", "message"),
     [
-        (np.array([]), (), SteeringError, r"shape \(0,\); one product for each feature"),
-        (np.ones((2, 2)), (), SteeringError, r"shape \(2, 2\)"),
-        (np.array([1.0, np.nan]), (), NonFiniteError, "NaN or infinite"),
-        (np.ones(2), (FeatureWeight(2, 0.0, ""),), SteeringError, "feature 2: the features are 0 to 1"),
+        (np.array([]), SteeringError, r"shape \(0,\); one product for each feature"),
+        (np.ones((2, 2)), SteeringError, r"shape \(2, 2\)"),
+        (np.array([1.0, np.nan]), NonFiniteError, "NaN or infinite"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(products, marked, error, message):
+def test_what_has_no_order_is_no_similarity(products, error, message):
     with pytest.raises(error, match=message):
-        similarity_figure(products, marked, layer=0)
+        FeatureSimilarity(0, products)
+
+
+def test_a_description_of_a_feature_that_is_not_there_is_refused():
+    with pytest.raises(SteeringError, match="feature 2: the features are 0 to 1"):
+        similarity_figure(FeatureSimilarity(0, np.ones(2)), {2: "it"})
+
+
+def test_of_equal_products_the_lower_number_is_higher():
+    found = FeatureSimilarity(0, np.array([1.0, 2.0, 2.0, 1.0]))
+    assert (found.order, found.top, found.bottom) == ([1, 2, 0, 3], [1], [3])

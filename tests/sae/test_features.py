@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from steering.errors import DataError, ModelError, SaeError, VectorError
 from steering.sae.autoencoder import SparseAutoencoder
-from steering.sae.features import Descriptions, compose, load_descriptions, logit_lens, similarity, write_descriptions
+from steering.sae.features import Descriptions, compose, load_descriptions, logit_lens, write_descriptions
+from steering.sae.similarity import similarity
 from steering.vectors import SteeringVector
 from tests.small_models import CONFIGS, small_model
 from tests.small_saes import D_MODEL, D_SAE, numpy_weights, small_sae
@@ -181,12 +182,12 @@ def test_a_search_for_no_words_finds_nothing():
 
 
 def lens_in_numpy(model, directions: np.ndarray) -> np.ndarray:
-    """Final norm and unembedding by their formulas (Ba et al. 2016; Zhang and Sennrich 2019), in float64."""
+    """Final norm without bias, and unembedding, by their formulas (Ba 2016; Zhang and Sennrich 2019), in float64."""
     state = {name: tensor.double().numpy() for name, tensor in model.module.state_dict().items()}
     if model.module.config.model_type == "gpt2":
         centred = directions - directions.mean(axis=1, keepdims=True)
         scale = np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
-        normed = centred / scale * state["transformer.ln_f.weight"] + state["transformer.ln_f.bias"]
+        normed = centred / scale * state["transformer.ln_f.weight"]
     else:
         scale = np.sqrt((directions**2).mean(axis=1, keepdims=True) + model.module.config.rms_norm_eps)
         normed = directions / scale * state["model.norm.weight"]
@@ -234,9 +235,9 @@ def test_similarity_is_the_product_of_decoder_and_direction(sae, seed, scale):
     direction = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(seed)) * scale
     found = similarity(sae, SteeringVector(direction, 1, "m", "c", "x"))
     expected = sae.decoder.double().numpy() @ direction.double().numpy()
-    np.testing.assert_allclose(found.products.numpy(), expected, rtol=1e-4, atol=1e-4 * scale)
-    assert found.top == (int(expected.argmax()),)
-    assert found.bottom == (int(expected.argmin()),)
+    np.testing.assert_allclose(found.products, expected, rtol=1e-4, atol=1e-4 * scale)
+    assert found.top == [int(expected.argmax())]
+    assert found.bottom == [int(expected.argmin())]
 
 
 @pytest.mark.parametrize(("d_sae", "count"), [(64, 1), (1499, 1), (3000, 3), (3600, 4)])
@@ -245,8 +246,8 @@ def test_the_extremes_are_a_thousandth_of_the_features_and_at_least_one(tmp_path
     direction = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(0))
     found = similarity(sae, SteeringVector(direction, 1, "m", "c", "x"))
     order = (numpy_weights(tmp_path / "sae")["W_dec"] @ direction.double().numpy()).argsort()
-    assert found.bottom == tuple(order[:count].tolist())
-    assert found.top == tuple(order[::-1][:count].tolist())
+    assert found.bottom == order[:count].tolist()
+    assert found.top == order[::-1][:count].tolist()
 
 
 @pytest.mark.parametrize(("layer", "width"), [(0, D_MODEL), (1, 16)])

@@ -17,22 +17,24 @@ from steering.sae import training
 from steering.sae.autoencoder import new_trainer
 from steering.sae.corpus import Source, TokenRows
 from steering.sae.library import open_library
+from steering.sae.recipe import TrainerSettings
 from steering.sae.training import TrainingRecipe, TrainingRun, only_training
 from tests.small_models import small_model
 from tests.small_saes import D_MODEL
 
 CPU = torch.device("cpu")
-SETTINGS = {
-    "d_in": D_MODEL,
-    "d_sae": 2 * D_MODEL,
-    "k": 8,
-    "learning_rate": 5e-3,
-    "batch_size": 32,
-    "dead_after_steps": 10,
-    "autocast": False,
-    "seed": 0,
-    "metadata": {"hook_name": "blocks.1.hook_resid_post"},
-}
+SETTINGS = TrainerSettings(
+    d_in=D_MODEL,
+    d_sae=2 * D_MODEL,
+    k=8,
+    learning_rate=5e-3,
+    batch_size=32,
+    steps=90,
+    dead_after_steps=10,
+    autocast=False,
+    seed=0,
+    metadata={"hook_name": "blocks.1.hook_resid_post"},
+)
 FULL = [
     OSError(28, "No space left on device"),
     SafetensorError("Error while serializing: I/O error: No space left on device"),
@@ -61,7 +63,7 @@ def test_full_disk_names_the_checkpoint_or_the_sae_that_was_written(tmp_path, er
 
 
 def test_a_checkpoint_is_no_sae_to_be_used(tmp_path):
-    trainer = new_trainer(SETTINGS, 4, tmp_path / "none", CPU)
+    trainer = new_trainer(SETTINGS, tmp_path / "none", CPU)
     training._checkpoint(trainer, tmp_path / "layer1-checkpoint", "{}")
     library = open_library(str(tmp_path))
     assert library.layers == (1,)
@@ -70,14 +72,14 @@ def test_a_checkpoint_is_no_sae_to_be_used(tmp_path):
 
 
 def test_the_rate_that_the_trainer_is_told_to_end_with_is_the_one_it_decays_from(tmp_path):
-    trainer = new_trainer(SETTINGS, 90, tmp_path / "none", CPU)
+    trainer = new_trainer(SETTINGS, tmp_path / "none", CPU)
     rates = []
     for _ in range(90):
         rates.append(trainer.optimizer.param_groups[0]["lr"])
         trainer.optimizer.step()
         trainer.lr_scheduler.step()
-    assert rates[9:60] == pytest.approx([SETTINGS["learning_rate"]] * 51)
-    assert rates[-1] == pytest.approx(SETTINGS["learning_rate"] / 30)
+    assert rates[9:60] == pytest.approx([SETTINGS.learning_rate] * 51)
+    assert rates[-1] == pytest.approx(SETTINGS.learning_rate / 30)
     assert trainer.cfg.lr_end == rates[59]
 
 

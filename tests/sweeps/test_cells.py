@@ -38,9 +38,9 @@ def test_control_is_at_the_cell_s_layer_with_its_own_multiplier():
     assert control_of(PROFILE, Cell("third", 7, 3.0)) is None
 
 
-def test_plans_of_a_cell_are_its_own_and_the_one_whose_norm_it_takes():
-    assert plans_of(PROFILE, cell("first")) == [PLANS[0], PLANS[2]]
-    assert plans_of(PROFILE, cell("second")) == [PLANS[1]]
+def test_plans_that_a_cell_needs_are_its_own_and_the_one_whose_norm_it_takes():
+    assert plans_of(PROFILE, "first") == [PLANS[0], PLANS[2]]
+    assert plans_of(PROFILE, "second") == [PLANS[1]]
 
 
 def test_controls_of_controls_come_first():

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from steering.errors import DataError, UnknownNameError
+from steering.errors import DataError, SteeringError, UnknownNameError
 from steering.profiles import MethodPlan, Profile, SaeBounds
-from steering.sweeps.plans import at_equal_norm, at_multiplier, without_foreign_saes
+from steering.sweeps.plans import at_equal_norm, at_multiplier, check_plans, without_foreign_saes
 
 DIFFERENCE = MethodPlan("mean_difference", 12.0, claimed_layers=(3,))
 RANDOM = MethodPlan("random_direction", 5.0, parameters={"seed": 3})
@@ -47,8 +47,33 @@ def test_equal_norm_changes_nothing_else():
 
 
 def test_equal_norm_without_a_mean_difference_is_refused():
-    with pytest.raises(DataError, match="profile 'test' has no plan 'mean_difference', to whose norm vectors could"):
+    with pytest.raises(DataError, match="profile 'test' has no plan of mean_difference that is no control"):
         at_equal_norm(replace(PROFILE, methods=(RANDOM,)))
+
+
+def test_the_mean_difference_is_known_by_its_method_whatever_its_plan_is_called():
+    renamed = replace(PROFILE, methods=(RANDOM, replace(DIFFERENCE, name="means", method="mean_difference")))
+    assert [plan.norm_of for plan in at_equal_norm(renamed).methods] == ["means", ""]
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (replace(DELTA, parameters={"topp": 4}), "topp"),
+        (replace(RANDOM, metrics=("rollout",)), "unknown metric 'rollout'. Did you mean 'rollouts'?"),
+        (MethodPlan("mean", 1.0), "unknown method 'mean'"),
+    ],
+)
+def test_plans_that_could_not_be_measured_are_refused(plan, message):
+    with pytest.raises(SteeringError) as caught:
+        check_plans(replace(PROFILE, methods=(DIFFERENCE, FEATURES, replace(plan, control="", claimed_layers=()))))
+    assert message in str(caught.value)
+
+
+def test_a_plan_that_reads_saes_where_none_are_named_is_refused():
+    check_plans(PROFILE)
+    with pytest.raises(DataError, match="method 'delta' reads SAEs: name some with 'saes'"):
+        check_plans(replace(PROFILE, saes=""))
 
 
 def test_equal_norm_with_a_mean_difference_that_is_itself_scaled_is_refused():

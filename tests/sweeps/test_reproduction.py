@@ -126,6 +126,25 @@ def options(tmp_path: Path, model_directory: Path, concept_directory: Path, neut
     ]
 
 
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ("[methods.feature_delta]\nmultiplier = 1\nparameters = { topp = 4 }\n", "unknown parameter of method feature"),
+        ('[methods.mean]\nmethod = "mean_difference"\nmultiplier = 1\nmetrics = ["words"]\n', "unknown metric 'words'"),
+    ],
+)
+def test_a_plan_that_cannot_be_measured_is_told_before_the_model_is_loaded(
+    options, tmp_path, plan, message, monkeypatch
+):
+    monkeypatch.setattr("steering.cli.reproduce.load_model", pytest.fail)
+    path = tmp_path / "small.toml"
+    head, _, _ = path.read_text(encoding="utf-8").partition("[methods.feature_delta]")
+    path.write_text(head + plan, encoding="utf-8")
+    result = CliRunner().invoke(app, options)
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_command_leaves_results_figures_tables_and_report(options, tmp_path):
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output

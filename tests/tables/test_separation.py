@@ -72,6 +72,14 @@ def test_slope_is_over_all_multipliers_of_the_same_vector():
     assert [numbers(line[-2])[0] for line in lines] == pytest.approx([1 / 3, 1 / 3, 0.0, 0.0], abs=6e-4)
 
 
+def test_slope_is_the_same_where_only_some_doses_are_shown():
+    doses = {6.0: 0.3, 12.0: 0.9}
+    rows = [row for dose, change in doses.items() for row in losses(np.full(4, change), np.zeros(4), multiplier=dose)]
+    shown = [row for row in rows if row.multiplier == 12.0]
+    assert separation_summary(shown, rows) == [HEADINGS, separation_summary(rows)[2]]
+    assert numbers(separation_summary(rows)[2][-1])[0] == pytest.approx((6 * 0.3 + 12 * 0.9) / 180, abs=6e-5)
+
+
 def test_dose_that_was_given_and_found_by_a_budget_counts_once():
     truth = np.array([0.02, -0.01, 0.05])
     rows = [*losses(truth * 3, np.zeros(3), multiplier=3.0), *losses(truth * 6 + 0.3, np.zeros(3), multiplier=6.0)]

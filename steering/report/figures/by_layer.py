@@ -77,7 +77,7 @@ def _nearest(series: Sequence[Series], paper: PaperValues) -> Series | None:
 
 def _paper_lines(paper: PaperValues) -> list[list[Any]]:
     """The paper's values under the headings of the data."""
-    method, dose, rest = f"paper: {paper.method}", f"×{paper.multiplier:g}", [None, None, 200, "", ""]
+    method, dose, rest = f"paper: {paper.method}", f"×{paper.multiplier:g}", [None, None, paper.rollouts, "", ""]
     return [
         ["paper: unsteered", "", False, None, 0.0, None, "", SUCCESS, paper.unsteered, *rest],
         *(

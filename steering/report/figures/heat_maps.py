@@ -71,7 +71,7 @@ def _map(
     ]
     if paper:
         best = [f"paper: best {method}", "", False, None, None, None, "", SUCCESS, paper.best[method]]
-        data.append([*best, None, None, 200, "", "", None, None])
+        data.append([*best, None, None, paper.rollouts, "", "", None, None])
     framed = {key for key, p_value in adjusted.items() if p_value < level}
     drawing = partial(_draw, series, baseline, framed, title, paper)
     return Figure(comparison.name("success_by_dose", method), title, caption, data, drawing)

@@ -150,8 +150,9 @@ def item_count(rows: Sequence[Row], noun: str) -> str:
 
 def missing(rows: Sequence[Row]) -> str:
     """What could not be measured, for the end of a sentence; or nothing."""
-    lost = [style.inert(f"{row.method} at layer {row.layer}", 60) for row in rows if row.value is None]
+    cells = dict.fromkeys(f"{row.method} at layer {row.layer}" for row in rows if row.value is None)
+    lost = [style.inert(cell, 60) for cell in cells]
     if not lost:
         return ""
-    shown = ", ".join(dict.fromkeys(lost[:4])) + (" …" if len(lost) > 4 else "")
+    shown = ", ".join(lost[:4]) + (" …" if len(lost) > 4 else "")
     return f"; not measured, and left out: {shown}"

@@ -4,65 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from steering.errors import NonFiniteError, SteeringError
-from steering.feature_weights import FeatureWeight
+from steering.errors import SteeringError
 from steering.report.figures import style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import stem_of
 
-_SHARE = 0.001
+if TYPE_CHECKING:  # it would load torch, which no figure needs
+    from steering.sae.similarity import FeatureSimilarity
+
 _NAMED = 12
 _HIGH, _LOW, _MARKED = "#D55E00", "#0072B2", "black"
 
 
 def similarity_figure(
-    products: np.ndarray, marked: Sequence[FeatureWeight] = (), *, layer: int, vector: str = "mean_difference"
+    found: FeatureSimilarity, descriptions: Mapping[int, str] = {}, *, vector: str = "mean_difference"
 ) -> Figure:
     """The distribution of the products W_dec @ v, and its extremes by name.
 
     Args:
-        products: `[d_sae]`, the unnormalised product of the vector with each feature's decoder row, as
-            `steering.sae.features.similarity` gives it.
-        marked: Features whose descriptions are known. Those at the ends are named by them, and the others are marked
-            where they stand; weights are not read.
-        layer: Block whose output the vector and the SAE belong to.
+        found: How alike the vector is to each feature.
+        descriptions: Feature -> what it is about. Those at the ends are named by them, and the others are marked where
+            they stand.
         vector: What the vector is called.
 
     Raises:
-        SteeringError: There are no products, or a marked feature is none of theirs.
-        NonFiniteError: A product is NaN or infinite.
+        SteeringError: There is no feature of such a number.
     """
-    products = np.asarray(products, dtype=float)
-    if products.ndim != 1 or len(products) == 0:
-        raise SteeringError(f"similarities have the shape {products.shape}; one product for each feature is required")
-    if not np.isfinite(products).all():
-        raise NonFiniteError("a similarity is NaN or infinite")
-    if wrong := [entry.feature for entry in marked if not 0 <= entry.feature < len(products)]:
+    products, top, bottom = found.products, found.top, found.bottom
+    if wrong := [feature for feature in descriptions if not 0 <= feature < len(products)]:
         raise SteeringError(f"feature {wrong[0]}: the features are 0 to {len(products) - 1}")
-    count = max(1, round(_SHARE * len(products)))
-    order = np.argsort(-products, kind="stable")
-    top, bottom = order[:count].tolist(), order[::-1][:count].tolist()
-    descriptions = {entry.feature: entry.description for entry in marked}
-    title = f"Similarity of {style.inert(vector, 40)} with SAE features, layer {layer}"
+    title = f"Similarity of {style.inert(vector, 40)} with SAE features, layer {found.layer}"
     caption = (
         f"Unnormalised product of the vector with the decoder row of each of {len(products):,} features. Marked are "
-        f"the {count} features at either end (0.1 %), the outermost of them by name; the product says how much a "
+        f"the {len(top)} features at either end (0.1 %), the outermost of them by name; the product says how much a "
         "feature points along the vector, not whether the model uses it."
     )
     tails = dict.fromkeys(bottom, "bottom") | dict.fromkeys(top, "top")
-    data = [
+    data: list[list[Any]] = [
         ["rank", "feature", "product", "tail", "description"],
         *(
             [rank, feature, float(products[feature]), tails.get(feature, ""), descriptions.get(feature, "")]
-            for rank, feature in enumerate(order.tolist(), start=1)
+            for rank, feature in enumerate(found.order, start=1)
         ),
     ]
-    name = "-".join(("similarity", stem_of(vector), f"layer{layer}"))
+    name = "-".join(("similarity", stem_of(vector), f"layer{found.layer}"))
     return Figure(name, title, caption, data, partial(_draw, products, top, bottom, descriptions, title))
 
 

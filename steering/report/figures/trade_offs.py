@@ -17,7 +17,7 @@ from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Comparison, Series
 from steering.report.figures.style import Look
-from steering.results import NEUTRAL_BUDGET, NEUTRAL_CHANGE, SUCCESS, Row
+from steering.results import DEVELOPMENT_CHANGE, NEUTRAL_BUDGET, NEUTRAL_CHANGE, SUCCESS, Row
 
 _LISTED = 18
 
@@ -218,9 +218,9 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
         f"multipliers is coarse, so the budget is rarely used up{lines.missing(rows)}."
     )
     data = [
-        [*lines.HEADINGS, NEUTRAL_BUDGET, "development_loss_change"],
+        [*lines.HEADINGS, NEUTRAL_BUDGET, DEVELOPMENT_CHANGE],
         *(
-            [*lines.data_line(row, entry.dose), budget, row.parameters.get("development_loss_change")]
+            [*lines.data_line(row, entry.dose), budget, row.parameters.get(DEVELOPMENT_CHANGE)]
             for entry in panel.series
             for metric in (SUCCESS, NEUTRAL_CHANGE)
             for row in entry.rows(metric)
@@ -259,17 +259,13 @@ def _draw_damage(comparison: Comparison, panel: Panel, budget: float, title: str
 def _damage(axes: Axes, rows: Sequence[Row], look: Look, shift: float) -> None:
     """The change of the neutral loss on test documents, and what it was on development documents."""
     lines.error_bars(axes, rows, look, "", shift)
-    chosen = lines.numbers([row.parameters.get("development_loss_change") for row in rows])
+    chosen = lines.numbers([row.parameters.get(DEVELOPMENT_CHANGE) for row in rows])
     layers = lines.numbers([row.layer for row in rows]) + shift
     axes.plot(layers, chosen, look.marker, color=look.colour, markerfacecolor="white", markersize=6, zorder=1.4)
 
 
 def _added(axes: Axes, series: Series, look: Look, shift: float) -> None:
     """The norm of what is added, of every cell whose vector is known, whatever was measured of it."""
-    norms = [
-        (row.layer, abs(row.multiplier) * row.vector_norm)
-        for row in (cell.row for cell in series.cells)
-        if row.vector_norm is not None
-    ]
-    layers, added = lines.numbers([layer for layer, _ in norms]), lines.numbers([norm for _, norm in norms])
+    rows = [cell.row for cell in series.cells if cell.row.added_norm is not None]
+    layers, added = lines.numbers([row.layer for row in rows]), lines.numbers([row.added_norm for row in rows])
     axes.plot(layers + shift, added, **look.line_style)
