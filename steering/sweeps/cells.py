@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from steering.methods import methods, needs_sae
@@ -82,7 +82,9 @@ def norm_plan(profile: Profile, method: str) -> MethodPlan | None:
 
 def reads_sae(profile: Profile, method: str) -> bool:
     """Whether a plan's cells need an SAE: for their own vectors, those whose norm they take, or for their controls."""
-    return any(needs_sae(methods[each.method]) for name in _chain(profile, method) for each in plans_of(profile, name))
+    control = profile.plan(method).control
+    own = any(needs_sae(methods[plan.method]) for plan in plans_of(profile, method))
+    return own or bool(control and reads_sae(profile, control))
 
 
 def measurable(profile: Profile, cells: Iterable[Cell], sae_layers: Collection[int]) -> list[Cell]:
@@ -94,13 +96,9 @@ def with_controls(profile: Profile, cells: Sequence[Cell]) -> list[Cell]:
     """Cells and the controls that they need, by layer, each control before the cells that are held against it."""
     ordered: dict[Cell, None] = {}
     for cell in sorted(cells, key=lambda cell: cell.layer):
-        for name in reversed(list(_chain(profile, cell.method))):
-            ordered.setdefault(cell if name == cell.method else Cell(name, cell.layer, profile.plan(name).multiplier))
+        needed = [cell]
+        while (control := control_of(profile, needed[-1])) is not None:
+            needed.append(control)
+        for each in reversed(needed):
+            ordered.setdefault(each)
     return list(ordered)
-
-
-def _chain(profile: Profile, method: str) -> Iterator[str]:
-    """A plan, its control, its control's control, and so on."""
-    while method:
-        yield method
-        method = profile.plan(method).control

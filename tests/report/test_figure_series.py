@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering.report.figures import figures_of
-from steering.report.figures.series import comparisons_of, over_layers
+from steering.report.figures.series import groups_of, over_layers
 from steering.results import SUCCESS
 from tests.figure_rows import budget_rows, cell, dosed_rows, line_named, named, plain_rows, records, unsteered
 from tests.small_rows import quality
@@ -23,9 +23,9 @@ def scaled_to(construction, multiplier):
 
 
 def doses(rows):
-    """(method, dose) -> layers, of the one comparison of some rows."""
-    [comparison] = comparisons_of(rows)
-    return {(series.method, series.dose): [cell.row.layer for cell in series.cells] for series in comparison.series}
+    """(method, dose) -> layers, of the one group of some rows."""
+    [group] = groups_of(rows)
+    return {(series.method, series.dose): [cell.row.layer for cell in series.cells] for series in group.series}
 
 
 def test_a_method_with_one_dose_is_one_series():
@@ -182,10 +182,10 @@ def test_doses_at_one_layer_are_left_out_of_lines_beside_those_at_several():
     for layer in (1, 2):
         rows += cell(layer=layer, multiplier=2.0)
     rows += cell(layer=2, multiplier=4.0) + cell("feature_delta", 2)
-    [comparison] = comparisons_of(rows)
-    shown = over_layers(comparison.series, [SUCCESS])
+    [group] = groups_of(rows)
+    shown = over_layers(group.series, [SUCCESS])
     assert [entry.label for entry in shown] == ["mean_difference ×2", "feature_delta"]
-    alone = comparisons_of([*unsteered(), *cell(layer=2, multiplier=2.0), *cell(layer=2, multiplier=4.0)])[0]
+    alone = groups_of([*unsteered(), *cell(layer=2, multiplier=2.0), *cell(layer=2, multiplier=4.0)])[0]
     assert len(over_layers(alone.series, [SUCCESS])) == 2
 
 
@@ -194,9 +194,9 @@ def test_dose_at_several_layers_is_left_out_where_the_metric_was_measured_at_one
     for layer in (1, 2):
         rows += cell(layer=layer, multiplier=2.0)
         rows += [row for row in cell(layer=layer, multiplier=4.0) if layer == 2 or row.metric != SUCCESS]
-    [comparison] = comparisons_of(rows)
-    assert [entry.dose for entry in over_layers(comparison.series, [SUCCESS])] == ["×2"]
-    assert [entry.dose for entry in over_layers(comparison.series, ["loss_change_neutral"])] == ["×2", "×4"]
+    [group] = groups_of(rows)
+    assert [entry.dose for entry in over_layers(group.series, [SUCCESS])] == ["×2"]
+    assert [entry.dose for entry in over_layers(group.series, ["loss_change_neutral"])] == ["×2", "×4"]
 
 
 @pytest.mark.parametrize(("points", "shown"), [(3, 4), (4, 1)])
@@ -204,9 +204,9 @@ def test_methods_at_one_layer_stand_beside_lines_where_they_are_few(points, show
     rows = [*unsteered(), *cell(layer=1), *cell(layer=2)]
     for number in range(points):
         rows += cell(f"method_{number}", 2)
-    [comparison] = comparisons_of(rows)
-    assert len(over_layers(comparison.series, [SUCCESS])) == shown
-    [without_lines] = comparisons_of([row for row in rows if row.method != "mean_difference"])
+    [group] = groups_of(rows)
+    assert len(over_layers(group.series, [SUCCESS])) == shown
+    [without_lines] = groups_of([row for row in rows if row.method != "mean_difference"])
     assert len(over_layers(without_lines.series, [SUCCESS])) == points
 
 

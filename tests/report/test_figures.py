@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from steering.report.figures import figures_of, style
-from steering.report.figures.series import comparisons_of
+from steering.report.figures.series import groups_of
 from steering.report.figures.trade_offs import pareto
 from steering.report.paper import PAPER
 from tests.contrast import contrast
@@ -191,8 +191,8 @@ def test_pareto_marks_what_no_other_cell_beats(values):
     for layer, (success, cost) in enumerate(values):
         rows += cell(layer=layer, success=success, losses=(0.0, 0.0, cost), is_control=layer % 3 == 0)
     points = [(0.25, 0.0), *values]
-    [comparison] = comparisons_of([row for row in rows if row.metric in (SUCCESS, "loss_change_neutral")])
-    [figure] = pareto(comparison)
+    [group] = groups_of([row for row in rows if row.metric in (SUCCESS, "loss_change_neutral")])
+    [figure] = pareto(group)
     entries = records(figure)
     assert [(entry["success"], entry["neutral_change"]) for entry in entries if entry["layer"] is None] == [(0.25, 0.0)]
     for entry in entries:

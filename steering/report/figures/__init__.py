@@ -10,7 +10,7 @@ from steering.report.figures.by_layer import loss_change_by_layer, success_by_la
 from steering.report.figures.figure import Figure, write
 from steering.report.figures.heat_maps import success_by_dose
 from steering.report.figures.one_word import one_word_matrices
-from steering.report.figures.series import comparisons_of
+from steering.report.figures.series import groups_of
 from steering.report.figures.similarity import similarity_figure
 from steering.report.figures.trade_offs import equal_damage, pareto
 from steering.report.paper import PaperValues
@@ -30,16 +30,16 @@ def figures_of(
         level: That adjusted p values are held against; by default the one that profiles have by default.
     """
     figures = []
-    for comparison in comparisons_of(rows):
-        paper = paper_values if paper_values and paper_values.fit(comparison.row) else None
+    for group in groups_of(rows):
+        paper = paper_values if paper_values and paper_values.fit(group.row) else None
         figures += [
-            *success_by_layer(comparison, paper),
-            *success_by_dose(comparison, paper, level),
-            *equal_damage(comparison),
-            *loss_change_by_layer(comparison),
-            *pareto(comparison),
-            *vector_norms(comparison, paper),
-            *one_word_matrices(comparison),
+            *success_by_layer(group, paper),
+            *success_by_dose(group, paper, level),
+            *equal_damage(group),
+            *loss_change_by_layer(group),
+            *pareto(group),
+            *vector_norms(group, paper),
+            *one_word_matrices(group),
         ]
     return _named(figures)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
-from steering.report.figures.series import Comparison, Series, over_layers
+from steering.report.figures.series import Series, SeriesGroup, over_layers
 from steering.report.paper import PaperValues
 from steering.results import NEUTRAL_CHANGE, SUCCESS, Configuration, Row
 
@@ -36,18 +36,18 @@ _PAPER_LOOK: dict[str, Any] = {
 }
 
 
-def success_by_layer(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
+def success_by_layer(group: SeriesGroup, paper: PaperValues | None) -> list[Figure]:
     """P(success) by layer (Fig. 5): of all methods that have one given dose, and of each that has several."""
-    series = over_layers(comparison.at(None), [SUCCESS])
+    series = over_layers(group.at(None), [SUCCESS])
     drawn: dict[str, list[Panel]] = {}
     for panel in lines.panels_of(series, _SUCCESS_DOSES):
         drawn.setdefault(panel.method, []).append(panel)
-    return [_success_figure(comparison, panels, paper) for panels in drawn.values()]
+    return [_success_figure(group, panels, paper) for panels in drawn.values()]
 
 
-def _success_figure(comparison: Comparison, panels: Sequence[Panel], paper: PaperValues | None) -> Figure:
+def _success_figure(group: SeriesGroup, panels: Sequence[Panel], paper: PaperValues | None) -> Figure:
     series = list(dict.fromkeys(entry for panel in panels for entry in panel.series))
-    baseline, rows = comparison.without_vector(SUCCESS), [row for entry in series for row in entry.rows(SUCCESS)]
+    baseline, rows = group.without_vector(SUCCESS), [row for entry in series for row in entry.rows(SUCCESS)]
     data = [lines.HEADINGS, *([lines.data_line(baseline)] if baseline else [])]
     data += [lines.data_line(row, entry.dose) for entry in series for row in entry.rows(SUCCESS)]
     band = "; the band is the unsteered run's" if lines.unsteered_labels(baseline) else ""
@@ -60,9 +60,9 @@ def _success_figure(comparison: Comparison, panels: Sequence[Panel], paper: Pape
     if paper and beside:
         data += _paper_lines(paper)
         caption += " Open markers and dotted lines: the paper's values for GPT-2 small, read off its Fig. 5 (±0.02)."
-    title = f"P(success) by layer{_of_method(panels[0])}: {comparison.heading}"
+    title = f"P(success) by layer{_of_method(panels[0])}: {group.heading}"
     drawing = partial(_draw_success, panels, baseline, title, paper, beside)
-    return Figure(comparison.name("success_by_layer", panels[0].method), title, caption, data, drawing)
+    return Figure(group.name("success_by_layer", panels[0].method), title, caption, data, drawing)
 
 
 def _of_method(panel: Panel) -> str:
@@ -112,23 +112,23 @@ def _draw_success(
     return figure
 
 
-def loss_change_by_layer(comparison: Comparison) -> list[Figure]:
+def loss_change_by_layer(group: SeriesGroup) -> list[Figure]:
     """Changes of loss on the three kinds of text, by layer (Fig. 6), for methods together and for doses of each."""
     figures = []
-    for budget in comparison.budgets:
-        series = over_layers(comparison.at(budget), LOSSES)
+    for budget in group.budgets:
+        series = over_layers(group.at(budget), LOSSES)
         doses = "" if budget is None else f"budget_{budget:g}"
         figures += [
-            _loss_figure(comparison, panel, doses)
+            _loss_figure(group, panel, doses)
             for panel in lines.panels_of(series, _LOSS_DOSES)
-            if len(lines.layers_of(panel.series)) > 1 or len(lines.layers_of(comparison.series)) == 1
+            if len(lines.layers_of(panel.series)) > 1 or len(lines.layers_of(group.series)) == 1
         ]
     return figures
 
 
-def _loss_figure(comparison: Comparison, panel: Panel, doses: str) -> Figure:
+def _loss_figure(group: SeriesGroup, panel: Panel, doses: str) -> Figure:
     rows = [(row, entry.dose) for entry in panel.series for metric in LOSSES for row in entry.rows(metric)]
-    title = f"Change of loss by layer{_of_method(panel)}: {comparison.heading}"
+    title = f"Change of loss by layer{_of_method(panel)}: {group.heading}"
     caption = (
         "Steered minus unsteered cross-entropy of the same texts, mean over texts with 95 % bootstrap intervals as "
         f"bands ({_counts(rows)}){lines.missing([row for row, _ in rows])}. Above 0 the steered model expects a text "
@@ -136,7 +136,7 @@ def _loss_figure(comparison: Comparison, panel: Panel, doses: str) -> Figure:
         "this sign, but its curves have the opposite one."
     )
     data = [lines.HEADINGS, *(lines.data_line(row, dose) for row, dose in rows)]
-    name = comparison.name("loss_change_by_layer", panel.method, doses)
+    name = group.name("loss_change_by_layer", panel.method, doses)
     return Figure(name, title, caption, data, partial(_draw_losses, panel, title))
 
 
@@ -173,13 +173,13 @@ def _draw_losses(panel: Panel, title: str) -> Canvas:
     return figure
 
 
-def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figure]:
+def vector_norms(group: SeriesGroup, paper: PaperValues | None) -> list[Figure]:
     """Norms of the vectors before the multiplier, by layer, which say what a multiplier means."""
-    found = _vectors(comparison)
+    found = _vectors(group)
     if not found:
         return []
     paper = paper if paper and paper.method in {entry.method for entry in found} else None
-    title = f"Norm of the vectors by layer: {comparison.heading}"
+    title = f"Norm of the vectors by layer: {group.heading}"
     caption = (
         "Euclidean norm of each vector as constructed; what is added is this norm times the multiplier. It is computed "
         "once from all pairs, and has no interval here."
@@ -195,14 +195,14 @@ def vector_norms(comparison: Comparison, paper: PaperValues | None) -> list[Figu
     if paper:
         data += [[f"paper: {paper.method}", False, layer, norm, ""] for layer, norm in paper.norms.items()]
         caption += " Open markers are the paper's values for GPT-2 small."
-    name = comparison.name("vector_norm_by_layer")
+    name = group.name("vector_norm_by_layer")
     return [Figure(name, title, caption, data, partial(_draw_norms, found, title, paper))]
 
 
-def _vectors(comparison: Comparison) -> list[Series]:
+def _vectors(group: SeriesGroup) -> list[Series]:
     """One series of each method's vectors, whatever their doses; vectors made with other settings are another's."""
     found: dict[tuple[str, bool], dict[int, Configuration]] = {}
-    for entry in comparison.series:
+    for entry in group.series:
         for cell in entry.cells:
             row = cell.row
             if row.vector_norm is None or row.layer is None:

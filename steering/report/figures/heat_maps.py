@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
-from steering.report.figures.series import Comparison, Series, over_layers
+from steering.report.figures.series import Series, SeriesGroup, over_layers
 from steering.report.paper import PaperValues
 from steering.results import SUCCESS, Row
 from steering.tables import wording
@@ -27,31 +27,31 @@ _COLUMNS = 12
 _LOWEST = 2.6
 
 
-def success_by_dose(comparison: Comparison, paper: PaperValues | None, level: float) -> list[Figure]:
+def success_by_dose(group: SeriesGroup, paper: PaperValues | None, level: float) -> list[Figure]:
     """A map for each method of which several doses were given; a frame marks p values below a level, adjusted."""
     by_method: dict[str, list[Series]] = {}
-    for entry in comparison.at(None):
+    for entry in group.at(None):
         by_method.setdefault(entry.method, []).append(entry)
     mapped = {method: over_layers(series, [SUCCESS]) for method, series in by_method.items()}
     several = {method: series for method, series in mapped.items() if len(series) > 1}
-    cells = [row for entry in comparison.series for row in entry.rows(SUCCESS)] if several else []
+    cells = [row for entry in group.series for row in entry.rows(SUCCESS)] if several else []
     adjusted = adjusted_p_values(cells, "p_value")
     return [
-        _map(comparison, series, adjusted, level, paper if paper and method in paper.best else None)
+        _map(group, series, adjusted, level, paper if paper and method in paper.best else None)
         for method, series in several.items()
     ]
 
 
 def _map(
-    comparison: Comparison,
+    group: SeriesGroup,
     series: Sequence[Series],
     adjusted: Mapping[tuple[Any, ...], float],
     level: float,
     paper: PaperValues | None,
 ) -> Figure:
     method, rows = series[0].method, [row for entry in series for row in entry.rows(SUCCESS)]
-    baseline = comparison.without_vector(SUCCESS)
-    title = f"P(success) by layer and dose, {style.inert(method, 40)}: {comparison.heading}"
+    baseline = group.without_vector(SUCCESS)
+    title = f"P(success) by layer and dose, {style.inert(method, 40)}: {group.heading}"
     caption = (
         f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a cell, with its "
         f"95 % Wilson interval; unsteered {wording.proportion(baseline)}. The best of many noisy cells stands out by "
@@ -74,7 +74,7 @@ def _map(
         data.append([*best, None, None, paper.rollouts, "", "", None, None])
     framed = {key for key, p_value in adjusted.items() if p_value < level}
     drawing = partial(_draw, series, baseline, framed, title, paper)
-    return Figure(comparison.name("success_by_dose", method), title, caption, data, drawing)
+    return Figure(group.name("success_by_dose", method), title, caption, data, drawing)
 
 
 def _draw(

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from steering.report.figures import style
 from steering.report.figures.figure import Figure
-from steering.report.figures.series import Comparison, Series
+from steering.report.figures.series import Series, SeriesGroup
 from steering.results import Row
 from steering.tables import wording
 
@@ -26,19 +26,19 @@ _SIZE = 8
 _SPACE, _COUNT = 560, 48
 
 
-def one_word_matrices(comparison: Comparison) -> list[Figure]:
+def one_word_matrices(group: SeriesGroup) -> list[Figure]:
     """A matrix for each method and dose."""
-    unsteered = comparison.without_vector(_CHANGED)
+    unsteered = group.without_vector(_CHANGED)
     return [
-        _matrix(comparison, entry, rows, unsteered if unsteered and unsteered.texts else None)
-        for entry in comparison.series
+        _matrix(group, entry, rows, unsteered if unsteered and unsteered.texts else None)
+        for entry in group.series
         if (rows := [row for row in entry.measured(_CHANGED) if row.texts and len(row.texts) == len(row.items)])
     ]
 
 
-def _matrix(comparison: Comparison, series: Series, rows: Sequence[Row], unsteered: Row | None) -> Figure:
+def _matrix(group: SeriesGroup, series: Series, rows: Sequence[Row], unsteered: Row | None) -> Figure:
     prompts = max(len(row.texts) for row in rows)
-    title = f"One-word completions, {style.label(series)}: {comparison.heading}"
+    title = f"One-word completions, {style.label(series)}: {group.heading}"
     changed = [wording.count(row) for row in rows]
     span = changed[0] if len(changed) == 1 else f"{_fewest(rows)} to {_most(rows)} of {prompts}"
     caption = (
@@ -51,7 +51,7 @@ def _matrix(comparison: Comparison, series: Series, rows: Sequence[Row], unsteer
     numbered = [f"{what} {number}" for number in range(1, prompts + 1) for what in ("prompt", "changed")]
     data = [[*headings, *numbered], *([_line(unsteered, "")] if unsteered else [])]
     data += [_line(row, series.dose) for row in rows]
-    name = comparison.name("one_word", series.method, series.dose)
+    name = group.name("one_word", series.method, series.dose)
     return Figure(name, title, caption, data, partial(_draw, rows, unsteered, title))
 
 

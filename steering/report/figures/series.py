@@ -58,11 +58,11 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class SeriesGroup:
     """What was measured under the same circumstances.
 
     Attributes:
-        told: In which circumstances it differs from other comparisons; empty where there is one only.
+        told: In which circumstances it differs from other groups; empty where there is one only.
         stem: The same for file names.
         unsteered: The unsteered run; None where it was not measured.
         series: Steered cells; those that are no controls first.
@@ -122,21 +122,21 @@ def over_layers(series: Sequence[Series], metrics: Collection[str]) -> list[Seri
     return [entry for entry in drawn if entry in lines or entry.method in alone]
 
 
-def comparisons_of(rows: Sequence[Row]) -> list[Comparison]:
+def groups_of(rows: Sequence[Row]) -> list[SeriesGroup]:
     """Sort the rows of steered cells by their circumstances; SAEs and what was never steered are passed over."""
     rows = [row for row in rows if row.method != SAE]
     runs = Runs.of(rows)
     found: dict[str, list[Configuration]] = {}
     for cell in configurations(rows):
         found.setdefault(shared(cell.row), []).append(cell)
-    comparisons = []
+    groups = []
     for cells in found.values():
         series = _series_of([cell for cell in cells if cell.row.layer is not None])
         unsteered = [cell for cell in cells if cell.row.method == UNSTEERED]
         told = " ".join(runs.cell(cells[0].row))
         if series:
-            comparisons.append(Comparison(told, stem_of(told), unsteered[-1] if unsteered else None, series))
-    return comparisons
+            groups.append(SeriesGroup(told, stem_of(told), unsteered[-1] if unsteered else None, series))
+    return groups
 
 
 def stem_of(text: str) -> str:
@@ -145,7 +145,7 @@ def stem_of(text: str) -> str:
 
 
 def _series_of(cells: Sequence[Configuration]) -> tuple[Series, ...]:
-    """Sort the steered cells of one comparison by what they are called; what a budget has dosed stands for itself."""
+    """Sort the steered cells of one group by what they are called; what a budget has dosed stands for itself."""
     rows = [cell.row for cell in cells]
     found: dict[tuple[bool, str, str, float | None], list[Configuration]] = {}
     for cell, row, label in zip(cells, rows, labels(rows), strict=True):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
-from steering.report.figures.series import Comparison, Series
+from steering.report.figures.series import Series, SeriesGroup
 from steering.report.figures.style import Look
 from steering.results import DEVELOPMENT_CHANGE, NEUTRAL_BUDGET, NEUTRAL_CHANGE, SUCCESS, Row
 
@@ -45,12 +45,12 @@ class Point:
         return self.cost.value or 0.0, self.success.value or 0.0
 
 
-def pareto(comparison: Comparison) -> list[Figure]:
+def pareto(group: SeriesGroup) -> list[Figure]:
     """P(success) against the change of the neutral loss, of all methods, layers and doses."""
-    points = _points(comparison)
+    points = _points(group)
     if not any(point.series for point in points):
         return []
-    title = f"P(success) against damage to neutral text: {comparison.heading}"
+    title = f"P(success) against damage to neutral text: {group.heading}"
     successes, costs = [point.success for point in points], [point.cost for point in points]
     caption = (
         "Each point is a method at a layer and a dose, with 95 % intervals "
@@ -65,7 +65,7 @@ def pareto(comparison: Comparison) -> list[Figure]:
         ],
         *(_line(point) for point in points),
     ]
-    return [Figure(comparison.name("pareto"), title, caption, data, partial(_draw_pareto, comparison, points, title))]
+    return [Figure(group.name("pareto"), title, caption, data, partial(_draw_pareto, group, points, title))]
 
 
 def _costs(points: Sequence[Point]) -> list[float]:
@@ -82,9 +82,9 @@ def _line(point: Point) -> list[Any]:
     ]
 
 
-def _points(comparison: Comparison) -> list[Point]:
-    steered = [(series, cell) for series in comparison.series for cell in series.cells]
-    unsteered = [] if comparison.unsteered is None else [(None, comparison.unsteered)]
+def _points(group: SeriesGroup) -> list[Point]:
+    steered = [(series, cell) for series in group.series for cell in series.cells]
+    unsteered = [] if group.unsteered is None else [(None, group.unsteered)]
     points = []
     for series, configuration in [*unsteered, *steered]:
         success, cost = configuration.get(SUCCESS), configuration.get(NEUTRAL_CHANGE)
@@ -101,15 +101,15 @@ def _dominated(point: tuple[float, float], others: np.ndarray) -> bool:
     return bool((no_worse & better).any())
 
 
-def _draw_pareto(comparison: Comparison, points: Sequence[Point], title: str) -> Canvas:
+def _draw_pareto(group: SeriesGroup, points: Sequence[Point], title: str) -> Canvas:
     methods = list(dict.fromkeys(point.success.method for point in points))
-    controls = {entry.method for entry in comparison.series if entry.is_control}
+    controls = {entry.method for entry in group.series if entry.is_control}
     labels = [style.inert(method, 30) + (" (control)" if method in controls else "") for method in methods]
     above = style.legend_height(labels)
     figure = style.new_figure(title, 5.4 + above)
     grid = figure.add_gridspec(2, 2, width_ratios=(0.71, 0.29), height_ratios=(above, 5))
     legend, axes, listed = (figure.add_subplot(place) for place in (grid[0, :], grid[1, 0], grid[1, 1]))
-    looks = Look.of_methods(comparison.series)
+    looks = Look.of_methods(group.series)
     for method, label in zip(methods, labels, strict=True):
         members = [point for point in points if point.success.method == method]
         look = looks.get(method, Look("black", "*", ""))
@@ -194,22 +194,22 @@ def _told(point: Point) -> str:
     return f"{where}:\n    {success:.3f} at {at}"
 
 
-def equal_damage(comparison: Comparison) -> list[Figure]:
+def equal_damage(group: SeriesGroup) -> list[Figure]:
     """Methods at the doses that a budget of neutral loss allows: what they reach, what they cost, how much is added."""
     figures = []
-    for budget in comparison.budgets:
-        series = comparison.at(budget)
+    for budget in group.budgets:
+        series = group.at(budget)
         if budget is not None and any(entry.measured(SUCCESS) for entry in series):
             panels = lines.panels_of(series, len(series))
-            figures += [_damage_figure(comparison, panel, budget, number) for number, panel in enumerate(panels, 1)]
+            figures += [_damage_figure(group, panel, budget, number) for number, panel in enumerate(panels, 1)]
     return figures
 
 
-def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: int) -> Figure:
+def _damage_figure(group: SeriesGroup, panel: Panel, budget: float, number: int) -> Figure:
     rows = [row for entry in panel.series for metric in (SUCCESS, NEUTRAL_CHANGE) for row in entry.rows(metric)]
     further = "" if number == 1 else f", {number}"
-    title = f"Doses at equal damage, budget {budget:g} nats per token{further}: {comparison.heading}"
-    band = ", with the unsteered run's as a band," if lines.unsteered_labels(comparison.without_vector(SUCCESS)) else ""
+    title = f"Doses at equal damage, budget {budget:g} nats per token{further}: {group.heading}"
+    band = ", with the unsteered run's as a band," if lines.unsteered_labels(group.without_vector(SUCCESS)) else ""
     caption = (
         "Each cell has the largest multiplier whose neutral loss change on development documents keeps the budget "
         f"(open markers); P(success){band} and the change on test documents have "
@@ -226,12 +226,12 @@ def _damage_figure(comparison: Comparison, panel: Panel, budget: float, number: 
             for row in entry.rows(metric)
         ),
     ]
-    name = comparison.name("equal_damage", f"{budget:g}", further.removeprefix(", "))
-    return Figure(name, title, caption, data, partial(_draw_damage, comparison, panel, budget, title))
+    name = group.name("equal_damage", f"{budget:g}", further.removeprefix(", "))
+    return Figure(name, title, caption, data, partial(_draw_damage, group, panel, budget, title))
 
 
-def _draw_damage(comparison: Comparison, panel: Panel, budget: float, title: str) -> Canvas:
-    unsteered = comparison.without_vector(SUCCESS)
+def _draw_damage(group: SeriesGroup, panel: Panel, budget: float, title: str) -> Canvas:
+    unsteered = group.without_vector(SUCCESS)
     labels = [*lines.unsteered_labels(unsteered), *map(panel.label, panel.series)]
     figure = style.new_figure(title, 8.2 + style.legend_height(labels))
     above, middle, below = figure.subplots(3, sharex=True, height_ratios=(1.2, 1, 1))
