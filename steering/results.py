@@ -18,9 +18,11 @@ SCHEMA_VERSION = 1
 UNSTEERED = "unsteered"
 SAE = "sae"
 
-#: The metrics that say whether a vector steers, the share of successful rollouts, and what that costs neutral text.
+#: The metrics that say whether a vector steers, the share of successful rollouts; what that costs neutral text; and how
+#: much less, or more, the model expects the two sides of the test pairs.
 SUCCESS = "rollout_probability"
 NEUTRAL_CHANGE = "loss_change_neutral"
+POSITIVE_CHANGE, NEGATIVE_CHANGE = "loss_change_positive", "loss_change_negative"
 
 #: Parameter of cells whose dose was looked for: what neutral text was to bear, nats per token.
 NEUTRAL_BUDGET = "neutral_budget"

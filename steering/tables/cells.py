@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row
+from steering.results import NEGATIVE_CHANGE, NEUTRAL_CHANGE, POSITIVE_CHANGE, SAE, SUCCESS, UNSTEERED, Row
 from steering.tables import wording
 from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import Runs, configurations, shared
@@ -21,10 +21,8 @@ from steering.tables.wording import ABSENT, alignment, visible
 
 #: Columns of the summary, each a metric and its heading.
 _COLUMNS = (
-    (SUCCESS, "P(success) [95 % CI]"),
-    ("loss_change_positive", "Δ loss positive"),
-    ("loss_change_negative", "Δ loss negative"),
-    (NEUTRAL_CHANGE, "Δ loss neutral"),
+    (SUCCESS, f"{wording.HEADINGS[SUCCESS]} [95 % CI]"),
+    *((metric, wording.HEADINGS[metric]) for metric in (POSITIVE_CHANGE, NEGATIVE_CHANGE, NEUTRAL_CHANGE)),
     ("one_word_changed", "words changed"),
 )
 _SAE_COLUMNS = (

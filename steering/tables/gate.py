@@ -8,20 +8,13 @@ from dataclasses import asdict
 import numpy as np
 
 from steering.power import minimum_detectable_difference, minimum_detectable_drop, power_of_drop
-from steering.results import NEUTRAL_CHANGE, SUCCESS
+from steering.results import SUCCESS
 from steering.tables import wording
-from steering.tables.wording import ABSENT
+from steering.tables.wording import ABSENT, HEADINGS
 from steering.verdicts.baselines import GATED, Baseline, BaselineScore
 from steering.verdicts.gate import Comparison, GateReport
 
-#: Of gated metrics, as in the summary.
-_HEADINGS = {
-    SUCCESS: "P(success)",
-    NEUTRAL_CHANGE: "Δ loss neutral",
-    "loss_change_positive": "Δ loss positive",
-    "loss_change_negative": "Δ loss negative",
-}
-_SIGNED = {name: "" if name == SUCCESS else "+" for name in _HEADINGS}
+_SIGNED = {name: "" if name == SUCCESS else "+" for name in HEADINGS}
 _MARKS = {"regressed": " worse", "improved": " better"}
 # Of the table of power.
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -34,7 +27,7 @@ def verdict_table(report: GateReport) -> list[list[str]]:
 
     "worse" and "better" stand where a change is beyond chance and margin.
     """
-    lines = [["method", "layer", "verdict", *(_HEADINGS[metric.name] for metric in GATED)]]
+    lines = [["method", "layer", "verdict", *(HEADINGS[metric.name] for metric in GATED)]]
     for verdict in report.verdicts:
         if verdict.state != "new":
             compared = {comparison.metric: comparison for comparison in verdict.comparisons}
@@ -68,7 +61,7 @@ def to_json(report: GateReport) -> str:
 
 def baseline_table(baseline: Baseline) -> list[list[str]]:
     """One line for each cell of a baseline, under a line of headings."""
-    lines = [["method", "layer", "×", "norm", "rollouts", *(_HEADINGS[metric.name] for metric in GATED)]]
+    lines = [["method", "layer", "×", "norm", "rollouts", *(HEADINGS[metric.name] for metric in GATED)]]
     for cell in baseline.cells:
         rollouts = cell.scores.get(SUCCESS)
         values = [_value(metric.name, cell.scores.get(metric.name)) for metric in GATED]

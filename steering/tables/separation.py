@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from steering import stats
-from steering.results import Configuration, Row
+from steering.results import NEGATIVE_CHANGE, POSITIVE_CHANGE, Configuration, Row
 from steering.tables import wording
 from steering.tables.configurations import Runs, shared, steered
 from steering.tables.wording import ABSENT
 
-_SIDES = ("loss_change_negative", "loss_change_positive")
+_SIDES = (NEGATIVE_CHANGE, POSITIVE_CHANGE)
 
 
 def separation_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:

@@ -6,13 +6,20 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from steering.results import Row
+from steering.results import NEGATIVE_CHANGE, NEUTRAL_CHANGE, POSITIVE_CHANGE, SUCCESS, Row
 
 if TYPE_CHECKING:
     from steering.verdicts.baselines import BaselineCell
 
 #: Stands for what was not measured.
 ABSENT = "-"
+#: Of the metrics that are gated, in the summary and in the gate's tables.
+HEADINGS = {
+    SUCCESS: "P(success)",
+    POSITIVE_CHANGE: "Δ loss positive",
+    NEGATIVE_CHANGE: "Δ loss negative",
+    NEUTRAL_CHANGE: "Δ loss neutral",
+}
 #: Headings of columns that hold words, aligned to the left; all others hold numbers.
 NAMES = (
     "run",

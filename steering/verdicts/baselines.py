@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, SchemaError, first_fault
 from steering.files import make_directory, require_each_key_once, write_file
-from steering.results import NEUTRAL_CHANGE, SUCCESS, cell_id
+from steering.results import NEGATIVE_CHANGE, NEUTRAL_CHANGE, POSITIVE_CHANGE, SUCCESS, cell_id
 
 SCHEMA_VERSION = 1
 #: Most that the levels of all gated metrics add up to: one gate in twenty may raise a false alarm.
@@ -46,8 +46,8 @@ class GatedMetric:
 GATED = (
     GatedMetric(SUCCESS, higher_is_better=True, paired=False, level=0.04, margin=0.0),
     GatedMetric(NEUTRAL_CHANGE, higher_is_better=False, paired=True, level=0.004, margin=0.01),
-    GatedMetric("loss_change_positive", higher_is_better=False, paired=True, level=0.003, margin=0.01),
-    GatedMetric("loss_change_negative", higher_is_better=True, paired=True, level=0.003, margin=0.01),
+    GatedMetric(POSITIVE_CHANGE, higher_is_better=False, paired=True, level=0.003, margin=0.01),
+    GatedMetric(NEGATIVE_CHANGE, higher_is_better=True, paired=True, level=0.003, margin=0.01),
 )
 
 

@@ -16,12 +16,12 @@ from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
 from steering.report.figures.series import Series, SeriesGroup, over_layers
 from steering.report.paper import PaperValues
-from steering.results import NEUTRAL_CHANGE, SUCCESS, Configuration, Row
+from steering.results import NEGATIVE_CHANGE, NEUTRAL_CHANGE, POSITIVE_CHANGE, SUCCESS, Configuration, Row
 
 #: Metric of each panel, and what it is called.
 LOSSES = {
-    "loss_change_negative": "negative side\n(steered away from)",
-    "loss_change_positive": "positive side\n(steered towards)",
+    NEGATIVE_CHANGE: "negative side\n(steered away from)",
+    POSITIVE_CHANGE: "positive side\n(steered towards)",
     NEUTRAL_CHANGE: "neutral text",
 }
 LOSS_LABEL = "Loss(M + v) − Loss(M), nats per token"
