@@ -81,7 +81,7 @@ def _rollouts(model: LanguageModel, job: Job, interventions: Sequence[Interventi
     """Sample the rollouts of all configurations in one call; rollout i of each draws the same random numbers."""
     prompt = tokenize_prompt(model.tokenizer, job.prompt)
     rows = [intervention for intervention in interventions for _ in range(job.rollouts)]
-    uniforms = uniform_streams(job.seed, job.rollouts, new_tokens).repeat(len(interventions), 1)
+    uniforms = uniform_streams(job.seed, job.rollouts, new_tokens)
     model.generate([prompt] * len(rows), rows, NucleusSampler(uniforms, job.top_p, 1.0), new_tokens)
 
 

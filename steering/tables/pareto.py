@@ -14,7 +14,7 @@ from steering.tables.configurations import TEST, Runs, on_split, shared, steered
 
 #: What the paper could not improve on.
 REFERENCE = "mean_difference"
-#: Of all comparisons of a study together, in either direction.
+#: Of all comparisons of a study together: of those that find an improvement, and of those that find the reverse.
 LEVEL = 0.05
 
 
@@ -80,7 +80,7 @@ def comparisons(rows: Sequence[Row]) -> list[Comparison]:
 
     A Pareto improvement has to be better in both respects, each shown by a paired test (McNemar's exact test, and a t
     test over documents), so that its p value is the larger of the two (an intersection-union test: Berger, 1982). They
-    are adjusted by Holm's method over all comparisons of one study, in both directions.
+    are adjusted by Holm's method over all comparisons of one study, those in either direction by themselves.
 
     Args:
         rows: Of one or several runs; controls and what was measured on the development split are passed over.
@@ -97,8 +97,7 @@ def _within(points: Sequence[_Point]) -> list[Comparison]:
     pairs = [(point, reference) for point in points for reference in points if _is_reference(reference, point)]
     better = [_p_better(point, reference) for point, reference in pairs]
     worse = [_p_better(reference, point) for point, reference in pairs]
-    adjusted = stats.holm([*better, *worse]).tolist()
-    p_values = zip(adjusted[: len(pairs)], adjusted[len(pairs) :], better, worse, strict=True)
+    p_values = zip(stats.holm(better).tolist(), stats.holm(worse).tolist(), better, worse, strict=True)
     return [Comparison(*pair, *found) for pair, found in zip(pairs, p_values, strict=True)]
 
 
