@@ -46,7 +46,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         DataError: There is no such dtype.
     """
     if name not in get_args(DtypeName):
-        raise DataError(f"--dtype {name!r}: choose one of {', '.join(get_args(DtypeName))}")
+        raise DataError(f"dtype {name!r}: choose one of {', '.join(get_args(DtypeName))}")
     if name != "auto":
         return _DTYPES[name]
     return torch.bfloat16 if _computes_bfloat16(device) else torch.float32

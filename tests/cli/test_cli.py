@@ -99,7 +99,7 @@ def training(*options: str) -> tuple[str, ...]:
         (training("--layers", "8;20"), "--layers '8;20': give block numbers with commas, for instance 8,20 or 8-12"),
         (training("--layers", ""), "--layers '': give block numbers with commas, for instance 8,20 or 8-12"),
         (training("--layers=-1,3"), "--layers '-1,3': blocks are counted from 0"),
-        (training("--layers", "8", "--dtype", "float8"), "--dtype 'float8': choose one of auto, float32, bfloat16"),
+        (training("--layers", "8", "--dtype", "float8"), "dtype 'float8': choose one of auto, float32, bfloat16"),
         (training("--layers", "8", "--k", "0"), "SAE recipe: k is 0; it must be above 0"),
         (training("--layers", "8", "--model", "/nowhere"), "model '/nowhere': no such file or directory"),
         (("sae", "evaluate", "./nowhere", "--corpus", "texts"), "unknown SAEs './nowhere'. Known: embedded. Or give a"),

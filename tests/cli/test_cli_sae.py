@@ -73,7 +73,7 @@ def test_corpus_smaller_than_what_was_asked_for_is_told(call, model_directory, c
         ({"work": "file/x"}, "file/x: writing failed: Not a directory"),
         ({"corpus": "nothing.txt"}, "nothing.txt: no such file"),
         ({"options": ("--layers", "2")}, "unknown layer '2'. Known: 0 to 1."),
-        ({"options": ("--dtype", "float8")}, "--dtype 'float8': choose one of auto, float32"),
+        ({"options": ("--dtype", "float8")}, "dtype 'float8': choose one of auto, float32"),
         ({"options": ("--device", "nowhere")}, "device 'nowhere' cannot be used here"),
     ],
 )

@@ -103,7 +103,7 @@ def test_name_that_is_too_long_for_a_path_is_one_message(monkeypatch, ending):
 
 
 def test_dtype_that_does_not_exist_names_those_that_do():
-    with pytest.raises(DataError, match="--dtype 'float8': choose one of auto, float32, bfloat16, float16"):
+    with pytest.raises(DataError, match="dtype 'float8': choose one of auto, float32, bfloat16, float16"):
         choose_dtype("float8", CPU)
 
 
