@@ -66,8 +66,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ]
         metafunc.parametrize("cell", marked, ids=[cell.id for cell in request.cells])
     if "sae_layer" in metafunc.fixturenames:
-        marked = [pytest.param(layer, marks=pytest.mark.layer(index=layer)) for layer in request.layers_with_sae]
-        metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in request.layers_with_sae])
+        marked = [pytest.param(layer, marks=pytest.mark.layer(index=layer)) for layer in request.sae_layers]
+        metafunc.parametrize("sae_layer", marked, ids=[f"layer{layer}" for layer in request.sae_layers])
 
 
 @pytest.hookimpl(wrapper=True)

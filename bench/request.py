@@ -20,7 +20,7 @@ from steering.models.loading import layer_count
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import Row, new_run_name
-from steering.sae.library import SaeLibrary, open_library
+from steering.sae.library import SaeLibrary, layers_with_sae, open_library
 from steering.sweeps.cells import Cell, measurable
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import at_equal_norm, at_multiplier, check_plans, without_foreign_saes
@@ -89,9 +89,9 @@ class Request:
     shard: Shard | None
 
     @property
-    def layers_with_sae(self) -> list[int]:
+    def sae_layers(self) -> list[int]:
         """Those of the layers that have an SAE."""
-        return [layer for layer in self.layers if self.saes is not None and layer in self.saes.layers]
+        return layers_with_sae(self.saes, self.layers)
 
     @property
     def cells(self) -> list[Cell]:
@@ -103,7 +103,7 @@ class Request:
             for plan in profile.methods
             if plan.layers is None or layer in plan.layers
         ]
-        return measurable(profile, cells, self.layers_with_sae)
+        return measurable(profile, cells, self.sae_layers)
 
     def earlier(self) -> Earlier:
         """What the journal holds already, where the run goes on from there."""

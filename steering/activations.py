@@ -11,7 +11,7 @@ import torch
 
 from steering.activation_cache import ActivationCache, LayerActivations, units_of
 from steering.concepts import ContrastPair, Side
-from steering.errors import NonFiniteError, SaeError, SteeringError, UnknownNameError
+from steering.errors import NonFiniteError, SaeError, SteeringError, require_known
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import CapturedBatch
 from steering.models.steered_losses import pair_losses
@@ -90,8 +90,7 @@ class ContrastActivations:
         Raises:
             UnknownNameError: The layer was not captured.
         """
-        if layer not in self.layers:
-            raise UnknownNameError("captured layer", str(layer), map(str, self.layers))
+        require_known("captured layer", [layer], self.layers)
         index = self.layers.index(layer)
         return self.positive[:, index], self.negative[:, index]
 

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from steering.errors import DataError, UnknownNameError
+from steering.errors import DataError, UnknownNameError, require_known
 from steering.files import read_records, read_toml
 from steering.keywords import Keywords
 
@@ -200,8 +200,7 @@ def load_concept(reference: str, toward: Side = "positive") -> Concept:
         UnknownNameError: There is neither such a concept nor such a directory.
         DataError: A file is missing or malformed; the message names file and line.
     """
-    if toward not in get_args(Side):
-        raise UnknownNameError("side of a concept", toward, get_args(Side))
+    require_known("side of a concept", [toward], get_args(Side))
     concept = read_concept(concept_directory(reference))
     return concept if toward == "positive" else concept.reversed()
 

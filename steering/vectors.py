@@ -22,10 +22,10 @@ from steering.errors import (
     NonFiniteError,
     ResultsError,
     SteeringError,
-    UnknownNameError,
     VectorError,
     first_fault,
     one_line,
+    require_known,
 )
 from steering.feature_weights import FeatureWeight
 from steering.files import write_file
@@ -222,8 +222,7 @@ class Intervention:
 
     def __post_init__(self) -> None:
         """Refuse positions that there are not."""
-        if self.positions not in get_args(Positions):
-            raise UnknownNameError("positions", self.positions, get_args(Positions))
+        require_known("positions", [self.positions], get_args(Positions))
 
     @property
     def is_everywhere(self) -> bool:

@@ -266,3 +266,13 @@ def test_data_hash_changes_with_the_texts_and_nothing_else(profile, key, value):
     ]
     assert re.fullmatch("[0-9a-f]{64}", hashes[0])
     assert [found == hashes[0] for found in hashes] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", builtin_profiles())
+def test_random_features_of_the_built_in_profiles_have_the_norm_of_what_they_control_for(name):
+    profile = load_profile(name)
+    steering = [plan for plan in profile.methods if plan.method in ("feature_delta", "hand_crafted")]
+    assert steering
+    for plan in steering:
+        control = profile.plan(plan.control)
+        assert (control.method, control.norm_of, control.multiplier) == ("random_features", plan.name, plan.multiplier)

@@ -15,7 +15,7 @@ from steering.cli.printing import print_table
 from steering.errors import DataError, ResultsError, SchemaError
 from steering.files import turns_at
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
-from steering.verdicts.selection import is_chosen, read_cells
+from steering.verdicts.selection import chosen_rows, read_cells
 
 app = typer.Typer(
     help="Write and show what later runs are compared with.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -79,7 +79,7 @@ def compare(
     except SchemaError as error:
         typer.echo(f"not comparable: {error}", err=True)
         raise typer.Exit(NOT_COMPARABLE_STATUS) from None
-    report = compare_with(held, [row for row in rows if is_chosen((row.method, row.layer), names, blocks)])
+    report = compare_with(held, chosen_rows(rows, names, blocks))
     if form is ReportFormat.json:
         typer.echo(gate_tables.to_json(report), nl=False)
     else:

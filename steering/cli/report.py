@@ -41,7 +41,7 @@ def report(
     from steering.report.figures import figures_of
     from steering.report.html import render
     from steering.verdicts.gate import compare
-    from steering.verdicts.selection import is_chosen, read_cells
+    from steering.verdicts.selection import chosen_rows, read_cells
 
     names, blocks = parse_names(methods, "--methods"), parse_layer_filter(layers)
     if (names or blocks) and gate is None:
@@ -53,10 +53,8 @@ def report(
     rows = load_rows(results)
     if not rows:
         raise ResultsError(f"{results}: no results in it yet")
-    compared = None
-    if gate is not None:
-        chosen_rows = [row for row in rows if is_chosen((row.method, row.layer), names, blocks)]
-        compared = compare(read_cells(gate, names, blocks), chosen_rows)
+    held = None if gate is None else read_cells(gate, names, blocks)
+    compared = None if held is None else compare(held, chosen_rows(rows, names, blocks))
     make_directory(output.parent)  # before the figures are drawn, which takes long
     level = Profile.alpha if chosen is None else chosen.alpha
     page = render(rows, figures_of(rows, level=level), chosen, compared)

@@ -121,7 +121,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     from steering.activation_cache import ActivationCache
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
-    from steering.sae.library import open_library
+    from steering.sae.library import layers_with_sae, open_library
     from steering.sweeps.plans import check_plans
     from steering.sweeps.records import blank_row
     from steering.sweeps.reproduction import Reproduction, example_layer, studies
@@ -134,7 +134,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     layers = list(range(blocks)) if profile.layers is None else list(profile.layers)
     check_layers(layers, blocks, profile.model)
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
-    with_sae = [layer for layer in layers if library is not None and layer in library.layers]
+    with_sae = layers_with_sae(library, layers)
     planned = studies(profile, layers, with_sae, optimized=optimized)
     layer = example_layer(profile, layers, with_sae)
     journal, reporter = Journal(output), progress.for_log()

@@ -88,7 +88,8 @@ def predict(generation: ContrastActivations, test: ContrastActivations) -> list[
         raise DataError("whether pairs agree cannot be told of a single generation pair; give more")
     flips = max(_FEWEST_FLIPS, round(2 * len(generation.layers) / _LEVEL))
     found = [_measure(generation, test, layer, flips) for layer in generation.layers]
-    agreement, right = (stats.holm(p_values) for p_values in zip(*((e.p_value, e.p_right) for e in found), strict=True))
+    agreement = stats.holm([entry.p_value for entry in found])
+    right = stats.holm([entry.p_right for entry in found])
     return [
         replace(entry, p_value=float(p_value), p_right=float(p_right))
         for entry, p_value, p_right in zip(found, agreement, right, strict=True)

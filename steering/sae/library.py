@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -96,6 +96,11 @@ class SaeLibrary:
                 f"no SAE for layer {layer} in {self.name!r}; there are SAEs for the layers "
                 f"{', '.join(map(str, self.layers))}"
             )
+
+
+def layers_with_sae(library: SaeLibrary | None, layers: Sequence[int]) -> list[int]:
+    """Those of some layers that have an SAE; none where there is no library."""
+    return [] if library is None else [layer for layer in layers if layer in library.layers]
 
 
 def open_library(reference: str, descriptions: str = "") -> SaeLibrary:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from steering.errors import ResultsError, require_known
+from steering.results import Row
 from steering.verdicts.baselines import Baseline, read_baseline
 
 
@@ -24,6 +25,11 @@ def read_cells(path: Path, methods: Collection[str], layers: Collection[int]) ->
     if not cells:
         raise ResultsError(f"{path}: holds no cell of these methods at these layers")
     return dataclasses.replace(held, cells=cells)
+
+
+def chosen_rows(rows: Sequence[Row], methods: Collection[str], layers: Collection[int]) -> list[Row]:
+    """The rows of the same methods and layers, to hold against what `read_cells` gives."""
+    return [row for row in rows if is_chosen((row.method, row.layer), methods, layers)]
 
 
 def is_chosen(cell: tuple[str, int | None], methods: Collection[str], layers: Collection[int]) -> bool:

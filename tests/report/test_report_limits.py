@@ -96,3 +96,11 @@ def test_choice_on_the_development_split_is_told_of_the_study_that_was_chosen_in
 def test_unsteered_run_of_another_number_of_rollouts_is_held_against_nothing():
     fewer = unsteered(items=items(4)[:20], n=20)
     assert "Unsteered run" not in limits([row for row in run() if row.method != "unsteered"] + [fewer], None)
+
+
+def test_what_one_control_can_show_is_said_and_that_there_is_none():
+    assert limits(run(), None)["Controls"].startswith(
+        "A cell is held against one control at its layer, which is one drawn"
+    )
+    alone = [row for row in run() if not row.is_control]
+    assert limits(alone, None)["Controls"].startswith("There is no control cell")

@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from steering.power import minimum_detectable_difference
 from steering.report.studies import studies_of
 from steering.report.verdict import best_cell, detectable_in, verdict_of
+from steering.tables.detectable import detectable
 from tests.report_rows import LAYERS, ROLLOUTS, SUCCESSES, damage_row, mcnemar, run, success_row, unsteered
 
 BOUND = 0.1
@@ -179,6 +180,11 @@ def test_detectable_rise_is_adjusted_over_the_cells_that_share_the_level():
     told = detectable_in(study(run()))
     assert told.startswith(f"With 40 rollouts, a rise of P(success) by {rise:.3f} above the unsteered 0.100 is")
     assert "(level 0.01 over 6 cells)" in told
+
+
+def test_nothing_can_rise_above_an_unsteered_run_that_always_succeeds():
+    told = detectable(200, 1.0, 0.01, 3)
+    assert told == "With 200 rollouts, every unsteered one of which succeeded, no rise of P(success) is possible."
 
 
 def test_rollouts_that_are_too_few_to_find_anything_are_told():

@@ -241,7 +241,9 @@ def test_the_mean_of_items_is_the_ratio_of_sums(measuring, model, rows, tmp_path
     assert {name: score.value for name, score in outcome.scores.items()} == pytest.approx(expected, rel=1e-6)
     assert [len(score.items) for score in outcome.scores.values()] == [4, 4, 4, 4, D_SAE]
     assert all(score.low <= score.value <= score.high for score in outcome.scores.values())
-    assert outcome.scores["sae_silent_features"].items.tolist() == (~sums.fired).astype(float).tolist()
+    silent = outcome.scores["sae_silent_features"]
+    assert silent.items.tolist() == (~sums.fired).astype(float).tolist()
+    assert silent.low == silent.value == silent.high, "all features are counted"
 
 
 def test_a_perfect_sae_scores_1_on_every_document(measuring):

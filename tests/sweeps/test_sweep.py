@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from steering.concepts import load_concept
-from steering.errors import NonFiniteError
+from steering.errors import NonFiniteError, UnknownNameError
 from steering.journal import Journal, load_rows
 from steering.keywords import Keywords
 from steering.metrics.losses import LossChange
@@ -167,6 +167,14 @@ def test_concept_without_one_word_prompts_skips_that_metric_with_the_reason(llam
     assert {row.metric for row in skipped} == {"one_word_changed", "one_word_success"}
     assert {row.reason for row in skipped} == {"the concept has no one_word_prompts"}
     assert outcome.failures == []
+
+
+def test_metric_that_there_is_not_is_refused_where_nobody_checked_the_plan(llama, setting, tmp_path):
+    plan = dataclasses.replace(setting.profile.methods[0], control="", claimed_layers=(), metrics=("rollout",))
+    profile = dataclasses.replace(setting.profile, methods=(plan,))
+    sweep = sweep_of(dataclasses.replace(setting, profile=profile), llama, tmp_path)
+    with pytest.raises(UnknownNameError, match=r"unknown metric 'rollout'. Did you mean 'rollouts'?"):
+        sweep.measure(Cell(plan.name, 0, 1.0))
 
 
 def test_metric_that_fails_leaves_the_others_measured(llama, setting, tmp_path, monkeypatch):
