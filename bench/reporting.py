@@ -81,7 +81,7 @@ def _tables(run: Run) -> Iterator[_Table]:
     yield summary(rows, run.verdicts)
     yield control_summary(rows)
     yield dose_summary(rows)
-    yield feature_summary([row for row in rows if not row.is_control])
+    yield feature_summary(rows)
     yield sae_summary(rows, run.verdicts)
 
 

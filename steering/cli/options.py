@@ -38,6 +38,8 @@ Metrics = Annotated[str, typer.Option(help="Only these metrics, comma-separated.
 Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20 or 8-12.")]
 RunName = Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")]
 
+_MOST_BLOCKS = 10_000
+
 
 def parse_names(text: str, option: str) -> tuple[str, ...]:
     """Names with commas between them; none at all where there is no text.
@@ -71,8 +73,11 @@ def _span(part: str) -> Sequence[int]:
     first, dash, last = part.partition("-")
     if not first or not dash:
         return [int(part)]
-    if int(last) < int(first):
+    count = int(last) - int(first) + 1
+    if count < 1:
         raise ValueError(part)
+    if count > _MOST_BLOCKS:
+        raise DataError(f"--layers {part!r}: {count} blocks, more than any model has")
     return range(int(first), int(last) + 1)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from steering.concept_writing.endpoints import ChatEndpoint
-from steering.errors import EndpointError, one_line
+from steering.errors import EndpointError
 
 #: Of sampling, as the paper has them.
 TEMPERATURE, TOP_P = 0.7, 1.0
@@ -208,7 +208,7 @@ class ChatClient:
         try:
             parsed: Any = json.loads(content)
         except (ValueError, RecursionError):
-            kind = self._shown(response.headers.get("content-type", "an unknown type"))
+            kind = self._shown(response.headers.get("content-type", "")) or "an unknown type"
             return Reply(fault=f"an answer that is not JSON ({kind}, {len(content)} bytes)")
         try:
             text = parsed["choices"][0]["message"]["content"]
@@ -222,7 +222,7 @@ class ChatClient:
 
     def _shown(self, text: str) -> str:
         """The beginning of another's text, on one line, without the key or what a terminal would obey."""
-        line = one_line(Exception(self._endpoint.redacted(text)))
+        line = " ".join(self._endpoint.redacted(text).split())
         return "".join(character if character.isprintable() else "\ufffd" for character in line)[:_SHOWN]
 
 

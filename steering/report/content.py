@@ -16,9 +16,7 @@ from steering.report.samples import Samples, samples_of
 from steering.report.studies import Study, studies_of
 from steering.report.verdict import Verdict, verdict_of
 from steering.results import Row
-from steering.tables.cells import feature_summary
 from steering.tables.comparisons import selection_summary
-from steering.tables.configurations import TEST, on_split
 from steering.tables.export import result_tables
 from steering.tables.gate import remarks, verdict_table
 from steering.tables.pareto import pareto_statement
@@ -153,15 +151,13 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
     source = Profile if profile is None else profile
     level, bound = source.alpha, source.neutral_bound
     studies = studies_of(rows, level, _concepts(rows, profile))
-    tables = result_tables(rows, neutral_bound=bound) | {
-        "Features": feature_summary([row for row in on_split(rows, TEST) if not row.is_control])
-    }
+    tables = result_tables(rows, neutral_bound=bound)
     captions = _CAPTIONS | {_PARETO: f"{_CAPTIONS[_PARETO]} {pareto_statement(rows)}"}
     return Content(
         title=f"Steering: {_named(row.concept for row in rows)}",
         facts=_facts(rows),
         parts=tuple(_part(study, bound, _is_chosen(study, rows, bound)) for study in studies),
-        tables={title: Table.of(captions[title], table) for title, table in tables.items() if len(table) > 1},
+        tables={title: Table.of(captions[title], table) for title, table in tables.items()},
         settings=Table.of("What the values depend on, and which runs wrote them.", settings_table(rows)),
         versions=Table.of("What computed this report. What measured the results is in the settings.", versions_table()),
         gate=None if gate is None else _gate(gate),

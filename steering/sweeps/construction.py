@@ -122,9 +122,9 @@ class Constructor:
         intervention, reason, dose = None, "", None
         try:
             intervention = self.intervention(cell)
-            if self._doses is not None and cell.multiplier:
+            if self.doses is not None and cell.multiplier:
                 unit = replace(intervention, multiplier=intervention.multiplier / abs(cell.multiplier))
-                dose = self._doses.find(unit)
+                dose = self.doses.find(unit)
                 intervention = replace(unit, multiplier=unit.multiplier * dose.factor)
         except (DataError, SaeError, VectorError, NonFiniteError) as error:
             intervention, reason = None, str(error)
@@ -151,8 +151,13 @@ class Constructor:
         return replace(intervention, multiplier=cell.multiplier * reference.norm / vector.norm)
 
     @cached_property
-    def _doses(self) -> DoseFinder | None:
-        """What finds doses, where the profile has a budget."""
+    def doses(self) -> DoseFinder | None:
+        """What finds doses, where the profile has a budget.
+
+        Raises:
+            DataError: A development document is longer than the model's context.
+            NonFiniteError: The unsteered loss of one is NaN or infinite.
+        """
         profile, development = self._setting.profile, self._setting.development
         if profile.neutral_budget is None or development is None:
             return None

@@ -111,12 +111,15 @@ class Sweep:
         return self._earlier.outcome(None, self._blank(None), self._score_names(None))
 
     def begin(self) -> None:
-        """Do what all cells need: measure the unsteered run and capture the activations, unless that is done.
+        """Do what all cells need, unless it is done.
+
+        That is to measure the unsteered run, to capture the activations, and to read the documents that doses are
+        found by.
 
         Raises:
             SteeringError: As `measure`.
         """
-        _ = self.unsteered, self.activations
+        _ = self.unsteered, self.activations, self._constructor.doses
 
     def measure(self, cell: Cell) -> Outcome:
         """Measure a cell with its neighbours in the plan, and append their rows to the journal; each is measured once.

@@ -190,8 +190,11 @@ def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | N
 
 
 def feature_summary(rows: Sequence[Row]) -> list[list[str]]:
-    """The heaviest features of each vector that is a sum of features, whatever its doses, under a line of headings."""
-    rows = [row for row in rows if row.features]
+    """The heaviest features of each vector that is a sum of features, whatever its doses, under a line of headings.
+
+    Controls are passed over: their features mean nothing.
+    """
+    rows = [row for row in rows if row.features and not row.is_control]
     runs = Runs.of(rows)
     lines = [[*runs.heading, "method", "layer", "feature", "weight", "description"]]
     found = [configuration.row for configuration in configurations(rows)]

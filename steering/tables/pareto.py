@@ -102,10 +102,14 @@ def _within(points: Sequence[_Point]) -> list[Comparison]:
 
 
 def _is_reference(reference: _Point, point: _Point) -> bool:
-    """Whether one is a mean difference at the other's layer, and the other is none; both of one study."""
+    """Whether one is a mean difference at the other's layer, and the other is none; both of one study.
+
+    Of rows from elsewhere, those are passed over whose items are no pairs.
+    """
     here, there = point.success, reference.success
     methods = [row.parameters.get(CONSTRUCTION, row.method) for row in (there, here)]
-    return here.layer == there.layer and methods[0] == REFERENCE != methods[1]
+    paired = len(here.items) == len(there.items) and len(point.cost.items) == len(reference.cost.items)
+    return paired and here.layer == there.layer and methods[0] == REFERENCE != methods[1]
 
 
 def _p_better(point: _Point, other: _Point) -> float:

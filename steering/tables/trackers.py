@@ -78,6 +78,8 @@ def to_benchmark_action(rows: Sequence[Row], better: Literal["bigger", "smaller"
         if quantity is None or quantity.better != better or row.is_control or row.method == UNSTEERED:
             continue
         value, low, high = (_followed(row, end) for end in (row.value, row.low, row.high))
+        if value is None:
+            continue
         entry: dict[str, Any] = {"name": f"{name} {quantity.name}", "unit": quantity.unit, "value": value}
         if low is not None and high is not None:
             entry["range"] = f"{low:.4g} to {high:.4g}"
@@ -86,7 +88,13 @@ def to_benchmark_action(rows: Sequence[Row], better: Literal["bigger", "smaller"
 
 
 def _followed(row: Row, value: float | None) -> float | None:
-    return math.exp(value) if value is not None and row.metric == NEUTRAL_CHANGE else value
+    """What is written for a value of a row; None for a ratio that is beyond every number."""
+    if value is None or row.metric != NEUTRAL_CHANGE:
+        return value
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return None
 
 
 def _named(rows: Sequence[Row]) -> list[tuple[str, Row]]:

@@ -149,6 +149,11 @@ def test_what_is_no_range_of_layers_is_refused(text):
         options.parse_layers(text)
 
 
+def test_range_of_more_layers_than_any_model_has_is_refused():
+    with pytest.raises(DataError, match="--layers '0-99999999999': 100000000000 blocks, more than any model has"):
+        options.parse_layers("3,0-99999999999")
+
+
 @pytest.fixture
 def saes(tmp_path):
     """An SAE of block 1, two of whose features are described by words of the concept."""

@@ -275,9 +275,12 @@ def test_redirect_is_not_followed(status):
         assert len(asked.server.requests) == 1
 
 
-def test_redirect_to_what_is_no_address_is_one_message():
-    with asking(Answer(b"", 302, {"Location": "http://["})) as asked:
-        assert "a redirect to what is no address, which is not followed" in asked.refusal()
+@pytest.mark.parametrize(
+    ("location", "told"), [("http://[", "what is no address"), ("/v1/chat/completions", "the same host")]
+)
+def test_redirect_without_a_host_is_one_message(location, told):
+    with asking(Answer(b"", 302, {"Location": location})) as asked:
+        assert f"a redirect to {told}, which is not followed" in asked.refusal()
 
 
 def test_key_is_not_logged(caplog):

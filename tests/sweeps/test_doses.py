@@ -19,6 +19,7 @@ from steering.models.tokens import tokenize_document
 from steering.neutral import NeutralSet, load_neutral
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.progress import Silent
+from steering.sweeps import construction
 from steering.sweeps.cells import Cell
 from steering.sweeps.doses import Budget, DoseFinder
 from steering.sweeps.sweep import Sweep
@@ -138,6 +139,16 @@ def test_vector_that_breaks_the_smallest_budget_fails_with_its_reason(llama, set
     outcome = Sweep(tight, llama, Journal(tmp_path), [cell], run="test").measure(cell)
     assert any("beyond the budget of 1e-09" in reason for reason in outcome.failures)
     assert {row.parameters["neutral_budget"] for row in outcome.rows} == {1e-9}, "a cell without budget is another"
+
+
+def test_documents_that_doses_cannot_be_found_by_end_the_run_at_once(llama, setting, tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise NonFiniteError("the loss of text 2 is nan")
+
+    monkeypatch.setattr(construction, "DoseFinder", refuse)
+    sweep = Sweep(setting, llama, Journal(tmp_path), [Cell("mean_difference", 0, 2.0)], run="test")
+    with pytest.raises(NonFiniteError, match="the loss of text 2 is nan"):
+        sweep.begin()
 
 
 def test_dose_of_0_stays_0(llama, setting, tmp_path):

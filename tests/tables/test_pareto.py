@@ -48,6 +48,14 @@ def test_cell_that_is_not_better_in_both_is_open(share, cost):
     assert found.verdict == "open"
 
 
+@pytest.mark.parametrize("metric", ["rollout_probability", "loss_change_neutral"])
+def test_cell_whose_items_are_no_pairs_is_not_compared(metric):
+    mean, other = cell("mean_difference", 0.3, 0.05), cell("a", 0.5, 0.02, seed=1)
+    shorter = [dataclasses.replace(row, items=row.items[:-1]) if row.metric == metric else row for row in other]
+    assert comparisons([*mean, *shorter]) == []
+    assert len(comparisons([*mean, *other])) == 1
+
+
 def test_selection_of_cells_keeps_its_comparisons_and_their_p_values():
     others = [row for number in range(9) for row in cell(f"other_{number}", 0.3, 0.05, seed=number + 2)]
     rows = [*cell("mean_difference", 0.3, 0.05), *cell("a", 0.5, 0.02, seed=1), *others]

@@ -144,6 +144,7 @@ def test_sae_that_could_not_be_measured_is_a_line_of_dashes():
 def test_features_of_each_vector_are_listed_heaviest_first():
     weights = [FeatureWeight(number, weight, f"word {number}") for number, weight in ((7, 2.5), (3, -1.25), (9, 0.5))]
     rows = [*configuration(layer=20, features=(*weights, FeatureWeight(1, 0.1, "light"))), *configuration(layer=8)]
+    rows += configuration(layer=5, features=tuple(weights), is_control=True)
     assert feature_summary([*rows, unsteered_row(), *configuration(layer=3, features=tuple(weights[:1]))]) == [
         ["method", "layer", "feature", "weight", "description"],
         ["mean_difference", "3", "7", "+2.500", "word 7"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -99,6 +100,13 @@ def test_change_of_the_neutral_loss_is_followed_as_a_ratio_of_perplexities():
     unsteered = 3.0
     assert entry["value"] == pytest.approx(math.exp(unsteered - 0.02) / math.exp(unsteered))
     assert entry["range"] == "0.9512 to 1.051"
+
+
+def test_ratio_beyond_every_number_is_left_out():
+    row = small_row(metric="loss_change_neutral", value=700.0, low=-5.0, high=720.0)
+    [entry] = action([row], "smaller").values()
+    assert "range" not in entry
+    assert action([replace(row, value=710.0)], "smaller") == {}
 
 
 def test_controls_and_the_unsteered_run_are_neither_better_nor_worse():
