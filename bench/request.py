@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from steering.errors import DataError
 from steering.journal import FILE_NAME, load_rows
 from steering.models.checks import check_layers
 from steering.models.loading import layer_count
+from steering.paths import is_file
 from steering.profile_files import load_profile
 from steering.profiles import Profile, Setting
 from steering.results import Row, new_run_name
@@ -111,8 +111,7 @@ class Request:
 
     def kept_rows(self) -> list[Row]:
         """What earlier runs left in the results directory."""
-        there = os.path.isfile(self.results / FILE_NAME)  # noqa: PTH113 - Path's raises where the name is too long
-        return load_rows(self.results) if there else []
+        return load_rows(self.results) if is_file(self.results / FILE_NAME) else []
 
 
 def resolve(config: pytest.Config) -> Request:

@@ -26,10 +26,11 @@ from safetensors.numpy import load, save
 from scipy.sparse import csr_array
 
 from steering.files import PART_SUFFIX, replace_file
-from steering.models.embedded import cache_directory
+from steering.hashing import json_hash
 from steering.models.identity import configuration
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
+from steering.paths import cache_directory
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.contrast_features import TOKEN_RULES, TokenRule
@@ -106,12 +107,12 @@ def units_of(
         layers: Blocks whose output is read.
         saes: Layer -> the SAE that is read there.
     """
-    shared = _hash([_circumstances(model), [[text.prompt_length, *text.ids] for text in texts]])
+    shared = json_hash([_circumstances(model), [[text.prompt_length, *text.ids] for text in texts]])
     units = {}
     for layer in layers:
         sae = saes.get(layer)
         key, d_sae = (["", {}], None) if sae is None else ([sae.hash, sae.settings], sae.d_sae)
-        units[layer] = Unit(_hash([shared, layer, *key]), len(texts), model.d_model, d_sae)
+        units[layer] = Unit(json_hash([shared, layer, *key]), len(texts), model.d_model, d_sae)
     return units
 
 
@@ -137,11 +138,7 @@ def _circumstances(model: LanguageModel) -> dict[str, Any]:
 @functools.cache
 def _code_hash() -> str:
     package = resources.files("steering")
-    return _hash([package.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in _MODULES])
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return json_hash([package.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in _MODULES])
 
 
 class ActivationCache:
@@ -149,7 +146,7 @@ class ActivationCache:
 
     Args:
         directory: Where the files are; by default in the project's cache, see
-            `steering.models.embedded.cache_directory`.
+            `steering.paths.cache_directory`.
         limit: Bytes that the files may take.
         fresh: Read nothing: activations are captured anew, and take the place of those that are kept.
     """

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from steering.errors import DataError, UnknownNameError, require_known
 from steering.files import read_records, read_toml
+from steering.hashing import json_hash
 from steering.keywords import Keywords
+from steering.paths import data_directory, is_directory, is_file
 
 Side = Literal["positive", "negative"]
 Split = Literal["test", "development"]
+TEST, DEVELOPMENT = get_args(Split)
 
 #: Of concept.toml; the first four are strings, `keywords` is a table, all others are lists of strings.
 REQUIRED_KEYS = ("name", "description", "licence", "source", "rollout_prompts", "one_word_prompts", "keywords")
@@ -150,7 +149,7 @@ class Concept:
         # Left out where they say nothing new, so that such concepts keep the hash from before there were any.
         if self.feature_keywords == self.success_words:
             del content["feature_keywords"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return json_hash(content)
 
     def reversed(self) -> Concept:
         """The same concept with the sides swapped: what was negative is steered towards."""
@@ -213,10 +212,10 @@ def concept_directory(reference: str) -> Path:
     """
     if reference in builtin_concepts():
         return _builtin_root() / reference
-    if reference and os.path.isdir(reference):  # noqa: PTH112 - False, not an error, for what cannot be a path
+    if is_directory(reference):
         return Path(reference)
     remedy = "Or give a directory with a concept.toml."
-    if os.path.isfile(reference):  # noqa: PTH113 - likewise
+    if is_file(reference):
         remedy = f"{reference} is a file: give the directory that its concept.toml is in."
     raise UnknownNameError("concept", reference, builtin_concepts(), remedy)
 
@@ -227,7 +226,7 @@ def builtin_concepts() -> list[str]:
 
 
 def _builtin_root() -> Path:
-    return Path(str(resources.files("steering"))) / "data" / "concepts"
+    return data_directory("concepts")
 
 
 def read_concept(directory: Path) -> Concept:

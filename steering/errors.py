@@ -18,6 +18,7 @@ Each message says what was wrong, where, and what would be right; front ends pri
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 from pydantic import ValidationError
@@ -101,10 +102,13 @@ def one_line(error: Exception) -> str:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first of the faults that pydantic found, on one line, after the place where it is."""
-    fault = error.errors()[0]
-    where = ".".join(map(str, fault["loc"]))
-    return f"{where}: {fault['msg']}" if where else fault["msg"]
+    """What is missing, or the first of the faults that pydantic found: where, what is there, what would be right."""
+    faults = {".".join(map(str, fault["loc"])): fault for fault in error.errors()}
+    if missing := [where for where, fault in faults.items() if fault["type"] == "missing"]:
+        return f"missing {', '.join(missing)}"
+    where, fault = next(iter(faults.items()))
+    said = fault["msg"].replace("Input", "it", 1)
+    return f"{where} is {reprlib.repr(fault['input'])}; {said}" if where else said
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, first_fault
 from steering.files import append_lines, require_each_key_once
+from steering.paths import is_directory
 from steering.results import SCHEMA_VERSION, Row
 
 FILE_NAME = "results.jsonl"
@@ -73,7 +74,7 @@ class Journal:
 def journal_file(path: Path | str) -> Path:
     """The journal that a path names: the one in a results directory, or the file itself."""
     path = Path(path)
-    return path / FILE_NAME if path.is_dir() else path
+    return path / FILE_NAME if is_directory(path) else path
 
 
 def require_other_file(output: Path, results: Path) -> None:

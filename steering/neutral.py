@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 
 from steering.errors import DataError, UnknownNameError
 from steering.files import read_records
+from steering.hashing import json_hash
+from steering.paths import data_directory, is_file
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 # The data set itself is a loading script, which `datasets` no longer runs; the hub keeps this export of it.
@@ -39,7 +37,7 @@ class NeutralSet:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the documents in their order."""
-        return hashlib.sha256(json.dumps(self.documents).encode()).hexdigest()
+        return json_hash(self.documents)
 
 
 def load_neutral(reference: str, count: int, *, skip: int = 0) -> NeutralSet:
@@ -61,11 +59,11 @@ def load_neutral(reference: str, count: int, *, skip: int = 0) -> NeutralSet:
     if skip < 0:
         raise DataError(f"neutral set {reference!r}: {skip} documents were to be skipped; it must be 0 or more")
     if reference == "embedded":
-        path = Path(str(resources.files("steering"))) / "data" / "neutral" / "web.jsonl"
+        path = data_directory("neutral") / "web.jsonl"
         return NeutralSet("embedded", _after("embedded", _read(path), count, skip))
     if reference == "openwebtext":
         return NeutralSet("openwebtext", _after("openwebtext", _openwebtext(skip + count), count, skip))
-    if os.path.isfile(reference):  # noqa: PTH113 - False, not an error, for what cannot be a path
+    if is_file(reference):
         return NeutralSet(Path(reference).name, _after(reference, _read(Path(reference)), count, skip))
     raise UnknownNameError("neutral set", reference, ["embedded", "openwebtext"], "Or give a JSON Lines file.")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,18 +9,27 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, get_args
 
-from steering.concepts import Concept, Side, Split, load_concept
+from steering.concepts import DEVELOPMENT, TEST, Concept, Side, Split, load_concept
 from steering.errors import DataError, UnknownNameError
+from steering.hashing import json_hash
 from steering.neutral import NeutralSet, load_neutral
 from steering.positions import Positions
 from steering.results import SAE, UNSTEERED
 
-_FEWEST_DOCUMENTS = 2  # one gives no interval
 _CLAIMED_METRICS = ("rollouts", "loss_neutral")
-
 # Steps of √2, from what hardly shows to what no text survives.
 _DOSES = tuple(round(2 ** (step / 2), 2) for step in range(-4, 13))
 _NEUTRAL_TOKENS = ("neutral_prompt_tokens", "neutral_continuation_tokens")
+
+
+def _set_blocks(owner: object, label: str, key: str) -> None:
+    """Put a frozen object's list of blocks into order, each block once; refuse those below 0, and no layers."""
+    blocks = getattr(owner, key)
+    if key == "layers" and blocks == ():
+        raise DataError(f"{label}: layers is empty; name at least one, or leave it out")
+    if blocks and min(blocks) < 0:
+        raise DataError(f"{label}: {key} holds {min(blocks)}; blocks are counted from 0")
+    object.__setattr__(owner, key, blocks and tuple(sorted(set(blocks))))
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,7 @@ class MethodPlan:
             the control, neutral loss change under the bound. Elsewhere results are recorded without a claim.
         norm_of: Another plan, to the norm of whose vector each vector is scaled before the multiplier.
         layers: Of the profile's layers, those that the plan is run at; None means all.
-        is_control: Whether its vectors are there for comparison only. What another plan names as its control is a
-            control without saying so.
+        is_control: Whether its vectors are there for comparison only; what another plan names as its control is one.
         metrics: Of the registered metrics, those that its cells are measured by; None means all.
     """
 
@@ -68,12 +74,12 @@ class MethodPlan:
         if self.claimed_layers and self.metrics is not None and not set(_CLAIMED_METRICS) <= set(self.metrics):
             needed = " and ".join(map(repr, _CLAIMED_METRICS))
             raise DataError(f"method {self.name!r}: its claims need the metrics {needed}; add them or leave out claims")
+        for key in ("layers", "claimed_layers"):
+            _set_blocks(self, f"method {self.name!r}", key)
         if self.layers is not None and (idle := set(self.claimed_layers) - set(self.layers)):
             raise DataError(
                 f"method {self.name!r}: claimed_layers {sorted(idle)} are not among its layers, {list(self.layers)}"
             )
-        if self.layers == ():
-            raise DataError(f"method {self.name!r}: layers is empty; name at least one, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ class Profile:
     neutral_prompt_tokens: int = 32
     neutral_continuation_tokens: int = 64
     steered_positions: Positions = "prompt"
-    split: Split = "test"
+    split: Split = TEST
     development_documents: int = 64
     neutral_budget: float | None = None
     doses: tuple[float, ...] = _DOSES
@@ -171,15 +177,14 @@ class Profile:
         self._require("alpha", 0 < self.alpha < 1, "between 0 and 1")
         self._require("neutral_bound", 0 < self.neutral_bound < math.inf, "finite and above 0")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2^63")
-        self._require("split", self.split in get_args(Split), "'test' or 'development'")
-        self._require("steered_positions", self.steered_positions in get_args(Positions), "'prompt' or 'all'")
         budget = self.neutral_budget
         self._require("neutral_budget", budget is None or 0 < budget < math.inf, "finite and above 0")
         rising = all(low < high for low, high in pairwise((0.0, *self.doses, math.inf)))
         self._require("doses", bool(self.doses) and rising, "finite numbers above 0, rising")
-        self._require("toward", self.toward in get_args(Side), "'positive' or 'negative'")
+        for key, kind in (("split", Split), ("steered_positions", Positions), ("toward", Side)):
+            self._require(key, getattr(self, key) in get_args(kind), " or ".join(map(repr, get_args(kind))))
         self._require("methods", bool(self.methods), "at least one method")
-        self._require("layers", self.layers != (), "'all' or a list of block numbers from 0")
+        _set_blocks(self, f"profile {self.name!r}", "layers")
         for plan in self.methods:
             for key in ("control", "norm_of"):
                 self._refuse_cycle(plan, key)
@@ -204,7 +209,7 @@ class Profile:
     def measurement(self) -> dict[str, Any]:
         """The settings that decide what a metric value means, for results."""
         keys = ("rollouts", "new_tokens", "temperature", "top_p", *_NEUTRAL_TOKENS, "steered_positions")
-        split = {} if self.split == "test" else {"split": self.split}
+        split = {} if self.split == TEST else {"split": self.split}
         return {key: getattr(self, key) for key in keys} | {"first_continuation_token": "scored"} | split
 
     @property
@@ -215,7 +220,7 @@ class Profile:
     @property
     def stream(self) -> int:
         """Which random numbers of the seed rollouts draw: the splits have nothing in common."""
-        return get_args(Split).index(self.split)
+        return (TEST, DEVELOPMENT).index(self.split)
 
     @property
     def controls(self) -> frozenset[str]:
@@ -250,7 +255,7 @@ class Setting:
     def __post_init__(self) -> None:
         """Refuse a budget without the documents that it is for, and a set of documents that gives no interval."""
         for documents in (self.neutral, self.development):
-            if documents is not None and len(documents.documents) < _FEWEST_DOCUMENTS:
+            if documents is not None and len(documents.documents) == 1:  # it gives no interval
                 raise DataError(f"neutral set {documents.name!r}: one document is left; at least 2 are needed")
         if self.profile.neutral_budget is not None and self.development is None:
             raise DataError(f"profile {self.profile.name!r}: a neutral_budget needs development documents")
@@ -265,9 +270,9 @@ class Setting:
         """
         concept = load_concept(profile.concept, profile.toward)
         development = None
-        if profile.split == "development" or profile.neutral_budget is not None:
+        if profile.split == DEVELOPMENT or profile.neutral_budget is not None:
             development = load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)
-        if profile.split == "development" and development is not None:
+        if profile.split == DEVELOPMENT and development is not None:
             return cls(profile, concept.development(), development, development)
         return cls(profile, concept, load_neutral(profile.neutral, profile.neutral_documents), development)
 
@@ -281,7 +286,7 @@ class Setting:
         profile = self.profile
         if self.development is not None:
             use, what = "doses of a budget are chosen", "budget"
-            if profile.split == "development":
+            if profile.split == DEVELOPMENT:
                 use, what = "the run measures", "split"
             raise DataError(
                 f"profile {profile.name!r}: a method that learns from the development documents cannot be measured "
@@ -292,9 +297,4 @@ class Setting:
     @property
     def data_hash(self) -> str:
         """SHA-256 of all texts that the run uses."""
-        return hashlib.sha256(json.dumps([self.concept.hash, self.neutral.hash]).encode()).hexdigest()
-
-
-def split_of(measurement: Mapping[str, Any]) -> str:
-    """The split that settings of a measurement name; the test split where they name none."""
-    return str(measurement.get("split", "test"))
+        return json_hash([self.concept.hash, self.neutral.hash])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from steering.concepts import TEST
 from steering.feature_weights import FeatureWeight
 
 SCHEMA_VERSION = 1
@@ -162,9 +163,19 @@ class Row:
         return None if self.vector_norm is None else abs(self.multiplier) * self.vector_norm
 
     @property
+    def split(self) -> str:
+        """What it was measured on: "test", where it does not say."""
+        return str(self.measurement.get("split", TEST))
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether something was added, or should have been."""
+        return self.method not in (UNSTEERED, SAE)
+
+    @property
     def lacks_vector(self) -> bool:
         """Whether there was no vector to measure, though there should have been one."""
-        return self.status != "ok" and self.method not in (UNSTEERED, SAE) and not self.vector_hash
+        return self.status != "ok" and self.is_steered and not self.vector_hash
 
     @property
     def place(self) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import gguf
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from steering.errors import VectorError, one_line
 from steering.gguf_header import check_header
+from steering.paths import is_file
 from steering.vector_export import MODEL_HINT
 from steering.vectors import MAX_BYTES, is_steering_vector
 
@@ -37,7 +37,7 @@ def read_direction(path: Path, layer: int, tensor: str = "") -> torch.Tensor:
         VectorError: The file is missing, damaged, too large, of another format, holds no such direction, or is what
             `SteeringVector.save` wrote: layer and dose of such a file are not to be given anew.
     """
-    if not os.path.isfile(path):  # noqa: PTH113 - Path's raises where a path cannot be looked at
+    if not is_file(path):
         raise VectorError(f"{path}: no such file")
     if path.suffix not in (".safetensors", ".gguf"):
         raise VectorError(

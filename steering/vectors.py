@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +28,7 @@ from steering.errors import (
 )
 from steering.feature_weights import FeatureWeight
 from steering.files import write_file
+from steering.paths import is_directory, is_file
 from steering.positions import Positions
 
 _TENSOR = "direction"
@@ -170,8 +170,8 @@ def load_vector(path: Path | str) -> SteeringVector:
         VectorError: The file is missing, damaged, too large, or holds something else.
     """
     path = Path(path)
-    if not os.path.isfile(path):  # noqa: PTH113 - Path's raises where a path cannot be looked at
-        raise VectorError(f"{path}: {'a directory, not a file' if os.path.isdir(path) else 'no such file'}")  # noqa: PTH112
+    if not is_file(path):
+        raise VectorError(f"{path}: {'a directory, not a file' if is_directory(path) else 'no such file'}")
     if (size := path.stat().st_size) > MAX_BYTES:
         raise VectorError(f"{path}: not a steering vector file: {size} bytes; at most {MAX_BYTES} are read")
     try:

@@ -21,7 +21,18 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A module imports from its own layer and from those above it in this list. A module in a package counts as the package.
 LAYERS = [
     {"errors"},
-    {"feature_weights", "files", "gguf_header", "keywords", "phrases", "positions", "progress", "registry"},
+    {
+        "feature_weights",
+        "files",
+        "gguf_header",
+        "hashing",
+        "keywords",
+        "paths",
+        "phrases",
+        "positions",
+        "progress",
+        "registry",
+    },
     {"concepts", "journal", "neutral", "power", "results", "stats", "vectors"},
     {"profiles", "profile_files", "merging"},
     {"models"},

@@ -186,11 +186,11 @@ def test_a_first_line_cut_off_leaves_an_empty_journal(tmp_path):
         ("[1]", "not a results row"),
         ("null", "not a results row"),
         ("[" * 100_000, "Invalid JSON: recursion limit"),
-        (changed(surprise=1), "surprise: "),
-        (changed(items=None), "items: "),
-        (changed(p_control="0.5"), "p_control: "),
-        (changed(features=[{"feature": 1, "weight": 0.5}]), "features.0.description: "),
-        (changed(features=[{"feature": 1.5, "weight": 0.5, "description": ""}]), "features.0.feature: "),
+        (changed(surprise=1), "surprise is 1; "),
+        (changed(items=None), "items is None; "),
+        (changed(p_control="0.5"), "p_control is '0.5'; "),
+        (changed(features=[{"feature": 1, "weight": 0.5}]), "missing features.0.description"),
+        (changed(features=[{"feature": 1.5, "weight": 0.5, "description": ""}]), "features.0.feature is 1.5; "),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, fault):

@@ -121,22 +121,26 @@ def test_missing_key_is_named(path, key):
 
 
 def test_all_missing_keys_are_named_at_once(path):
-    message = refusal(path, "", model=None, description=None)
-    assert message == "mine.toml: missing description, methods, model"
+    message = refusal(path, METHODS, model=None, description=None)
+    assert message == "mine.toml: missing description, model"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
     [
-        *((key, value, "a.*str") for key in ("description", "model", "name") for value in ("5", "true", '["a"]')),
-        *((key, value, "a whole number") for key in ("rollouts", "seed") for value in ('"200"', "200.0", "true")),
-        *((key, value, "a.*(float|number)") for key in ("temperature", "alpha") for value in ('"1"', "true", "[0.5]")),
-        ("toward", "1", "a.*str|'positive' or 'negative'"),
+        *(
+            (key, value, "a valid string")
+            for key in ("description", "model", "name")
+            for value in ("5", "true", '["a"]')
+        ),
+        *((key, value, "a valid integer") for key in ("rollouts", "seed") for value in ('"200"', "200.0", "true")),
+        *((key, value, "a valid number") for key in ("temperature", "alpha") for value in ('"1"', "true", "[0.5]")),
+        ("toward", "1", "'positive' or 'negative'"),
     ],
 )
 def test_value_of_the_wrong_type_is_refused(path, key, value, kind):
     message = refusal(path, **{key: value})
-    assert re.match(rf"mine\.toml: {key} is {re.escape(shown(value))}; it must be ({kind})", message)
+    assert message == f"mine.toml: {key} is {shown(value)}; it should be {kind}"
 
 
 @pytest.mark.parametrize(
@@ -146,25 +150,41 @@ def test_layers_are_all_or_a_sorted_list(path, value, layers):
     assert load_profile(write(path, layers=value)).layers == layers
 
 
-@pytest.mark.parametrize("value", ['"most"', "3", "[-1]", "[1.0]", "[true]", '["1"]'])
-def test_layers_that_are_no_blocks_are_refused(path, value):
-    message = refusal(path, layers=value)
-    assert message == f"mine.toml: layers is {shown(value)}; it must be 'all' or a list of block numbers from 0"
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ('"most"', "layers is 'most'; it should be a valid array"),
+        ("3", "layers is 3; it should be a valid array"),
+        ("[-1]", "profile 'mine': layers holds -1; blocks are counted from 0"),
+        ("[1.0]", "layers.0 is 1.0; it should be a valid integer"),
+        ("[true]", "layers.0 is True; it should be a valid integer"),
+        ('["1"]', "layers.0 is '1'; it should be a valid integer"),
+    ],
+)
+def test_layers_that_are_no_blocks_are_refused(path, value, fault):
+    assert refusal(path, layers=value) == f"mine.toml: {fault}"
 
 
 def test_no_layers_are_refused(path):
     message = refusal(path, layers="[]")
-    assert message == "profile 'mine': layers is (); it must be 'all' or a list of block numbers from 0"
+    assert message == "mine.toml: profile 'mine': layers is empty; name at least one, or leave it out"
 
 
 @pytest.mark.parametrize("value", ['"most"', "0"])
 def test_claimed_layers_that_are_no_blocks_are_refused_by_their_own_name(path, value):
-    assert f"claimed_layers is {shown(value)}; it must be " in refusal(path, METHODS + f"claimed_layers = {value}\n")
+    assert f"claimed_layers is {shown(value)}; it should be " in refusal(path, METHODS + f"claimed_layers = {value}\n")
 
 
-@pytest.mark.parametrize("methods", ["[methods.m]\n", '[methods.m]\nmultiplier = "3"\n', "[methods]\nm = 3\n"])
-def test_method_without_a_multiplier_is_refused(path, methods):
-    assert refusal(path, methods) == "mine.toml: [methods.m] must be a table with a number 'multiplier'"
+@pytest.mark.parametrize(
+    ("methods", "fault"),
+    [
+        ("[methods.m]\n", "missing [methods.m] multiplier"),
+        ('[methods.m]\nmultiplier = "3"\n', "[methods.m] multiplier is '3'; it should be a valid number"),
+        ("[methods]\nm = 3\n", "[methods.m] is 3; it must be a table"),
+    ],
+)
+def test_method_without_a_multiplier_is_refused(path, methods, fault):
+    assert refusal(path, methods) == f"mine.toml: {fault}"
 
 
 def test_claim_at_a_layer_that_is_not_run_is_refused(path):
@@ -184,7 +204,7 @@ def test_methods_that_are_no_tables_are_refused(path):
 
 
 def test_profile_without_methods_is_refused(path):
-    assert refusal(path, "[methods]\n") == "profile 'mine': methods is (); it must be at least one method"
+    assert refusal(path, "[methods]\n") == "mine.toml: profile 'mine': methods is (); it must be at least one method"
 
 
 @pytest.mark.parametrize(

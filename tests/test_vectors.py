@@ -108,11 +108,11 @@ def test_a_file_from_before_there_were_features_has_none(tmp_path):
     [
         ("{", "Invalid JSON: EOF while parsing an object"),
         ("", "Invalid JSON: EOF while parsing a value"),
-        ("7", "Input should be a valid array"),
-        ("[7]", "0: "),
-        ('[{"feature": 7}]', "0.weight: Field required"),
-        ('[{"feature": "7", "weight": 0.5, "description": ""}]', "0.feature: Input should be a valid integer"),
-        ('[{"feature": 7, "weight": 0.5, "description": null}]', "0.description: Input should be a valid string"),
+        ("7", "it should be a valid array"),
+        ("[7]", "0 is 7; "),
+        ('[{"feature": 7}]', "missing 0.weight, 0.description"),
+        ('[{"feature": "7", "weight": 0.5, "description": ""}]', "0.feature is '7'; it should be a valid integer"),
+        ('[{"feature": 7, "weight": 0.5, "description": null}]', "0.description is None; it should be a valid string"),
         ("[" * 5000, "Invalid JSON: recursion limit exceeded"),
     ],
 )

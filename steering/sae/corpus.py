@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import itertools
-import json
 import lzma
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from steering.errors import DataError
 from steering.files import read_records, read_text
+from steering.hashing import json_hash
 from steering.models.tokens import text_ids
+from steering.paths import is_directory, is_file
 
 SEPARATOR = "<|doc|>"
 _HELD_OUT_SHARE = 0.1
@@ -48,7 +47,7 @@ class Source:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the documents in their order."""
-        return hashlib.sha256(json.dumps(self.documents).encode()).hexdigest()
+        return json_hash(self.documents)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +138,7 @@ def _sample(rows: Sequence[np.ndarray], tokens: int, seed: int) -> list[list[int
 
 
 def _files(reference: str) -> list[str]:
-    if not os.path.isdir(reference):  # noqa: PTH112 - False, not an error, for what cannot be a path
+    if not is_directory(reference):
         return [reference]
     found = [str(path) for path in sorted(Path(reference).iterdir()) if _reader(path) is not None]
     if not found:
@@ -149,7 +148,7 @@ def _files(reference: str) -> list[str]:
 
 def _read(reference: str) -> Source:
     path = Path(reference)
-    if os.path.isfile(reference):  # noqa: PTH113 - False, not an error, for what cannot be a path
+    if is_file(reference):
         reader = _reader(path)
         if reader is None:
             raise DataError(f"{path}: a .txt, .txt.xz, .txt.gz or .jsonl file is required")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 
 import torch
 
 from steering.errors import SaeError, UnknownNameError
+from steering.hashing import json_hash
 from steering.models import embedded
+from steering.paths import data_directory, is_directory, is_file
 from steering.sae.autoencoder import (
     CONFIG_FILE,
     SparseAutoencoder,
@@ -82,8 +80,7 @@ class SaeLibrary:
         if path == beside:
             return load_descriptions(path, sae)
         given = load_descriptions(path, sae, of_several_layers=len(self.layers) > 1)
-        written = json.dumps(sorted(given.texts.items())).encode()
-        return replace(given, hash=hashlib.sha256(written).hexdigest())
+        return replace(given, hash=json_hash(sorted(given.texts.items())))
 
     def require(self, layer: int) -> None:
         """Refuse a layer that has no SAE, without loading anything.
@@ -116,11 +113,11 @@ def open_library(reference: str, descriptions: str = "") -> SaeLibrary:
         SaeError: A directory holds no SAE, or two for one layer.
     """
     file = Path(descriptions) if descriptions else None
-    if file is not None and not file.is_file():
+    if file is not None and not is_file(file):
         raise SaeError(f"{file}: no such file of feature descriptions")
     if reference == EMBEDDED:
         return SaeLibrary(EMBEDDED, _directories(_embedded_root()), descriptions=file)
-    if os.path.isdir(reference):  # noqa: PTH112 - False, not an error, for what cannot be a path
+    if is_directory(reference):
         return SaeLibrary(Path(reference).resolve().name, _directories(Path(reference)), descriptions=file)
     if not reference.startswith((".", "/")) and (ids := release_ids(reference)) is not None:
         layers = {layer: sae_id for sae_id in ids if (layer := _layer_or_none(sae_id)) is not None}
@@ -136,7 +133,7 @@ def open_library(reference: str, descriptions: str = "") -> SaeLibrary:
 
 
 def _embedded_root() -> Path:
-    return Path(str(resources.files("steering"))) / "data" / "saes" / embedded.TITLE
+    return data_directory("saes") / embedded.TITLE
 
 
 def _directories(root: Path) -> dict[int, Path]:

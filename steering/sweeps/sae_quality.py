@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 
 from steering import stats
 from steering.errors import NonFiniteError
+from steering.hashing import json_hash
 from steering.journal import Journal
 from steering.metrics import Score
 from steering.models.continuation_losses import ContinuationLosses
@@ -144,6 +143,4 @@ class SaeQuality:
 
 def _settings(sae: SparseAutoencoder) -> dict[str, Any]:
     """What an SAE of given weights computes with; of the rest, such as the k of a TopK SAE, a hash."""
-    content = json.dumps(sae.settings, sort_keys=True, default=str)
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    return {"centred": sae.centred, "d_sae": sae.d_sae, "settings_hash": digest}
+    return {"centred": sae.centred, "d_sae": sae.d_sae, "settings_hash": json_hash(sae.settings)}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from steering import stats
-from steering.profiles import Profile, split_of
+from steering.concepts import DEVELOPMENT, TEST
+from steering.profiles import Profile
 from steering.results import (
     CONSTRUCTION,
     DEVELOPMENT_CHANGE,
@@ -24,7 +25,7 @@ from steering.results import (
 )
 from steering.tables import wording
 from steering.tables.adjustment import comes_from
-from steering.tables.configurations import DEVELOPMENT, TEST, Runs, labels, on_split, shared, steered, told_apart_by
+from steering.tables.configurations import Runs, labels, on_split, shared, steered, told_apart_by
 from steering.tables.wording import ABSENT
 
 #: Parameters in which the vectors, or the doses, of one null distribution may differ: layers have SAEs of their own.
@@ -164,7 +165,7 @@ def selection_summary(
     """
     among = rows if among is None else among
     wanted = {(_study(row), row.method) for row in rows}
-    latest = {(_study(row), row.method, split_of(row.measurement)): row.data_hash for row in among}
+    latest = {(_study(row), row.method, row.split): row.data_hash for row in among}
     found: dict[tuple[str, str], dict[str, list[Configuration]]] = {}
     for split in (DEVELOPMENT, TEST):
         for configuration in steered(on_split(among, split)):

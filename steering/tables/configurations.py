@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering.profiles import split_of
+from steering.hashing import json_hash
 from steering.results import NEUTRAL_BUDGET, NORM_OF, OF_SAE, OUTCOMES, SAE, UNSTEERED, Configuration, Row, without
-
-TEST = "test"
-DEVELOPMENT = "development"
 
 
 def configurations(rows: Sequence[Row]) -> list[Configuration]:
@@ -32,18 +28,18 @@ def _order(configuration: Configuration) -> tuple[Any, ...]:
 
 def steered(rows: Sequence[Row]) -> list[Configuration]:
     """The configurations in which something is added."""
-    return configurations([row for row in rows if row.method not in (UNSTEERED, SAE)])
+    return configurations([row for row in rows if row.is_steered])
 
 
 def on_split(rows: Sequence[Row], split: str) -> list[Row]:
     """The rows that were measured on one split."""
-    return [row for row in rows if split_of(row.measurement) == split]
+    return [row for row in rows if row.split == split]
 
 
 def told_apart_by(row: Row) -> dict[str, Any]:
     """What a run is told apart by, as far as its user chose it."""
     keys = ("model", "dtype", "concept", "toward", "neutral", "seed")
-    return {key: getattr(row, key) for key in keys} | row.measurement | {"split": split_of(row.measurement)}
+    return {key: getattr(row, key) for key in keys} | row.measurement | {"split": row.split}
 
 
 def shared(row: Row) -> str:
@@ -131,5 +127,4 @@ def _dose(row: Row) -> str:
 
 
 def _digest(row: Row) -> str:
-    asked = json.dumps([without(row.parameters, OUTCOMES | OF_SAE), row.set_multiplier], sort_keys=True)
-    return hashlib.sha256(asked.encode()).hexdigest()[:8]
+    return json_hash([without(row.parameters, OUTCOMES | OF_SAE), row.set_multiplier])[:8]

@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from steering.concepts import DEVELOPMENT, TEST
 from steering.profiles import Profile
 from steering.results import Row
 from steering.tables import latex
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.cells import to_text as aligned
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
-from steering.tables.configurations import DEVELOPMENT, TEST, on_split
+from steering.tables.configurations import on_split
 from steering.tables.damage import damage_summary
 from steering.tables.pareto import pareto_statement, pareto_summary
 from steering.tables.pivots import pivot_frame, pivot_table

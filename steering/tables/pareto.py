@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering import stats
+from steering.concepts import TEST
 from steering.results import CONSTRUCTION, NEUTRAL_CHANGE, SUCCESS, Row
 from steering.tables import wording
-from steering.tables.configurations import TEST, Runs, on_split, shared, steered
+from steering.tables.configurations import Runs, on_split, shared, steered
 
 #: What the paper could not improve on.
 REFERENCE = "mean_difference"

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from steering.concepts import TEST
 from steering.results import NEUTRAL_CHANGE, SUCCESS, UNSTEERED, Row, cell_id
-from steering.tables.configurations import TEST, Runs, labels, on_split
+from steering.tables.configurations import Runs, labels, on_split
 
 # Bencher takes no longer name for a benchmark.
 _LONGEST = 1024

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from steering import stats
-from steering.profiles import split_of
+from steering.concepts import TEST
 from steering.results import OUTCOMES, Configuration, Row, cell_id
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 from steering.verdicts.comparability import cell_differences
@@ -147,8 +147,8 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
         required: (method, layer) of the cells of the baseline that must have been measured; by default all. A cell that
             failed counts as missing wherever it was tried.
     """
-    # Layers and doses are chosen on another split, beside it.
-    found = measured_cells([row for row in rows if split_of(row.measurement) == split_of(baseline.measurement)])
+    # As baselines are; layers and doses may have been chosen on another split, beside it.
+    found = measured_cells([row for row in rows if row.split == TEST])
     settled: list[CellVerdict] = []
     comparable: list[tuple[BaselineCell, Configuration]] = []
     passed_over: dict[tuple[str, int], str] = {}

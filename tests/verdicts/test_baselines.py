@@ -115,8 +115,8 @@ def test_reader_of_the_old_baseline_reads_it_to_its_end(written):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"seed": "0"}, "seed: Input should be a valid integer"),
-        ({"unknown": 1}, "unknown: Unexpected keyword argument"),
+        ({"seed": "0"}, "seed is '0'; it should be a valid integer"),
+        ({"unknown": 1}, "unknown is 1; Unexpected keyword argument"),
         ({"margins": {"rollout_probability": 0.0}}, "margins are of"),
         ({"margins": {metric.name: -0.1 for metric in GATED}}, "must not be below 0"),
         ({"levels": {metric.name: 0.05 for metric in GATED}}, "0.05 at most in all"),
