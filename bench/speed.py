@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from steering import load_concept
 from steering.keywords import keyword_pattern
 from steering.metrics.rollouts import is_confirmed
 from steering.models.language_model import LanguageModel
-from steering.models.machine import finish_computing, matrix_product_ceiling
 from steering.models.sampling import NucleusSampler, uniform_streams
 from steering.models.tokens import TokenizedText, text_of, tokenize_continuation, tokenize_document, tokenize_prompt
 from steering.neutral import load_neutral
@@ -23,6 +24,9 @@ from steering.vectors import Intervention, SteeringVector
 
 CONCEPT = load_concept("gender")
 TOP_P = 0.8
+# Of the square matrices whose product is timed.
+_WIDTHS = (512, 1024, 2048)
+_WARM_UPS, _REPEATS = 3, 15
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,31 @@ class Report:
             yield [header, *(stage.cells for stage in self.stages)]
         if self.growth:
             yield [["what grows", "size", "seconds", "of the first, per size"], *self.growth]
+
+
+def finish_computing() -> None:
+    """Wait until an accelerator has done what it was given: its work goes on after a call has returned."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def matrix_product_ceiling(dtype: torch.dtype, device: torch.device) -> float:
+    """Measure the fastest matrix product of the machine, in floating-point operations per second.
+
+    It is what a model's speed is held against: the largest of several sizes, each the median of repeated products.
+    """
+    return max(_product_speed(dtype, device, width) for width in _WIDTHS)
+
+
+def _product_speed(dtype: torch.dtype, device: torch.device, width: int) -> float:
+    left, right = (torch.full((width, width), 0.5, dtype=dtype, device=device) for _ in range(2))
+    seconds = []
+    for _ in range(_REPEATS + _WARM_UPS):
+        started = time.perf_counter()
+        functional.linear(left, right)
+        finish_computing()
+        seconds.append(time.perf_counter() - started)
+    return 2 * width**3 / median(seconds[_WARM_UPS:])
 
 
 def seconds_of(work: Callable[..., object], *arguments: Any) -> float:

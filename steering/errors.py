@@ -107,7 +107,7 @@ def first_fault(error: ValidationError) -> str:
     if missing := [where for where, fault in faults.items() if fault["type"] == "missing"]:
         return f"missing {', '.join(missing)}"
     where, fault = next(iter(faults.items()))
-    said = fault["msg"].replace("Input", "it", 1)
+    said = fault["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
     return f"{where} is {reprlib.repr(fault['input'])}; {said}" if where else said
 
 

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from steering.errors import UnknownNameError
+from steering.errors import SteeringError, UnknownNameError
 
 Plugin = TypeVar("Plugin")
 
@@ -29,11 +29,17 @@ class Registry(Generic[Plugin]):
         """Return a decorator that enters what it decorates under `name`.
 
         What is defined again, as by a notebook's cell that runs a second time, takes its own place.
+
+        Raises:
+            SteeringError: Something else is called so.
         """
 
         def enter(plugin: Plugin) -> Plugin:
+            module, _ = _definition(plugin)
+            if module is not None and not str(module).startswith(f"{self._package}."):
+                self._loaded()  # a name of the package's own is not free because nothing has asked for it yet
             if name in self._entries and _definition(self._entries[name]) != _definition(plugin):
-                raise ValueError(f"two entries are called {name!r} in {self._package}")
+                raise SteeringError(f"there is a {self._kind} {name!r} in {self._package} already: choose another name")
             self._entries[name] = plugin
             return plugin
 

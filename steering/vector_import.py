@@ -21,7 +21,7 @@ _NUMBERS = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
 _DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError)
 
 
-def read_direction(path: Path, layer: int, tensor: str = "") -> torch.Tensor:
+def read_direction(path: Path | str, layer: int, tensor: str = "") -> torch.Tensor:
     """Read the direction of one layer, `[d_model]`, float32.
 
     A safetensors file holds it as its only tensor, or as one that is named. A control vector of llama.cpp and repeng
@@ -37,6 +37,7 @@ def read_direction(path: Path, layer: int, tensor: str = "") -> torch.Tensor:
         VectorError: The file is missing, damaged, too large, of another format, holds no such direction, or is what
             `SteeringVector.save` wrote: layer and dose of such a file are not to be given anew.
     """
+    path = Path(path)
     if not is_file(path):
         raise VectorError(f"{path}: no such file")
     if path.suffix not in (".safetensors", ".gguf"):

@@ -104,8 +104,8 @@ class SteeringVector:
             raise VectorError(f"{self.label}: the direction is empty")
         if not bool(torch.isfinite(self.direction).all()):
             raise NonFiniteError(f"{self.label}: the direction holds NaN or infinity")
-        if self.layer < 0:
-            raise VectorError(f"{self.label}: layers are counted from 0")
+        if type(self.layer) is not int or self.layer < 0:
+            raise VectorError(f"{self.label}: its layer is {self.layer!r}; layers are whole numbers, counted from 0")
         if self.origin.layer_count is not None and self.layer >= self.origin.layer_count:
             raise VectorError(f"{self.label}: its model has {self.origin.layer_count} blocks, counted from 0")
         if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
@@ -129,14 +129,21 @@ class SteeringVector:
         digest.update(str(self.layer).encode())
         return digest.hexdigest()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write direction and provenance as one safetensors file, whole or not at all.
 
         What is not known is left out, so that the file is what earlier releases wrote and read.
 
         Raises:
-            VectorError: The file cannot be written; what was there before is kept.
+            VectorError: The file cannot be written, and what was there before is kept; or the provenance is no JSON.
         """
+        try:
+            content = save({_TENSOR: self.direction.detach().cpu().contiguous()}, metadata=self._metadata())
+            write_file(Path(path), content)
+        except (ResultsError, SafetensorError, TypeError, UnicodeEncodeError) as error:
+            raise VectorError(f"{self.label}: {one_line(error)}") from None
+
+    def _metadata(self) -> dict[str, str]:
         metadata = {
             "layer": str(self.layer),
             "method": self.method,
@@ -149,10 +156,7 @@ class SteeringVector:
             metadata[_ORIGIN] = json.dumps(dataclasses.asdict(self.origin), sort_keys=True)
         if self.recommended_multiplier is not None:
             metadata[_MULTIPLIER] = json.dumps(self.recommended_multiplier)
-        try:
-            write_file(path, save({_TENSOR: self.direction.detach().cpu().contiguous()}, metadata=metadata))
-        except (ResultsError, SafetensorError, UnicodeEncodeError) as error:
-            raise VectorError(f"{self.label}: {one_line(error)}") from None
+        return metadata
 
 
 def is_steering_vector(metadata: Mapping[str, str] | None) -> bool:

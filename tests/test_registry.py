@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from steering.errors import UnknownNameError
+from steering.errors import SteeringError, UnknownNameError
 from steering.methods import create_method, methods
 from steering.metrics import metrics
 from steering.registry import Registry
@@ -60,7 +60,7 @@ def test_an_unknown_name_is_met_with_the_nearest_and_all_others(package):
 def test_a_name_is_registered_once_only(package):
     entries = entries_of(package)
     assert entries["first"] == 1
-    with pytest.raises(ValueError, match=rf"'first' in {package}"):
+    with pytest.raises(SteeringError, match=rf"'first' in {package}"):
         entries.register("first")(3)
     assert entries["first"] == 1
 
@@ -68,7 +68,7 @@ def test_a_name_is_registered_once_only(package):
 def test_two_modules_that_use_one_name_are_reported(package, tmp_path):
     copy = tmp_path / package / "copy.py"
     copy.write_text(f"from {package} import entries\nentries.register('second')(3)\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"'second' in {package}"):
+    with pytest.raises(SteeringError, match=rf"'second' in {package}"):
         list(entries_of(package))
 
 
@@ -90,7 +90,7 @@ def test_what_is_defined_again_takes_its_own_place(package):
     first = names["Own"]
     exec(cell, names)
     assert entries["own"] is names["Own"] is not first
-    with pytest.raises(ValueError, match=rf"'own' in {package}"):
+    with pytest.raises(SteeringError, match=rf"'own' in {package}"):
         exec(cell.replace("Own", "Other"), names)
 
 
@@ -107,3 +107,11 @@ def test_a_misspelt_method_metric_or_parameter_is_named_with_what_was_meant():
         metrics["rollout"]
     with pytest.raises(UnknownNameError, match=r"parameter of method random_direction 'sed'. Did you mean 'seed'\?"):
         create_method("random_direction", {"sed": 1})
+
+
+def test_a_name_of_the_package_is_taken_before_anything_has_asked_for_it(package):
+    entries = entries_of(package)
+    cell = "@entries.register('first')\nclass First:\n    pass"
+    with pytest.raises(SteeringError, match=f"there is a colour 'first' in {package} already: choose another name"):
+        exec(cell, {"entries": entries, "__name__": "notebook"})
+    assert entries["first"] == 1

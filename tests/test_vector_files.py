@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -134,3 +136,16 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, place):
     with pytest.raises(VectorError, match="cannot be written"):
         vector().save(tmp_path / place)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_provenance_that_is_no_json_is_one_message_and_leaves_no_file(tmp_path):
+    for changes in ({"parameters": {"a": np.float32(1)}}, {"method": None}):
+        with pytest.raises(VectorError, match="steering vector"):
+            dataclasses.replace(vector(), **changes).save(tmp_path / "v.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    path = str(tmp_path / "v.safetensors")
+    vector().save(path)
+    assert load_vector(path).hash == vector().hash

@@ -148,9 +148,10 @@ def test_a_direction_that_is_not_finite_is_refused(wrong):
         vector(torch.tensor([1.0, wrong]))
 
 
-def test_a_negative_layer_is_refused():
-    with pytest.raises(VectorError, match=r"mean_difference-layer-1.*counted from 0"):
-        vector(layer=-1)
+@pytest.mark.parametrize("layer", [-1, 1.0, True])
+def test_a_layer_that_is_no_block_is_refused(layer):
+    with pytest.raises(VectorError, match=rf"mean_difference-layer{layer}: its layer is {layer}; .*counted from 0"):
+        vector(layer=layer)
 
 
 def test_a_missing_file_is_named(tmp_path):

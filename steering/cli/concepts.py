@@ -29,6 +29,7 @@ app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True, 
 
 # What a brief cannot do without, and the option of each key.
 _NEEDED = {"description": "--describe", "positive": "--positive", "negative": "--negative"}
+_OPENAI = "https://api.openai.com/v1"
 _LINE = 120  # longer lines of prose are hard to read
 
 Reference = Annotated[str, typer.Argument(metavar="CONCEPT", help="Built-in concept or a directory with concept.toml.")]
@@ -52,8 +53,8 @@ def generate_concept(
     development_prompt: Prompts = None,
     pairs: Annotated[int, typer.Option(help="How many pairs; a seventh of them is for the test.")] = 350,
     stories: Annotated[int, typer.Option(help="How many to ask for at a time.")] = 3,
-    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible server.")] = "https://api.openai.com/v1",
-    model: Annotated[str, typer.Option(help="Name of the chat model there.")] = "gpt-4-turbo",
+    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible server.")] = _OPENAI,
+    model: Annotated[str, typer.Option(help="Name of the chat model there; by default, gpt-4-turbo of OpenAI.")] = "",
     key_variable: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = KEY_VARIABLE,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without an answer before another attempt.")] = 120.0,
 ) -> None:
@@ -72,6 +73,9 @@ def generate_concept(
         "development_prompts": development_prompt,
         "keywords": _sides(positive_keyword, negative_keyword),
     }
+    if not model and endpoint != _OPENAI:
+        raise DataError(f"--endpoint {endpoint!r}: give --model, too: the name of the chat model there")
+    model = model or "gpt-4-turbo"
     order = Order(_brief(brief, given, output), model, output, pairs, stories)
     opened = chat_endpoint(endpoint, model, os.environ, key_variable)
     reporter = progress.for_log()

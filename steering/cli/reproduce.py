@@ -52,6 +52,11 @@ def reproduce(
 
     What the output directory already holds is not measured again: an interrupted run resumes where it stopped.
     """
+    from steering.sweeps.plans import without_foreign_saes
+    from steering.tables.failures import failure_summary
+    from steering.tables.pareto import pareto_statement
+    from steering.tables.wording import counted
+
     changes: dict[str, Any] = {
         key: value
         for key, value in {
@@ -68,9 +73,6 @@ def reproduce(
         }.items()
         if value is not None
     }
-    from steering.sweeps.plans import without_foreign_saes
-    from steering.tables.pareto import pareto_statement
-
     declared = load_profile(profile)
     chosen, note = without_foreign_saes(dataclasses.replace(declared, neutral_documents=documents, **changes), declared)
     if note:
@@ -79,6 +81,9 @@ def reproduce(
     measured = _measure(chosen, output, dtype, device, optimized)
     for path in _write(measured, output):
         typer.echo(path)
+    if failed := len(failure_summary(measured.own)) - 1:
+        told = f"{counted(failed, 'cell')} could not be measured, in part or at all: see 'Not measured' in tables.md"
+        typer.echo(told, err=True)
     if statement := pareto_statement(measured.rows):
         typer.echo(statement)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -13,7 +13,7 @@ from steering.concept_writing.replies import Story, fault
 from steering.concepts import CONCEPT_NAME
 from steering.errors import DataError, first_fault
 from steering.keywords import Keywords
-from steering.phrases import words
+from steering.phrases import normalised, words
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _LICENCE = "Written by a language model; the terms of its provider apply."
@@ -62,7 +62,7 @@ class ConceptBrief:
     one_word_prompts: tuple[str, ...] = ()
     development_prompts: tuple[str, ...] = ()
     keywords: Keywords | None = None
-    example: Example | None = field(default=None)
+    example: Example | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -73,6 +73,8 @@ class ConceptBrief:
         for key in ("description", "positive", "negative", "licence"):
             if not getattr(self, key).strip():
                 raise DataError(f"{key} is empty")
+        if normalised(self.positive) == normalised(self.negative):
+            raise DataError(f"positive and negative are the same, {self.positive!r}: no pair could tell them apart")
         prompts = self.rollout_prompts + self.one_word_prompts + self.development_prompts
         if not all(prompt.strip() for prompt in prompts):
             raise DataError("a prompt is empty")

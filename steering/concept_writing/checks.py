@@ -30,7 +30,13 @@ def check_concept_files(files: ConceptFiles) -> list[Finding]:
         files: As `read_concept_files` gives them.
     """
     pairs = [*files.generation, *files.test]
-    warnings = [*_first_words(pairs), *_last_words(pairs), *_repeated(files.generation), *_repeated(files.test)]
+    warnings = [
+        *_first_words(pairs),
+        *_last_words(pairs),
+        *_endings(pairs),
+        *_repeated(files.generation),
+        *_repeated(files.test),
+    ]
     warnings += [*_in_both(files), *_close(files), *_lengths(files, pairs)]
     if files.concept is not None:
         path = str(files.directory / "concept.toml")
@@ -60,6 +66,24 @@ def _last_words(pairs: Sequence[PlacedPair]) -> Iterator[Finding]:
         yield _many(
             found, "continuations end in the same word; vectors are read at the last token, so let them differ there"
         )
+
+
+def _endings(pairs: Sequence[PlacedPair]) -> Iterator[Finding]:
+    """Punctuation that ends the two sides differently more often than not."""
+    found = [placed for placed in pairs if _ending(placed.pair.positive) != _ending(placed.pair.negative)]
+    if len(found) > len(pairs) / 2:
+        positive, negative = _ending(found[0].pair.positive), _ending(found[0].pair.negative)
+        yield _many(
+            found,
+            f"continuations end in {positive!r} on the positive side and in {negative!r} on the other; vectors are "
+            "read at the last token, and may then stand for punctuation",
+        )
+
+
+def _ending(text: str) -> str:
+    """The last character of a text that is no letter or digit, or nothing."""
+    last = text.rstrip()[-1:]
+    return "" if last.isalnum() else last
 
 
 def _repeated(pairs: Sequence[PlacedPair]) -> Iterator[Finding]:

@@ -21,13 +21,13 @@ import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from steering.activations import ContrastActivations
-from steering.errors import DataError, require_known
+from steering.errors import DataError, VectorError, first_fault, require_known
 from steering.feature_weights import FeatureWeight
 from steering.registry import Registry
 from steering.sae.features import heaviest_features
@@ -71,6 +71,11 @@ methods: Registry[type[Method]] = Registry("method", __name__)
 register = methods.register
 
 
+#: Of random numbers.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+#: Of things of which there must be one.
+Count = Annotated[int, Field(ge=1)]
+
 # Of a vector that is a sum of thousands of features, the heaviest say what it is about.
 _SHOWN_FEATURES = 20
 
@@ -106,9 +111,7 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
     try:
         return TypeAdapter(plugin).validate_json(written, strict=True)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "parameters"
-        raise DataError(f"method {name!r}: {where} is {fault['input']!r}: {fault['msg']}") from None
+        raise DataError(f"method {name!r}: {first_fault(error)}") from None
 
 
 def construct(name: str, parameters: Mapping[str, Any], activations: ContrastActivations, layer: int) -> SteeringVector:
@@ -122,24 +125,22 @@ def construct(name: str, parameters: Mapping[str, Any], activations: ContrastAct
 
     Raises:
         UnknownNameError: Unknown method, parameter or layer.
+        DataError: A parameter has a value that it cannot take.
+        SaeError: The method reads features, and the layer has no SAE, or none of its features can be used.
+        VectorError: What the method returns is no direction of the activations' width.
         NonFiniteError: The direction is not finite.
     """
     method = create_method(name, parameters)
-    direction = method.fit(activations, layer).float()
-    return SteeringVector(
-        direction,
-        layer,
-        name,
-        activations.concept,
-        activations.model,
-        dataclasses.asdict(method),
-        _features(method, activations, layer),
-    )
-
-
-def _features(method: Method, activations: ContrastActivations, layer: int) -> tuple[FeatureWeight, ...]:
-    """The heaviest features that a vector is a sum of, if it is one."""
-    if not isinstance(method, SumOfFeatures):
-        return ()
-    descriptions = activations.features_at(layer).descriptions
-    return heaviest_features(method.weights(activations, layer), descriptions, _SHOWN_FEATURES)
+    features: tuple[FeatureWeight, ...] = ()
+    if isinstance(method, SumOfFeatures):
+        weights, descriptions = method.weights(activations, layer), activations.features_at(layer).descriptions
+        features = heaviest_features(weights, descriptions, _SHOWN_FEATURES)
+        direction = activations.decode_at(layer, weights)
+    else:
+        direction = method.fit(activations, layer)
+    wanted = activations.positive.shape[2:]
+    if not isinstance(direction, torch.Tensor) or direction.shape != wanted:
+        found = f"shape {tuple(direction.shape)}" if isinstance(direction, torch.Tensor) else type(direction).__name__
+        raise VectorError(f"method {name!r} returned {found}; a tensor of shape {tuple(wanted)} is required")
+    settings = dataclasses.asdict(method)
+    return SteeringVector(direction.float(), layer, name, activations.concept, activations.model, settings, features)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from steering.activations import ContrastActivations
-from steering.methods import SumOfFeatures, register
+from steering.methods import Count, SumOfFeatures, register
 from steering.sae.contrast_features import PairRule, TokenRule, largest
 
 
@@ -26,12 +26,7 @@ class FeatureDelta(SumOfFeatures):
 
     tokens: TokenRule = "mean"
     pairs: PairRule = "mean"
-    top: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse to keep no feature."""
-        if self.top is not None and self.top < 1:
-            raise ValueError("at least 1 feature must be kept")
+    top: Count | None = None
 
     def weights(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Weight of each feature, `[d_sae]`; 0 for those that are left out."""

@@ -9,7 +9,7 @@ import torch
 
 from steering.activations import ContrastActivations
 from steering.errors import SaeError
-from steering.methods import SumOfFeatures, register
+from steering.methods import Count, SumOfFeatures, register
 from steering.sae.contrast_features import PairRule, TokenRule, largest
 from steering.sae.features import check_features
 
@@ -34,12 +34,7 @@ class HandCrafted(SumOfFeatures):
     keywords: tuple[str, ...] = ()
     tokens: TokenRule = "mean"
     pairs: PairRule = "mean"
-    top: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse to keep no feature."""
-        if self.top is not None and self.top < 1:
-            raise ValueError("at least 1 feature must be kept")
+    top: Count | None = None
 
     def choose(self, activations: ContrastActivations, layer: int) -> list[int]:
         """The chosen features of a layer.

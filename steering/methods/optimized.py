@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 
 from steering.activations import ContrastActivations, LossFunction
 from steering.errors import NonFiniteError
-from steering.methods import register
+from steering.methods import Count, Seed, register
 from steering.methods.mean_difference import MeanDifference
 
 #: Kind of text, sign of the vector under which it is read, and of its term in what is minimised.
@@ -53,10 +54,10 @@ class Optimized:
     positive_subtracted: float = 1.0
     neutral_added: float = 1.0
     dose: float = 1.0
-    steps: int = 20
-    learning_rate: float = 0.1
-    batch: int = 8
-    seed: int = 0
+    steps: Count = 20
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    batch: Count = 8
+    seed: Seed = 0
 
     needs_losses: ClassVar[bool] = True
     exceptions: ClassVar[Mapping[str, str]] = {
@@ -64,17 +65,11 @@ class Optimized:
     }
 
     def __post_init__(self) -> None:
-        """Refuse what would move nothing, or cannot be computed with."""
-        if self.steps < 1 or self.batch < 1:
-            raise ValueError("at least 1 step, of at least 1 text, is needed")
+        """Refuse what would move nothing."""
         if not self.dose:
             raise ValueError("a dose of 0 steers nothing")
-        if self.learning_rate <= 0:
-            raise ValueError("a learning rate above 0 is needed")
         if not any(getattr(self, name) for name in _TERMS):
             raise ValueError("at least one weight must differ from 0")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError("a seed is 0 or more, and less than 2^63")
 
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Return the vector that the last step leaves `[d_model]`.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from steering.activations import ContrastActivations
-from steering.methods import register
+from steering.methods import Seed, register
 from steering.methods.mean_difference import MeanDifference
 
 
@@ -25,17 +25,12 @@ class RandomDirection:
         seed: With the layer, decides the direction.
     """
 
-    seed: int = 0
+    seed: Seed = 0
 
     exceptions: ClassVar[Mapping[str, str]] = {
         "finds_planted_direction": "it is drawn without looking at the direction of the activations",
         "swapping_sides_flips_sign": "it depends on the sides through the norm alone",
     }
-
-    def __post_init__(self) -> None:
-        """Refuse a negative seed."""
-        if self.seed < 0:
-            raise ValueError("a seed must be 0 or more")
 
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Return the random direction `[d_model]`."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from steering.activations import ContrastActivations
-from steering.methods import SumOfFeatures, create_method, register
+from steering.methods import Seed, SumOfFeatures, create_method, register
 
 
 @register("random_features")
@@ -28,16 +28,14 @@ class RandomFeatures(SumOfFeatures):
 
     reference: Literal["feature_delta", "hand_crafted"] = "feature_delta"
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: Seed = 0
 
     exceptions: ClassVar[Mapping[str, str]] = {
         "finds_planted_direction": "its features are drawn without looking at what they mean",
     }
 
     def __post_init__(self) -> None:
-        """Refuse a negative seed, and what the other method refuses."""
-        if self.seed < 0:
-            raise ValueError("a seed must be 0 or more")
+        """Refuse what the other method refuses."""
         create_method(self.reference, self.parameters)
 
     def weights(self, activations: ContrastActivations, layer: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from steering.activations import ContrastActivations
-from steering.methods import register
+from steering.methods import Seed, register
 
 
 @register("shuffled_labels")
@@ -25,17 +25,12 @@ class ShuffledLabels:
         seed: With the pairs' ids, decides which of them are swapped.
     """
 
-    seed: int = 0
+    seed: Seed = 0
 
     exceptions: ClassVar[Mapping[str, str]] = {
         "finds_planted_direction": "the direction that all pairs share cancels, which is what it is for",
         "looks_at_its_own_layer": "without the shared direction, noise is all that it has at any layer",
     }
-
-    def __post_init__(self) -> None:
-        """Refuse a negative seed."""
-        if self.seed < 0:
-            raise ValueError("a seed must be 0 or more")
 
     def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
         """Return the mean difference `[d_model]` of the relabelled pairs."""

@@ -31,8 +31,14 @@ def check_lengths(lengths: Sequence[int], limit: int | None, model: str) -> None
         raise DataError(f"a text of {longest} tokens is longer than the {limit} that model {model} can read")
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], interventions: int) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], interventions: int, new_tokens: int, vocabulary: int) -> None:
     """Refuse prompts that are not the token ids of one row each, for as many rows as there are interventions.
+
+    Args:
+        prompts: What is to be completed.
+        interventions: Their number.
+        new_tokens: How many are asked for.
+        vocabulary: How many tokens the model knows.
 
     Raises:
         DataError: The message says which it is.
@@ -42,6 +48,10 @@ def check_prompts(prompts: Sequence[Sequence[int]], interventions: int) -> None:
     for row, prompt in enumerate(prompts):
         if not isinstance(prompt, Sequence) or isinstance(prompt, str) or not prompt:
             raise DataError(f"prompt {row} is {prompt!r}: give the token ids of each prompt, at least one")
+        if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+            raise DataError(f"prompt {row} holds a token that the model does not have: ids are 0 to {vocabulary - 1}")
+    if new_tokens < 1:
+        raise DataError(f"{new_tokens} new tokens were asked for; at least 1 is needed")
 
 
 def check_interventions(

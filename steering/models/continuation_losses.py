@@ -16,7 +16,7 @@ from steering.errors import NonFiniteError
 from steering.models.batching import length_sorted_batches
 from steering.models.checks import check_interventions, check_layers, check_lengths
 from steering.models.edits import Edit, adding, but_first
-from steering.models.language_model import REMEDY, LanguageModel
+from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import WIDTH, ScoredTexts
 from steering.models.tokens import TokenizedText
@@ -140,5 +140,5 @@ class ContinuationLosses:
         if not np.isfinite(losses).all():
             index = int(np.argwhere(~np.isfinite(losses))[0][-1])
             value = losses[~np.isfinite(losses)][0]
-            raise NonFiniteError(f"model {self._model.name}: the loss of text {index} is {value}; {REMEDY}")
+            raise NonFiniteError(f"model {self._model.name}: the loss of text {index} is {value}; {self._model.remedy}")
         return losses

@@ -25,37 +25,27 @@ from steering.models.edits import Edit, adding, additions
 from steering.models.families import family
 from steering.models.identity import settings_hash, weights_hash
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
-from steering.models.machine import free_memory, prepare_process, whole_memory
+from steering.models.machine import decoding_bytes, prepare_process, token_budget
 from steering.models.outputs import CapturedBatch, StoredOutput
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
 from steering.progress import Reporter, Silent
 from steering.vectors import Intervention
 
-#: Tokens of a batch, by kind of device: where what a pass takes for each operation, whatever its size, hardly counts.
-_TOKEN_BUDGETS = {"cpu": 4096}
-_TOKEN_BUDGET = 16384
-# What caches and logits of rows that are decoded together may take; on a GPU, a part of what is free.
-_DECODING_BYTES = 1 << 30
-_DECODING_SHARE = 1 / 4
-# What one batch's logits may take; on a GPU, a part of its memory, since a loss needs a few copies of them in float32.
-_LOGITS_BYTES = 1 << 29
-_LOGITS_SHARE = 1 / 16
-REMEDY = "try a smaller multiplier or --dtype float32"
-
 
 class LanguageModel:
     """A decoder-only language model with its tokenizer.
 
     Args:
-        module: A Hugging Face causal language model, in evaluation mode, on its device. Its weights are frozen.
+        module: A Hugging Face causal language model on its device. It is put into evaluation mode, and its weights are
+            frozen: nothing here notices a later change of them.
         tokenizer: A fast tokenizer.
         name: How results call the model.
     """
 
     def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         self.name = name
-        self.module = module.requires_grad_(False)
+        self.module: PreTrainedModel = module.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.dtype = module.dtype
         self.device = module.device
@@ -91,13 +81,14 @@ class LanguageModel:
         return str(self.dtype).removeprefix("torch.")
 
     @property
+    def remedy(self) -> str:
+        """What may help where numbers are NaN or infinite."""
+        return "try a smaller multiplier" + (" or --dtype float32" if self.dtype != torch.float32 else "")
+
+    @property
     def token_budget(self) -> int:
         """Tokens of a batch with which the device computes at its full speed, so far as memory holds their logits."""
-        memory = whole_memory(self.device)
-        available = _LOGITS_BYTES if memory is None else int(memory * _LOGITS_SHARE)
-        size = self.dtype.itemsize if memory is None else torch.float32.itemsize
-        most = max(1, available // (size * int(self.module.config.vocab_size)))
-        return min(_TOKEN_BUDGETS.get(self.device.type, _TOKEN_BUDGET), most)
+        return token_budget(self.device, self.dtype, int(self.module.config.vocab_size))
 
     @cached_property
     def hash(self) -> str:
@@ -216,14 +207,15 @@ class LanguageModel:
             The new token ids of each row, without the end-of-text token.
 
         Raises:
-            DataError: There is not one intervention for each prompt, or a prompt is empty or too long.
+            DataError: There is not one intervention for each prompt, a prompt is empty, too long or no token ids of the
+                model, or no token is asked for.
             VectorError: A vector does not fit the model.
             NonFiniteError: A logit is NaN or infinite.
         """
-        check_prompts(prompts, len(interventions))
+        check_prompts(prompts, len(interventions), new_tokens, int(self.module.config.vocab_size))
         check_interventions(interventions, self.layer_count, self.d_model, self.name)
         longest = max((len(prompt) for prompt in prompts), default=0)
-        check_lengths([longest + new_tokens], self.length_limit, self.name)
+        check_lengths([longest + new_tokens - 1], self.length_limit, self.name)  # the last token is not read
         limits = Limits(new_tokens, self._end_ids, ended)
         chunks = range(0, len(prompts), self.rows_together(longest + new_tokens))
         completions: list[list[int]] = []
@@ -243,10 +235,8 @@ class LanguageModel:
 
     def rows_together(self, length: int) -> int:
         """How many rows of so many tokens are decoded together, so that their cache and logits fit into memory."""
-        available = _DECODING_BYTES
-        if self.device.type == "cuda":
-            available = max(available, int(free_memory(self.device) * _DECODING_SHARE))
-        return max(1, int(available // (numbers_of_a_row(self.module.config, length) * self.dtype.itemsize)))
+        bytes_of_a_row = numbers_of_a_row(self.module.config, length) * self.dtype.itemsize
+        return max(1, decoding_bytes(self.device) // bytes_of_a_row)
 
     def _prefill(self, rows: Sequence[tuple[Sequence[int], Intervention | None]], width: int) -> Prefix:
         """Read prompts, padded on the left to a width, each with its intervention."""
@@ -291,7 +281,7 @@ class LanguageModel:
 
     def _require_finite(self, values: torch.Tensor, what: str) -> None:
         if not bool(torch.isfinite(values).all()):
-            raise NonFiniteError(f"model {self.name}: {what} NaN or infinity; {REMEDY}")
+            raise NonFiniteError(f"model {self.name}: {what} NaN or infinity; {self.remedy}")
 
 
 def _path_of(module: torch.nn.Module, part: torch.nn.Module) -> str:

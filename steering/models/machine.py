@@ -1,4 +1,4 @@
-"""The machine that computes: its cores, its memory, and the speed of its matrix products."""
+"""The machine that computes: its cores, its memory, and how much is computed at once."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import contextlib
 import ctypes
 import os
 import sys
-import time
 from pathlib import Path
-from statistics import median
 
 import torch
-from torch.nn import functional
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _LARGEST_INT = 2**31 - 1
-# Of the square matrices whose product is timed.
-_WIDTHS = (512, 1024, 2048)
-_WARM_UPS, _REPEATS = 3, 15
+# Tokens of a batch, by kind of device: where what a pass takes for each operation, whatever its size, hardly counts.
+_TOKEN_BUDGETS = {"cpu": 4096}
+_TOKEN_BUDGET = 16384
+# What caches and logits of rows that are decoded together may take; on a GPU, a part of what is free.
+_DECODING_BYTES = 1 << 30
+_DECODING_SHARE = 1 / 4
+# What one batch's logits may take; on a GPU, a part of its memory, since a loss needs a few copies of them in float32.
+_LOGITS_BYTES = 1 << 29
+_LOGITS_SHARE = 1 / 16
 
 
 def prepare_process() -> None:
@@ -64,39 +67,26 @@ def release_freed_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that can still be used; what torch keeps for later is among them."""
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + kept
+def token_budget(device: torch.device, dtype: torch.dtype, vocabulary: int) -> int:
+    """Tokens of a batch with which a device computes at its full speed, so far as memory holds their logits."""
+    memory = _whole_memory(device)
+    available = _LOGITS_BYTES if memory is None else int(memory * _LOGITS_SHARE)
+    size = dtype.itemsize if memory is None else torch.float32.itemsize
+    most = max(1, available // (size * vocabulary))
+    return min(_TOKEN_BUDGETS.get(device.type, _TOKEN_BUDGET), most)
 
 
-def whole_memory(device: torch.device) -> int | None:
+def decoding_bytes(device: torch.device) -> int:
+    """What caches and logits of rows that are decoded together may take."""
+    if device.type != "cuda":
+        return _DECODING_BYTES
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for later
+    free = int(torch.cuda.mem_get_info(device)[0]) + kept
+    return max(_DECODING_BYTES, int(free * _DECODING_SHARE))
+
+
+def _whole_memory(device: torch.device) -> int | None:
     """Bytes of a GPU's memory, or None of another device; an Apple GPU's is what it may use of the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return torch.mps.recommended_max_memory() if device.type == "mps" else None
-
-
-def finish_computing() -> None:
-    """Wait until an accelerator has done what it was given: its work goes on after a call has returned."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-
-
-def matrix_product_ceiling(dtype: torch.dtype, device: torch.device) -> float:
-    """Measure the fastest matrix product of the machine, in floating-point operations per second.
-
-    It is what a model's speed is held against: the largest of several sizes, each the median of repeated products.
-    """
-    return max(_product_speed(dtype, device, width) for width in _WIDTHS)
-
-
-def _product_speed(dtype: torch.dtype, device: torch.device, width: int) -> float:
-    left, right = (torch.full((width, width), 0.5, dtype=dtype, device=device) for _ in range(2))
-    seconds = []
-    for _ in range(_REPEATS + _WARM_UPS):
-        started = time.perf_counter()
-        functional.linear(left, right)
-        finish_computing()
-        seconds.append(time.perf_counter() - started)
-    return 2 * width**3 / median(seconds[_WARM_UPS:])

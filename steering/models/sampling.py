@@ -6,14 +6,18 @@ by rollout (common random numbers), which a paired test turns into power.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from steering.errors import DataError
 from steering.models.probabilities import by_rows, log_sum_exp_
 
+#: Below, logits divided by it may be beyond every number.
+LOWEST_TEMPERATURE = 1e-6
 #: How many of the most probable tokens are looked at first, and then in the rows whose nucleus is wider.
 _WIDTHS = (128, 1024)
 
@@ -59,6 +63,13 @@ class NucleusSampler:
     uniforms: torch.Tensor
     top_p: float
     temperature: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no distribution; `Greedy` is the limit of temperature 0."""
+        if not LOWEST_TEMPERATURE <= self.temperature < math.inf:
+            raise DataError(f"temperature is {self.temperature}; it must be finite and at least {LOWEST_TEMPERATURE:f}")
+        if not 0 < self.top_p <= 1:
+            raise DataError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
 
     def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
         """Sample one token for each row; see `sample_nucleus`."""

@@ -132,6 +132,7 @@ _CAPTIONS = {
     "Cells on the development split": "The same configurations on the split for choosing layers and doses. No result "
     "is reported from it.",
     "Sparse autoencoders": "How much of its input each autoencoder preserves, on the neutral documents.",
+    "Not measured": "Cells of which something could not be measured, and why.",
     "Features": "The three features with the largest weights in each vector that is a sum of features.",
 }
 

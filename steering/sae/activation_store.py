@@ -77,9 +77,10 @@ class ActivationStore:
         path = self.directory / _MANIFEST
         wanted = json.dumps(identity, indent=1, sort_keys=True)
         if path.is_file():
-            if path.read_text(encoding="utf-8") != wanted:
+            if (found := path.read_text(encoding="utf-8")) != wanted:
+                differing = _differing(found, identity)
                 raise DataError(
-                    f"{self.directory}: holds activations of another model, corpus, seed or choice of layers; give "
+                    f"{self.directory}: its activations differ from those asked for in {', '.join(differing)}; give "
                     "another directory, or remove this one"
                 )
             return
@@ -129,6 +130,15 @@ class ActivationStore:
         """A number of batches that `batches` yields whatever order the seed gives."""
         paths = (self.directory / f"layer{layer}").glob("*.safetensors")
         return epochs * sum(_length(path) // size for path in paths)
+
+
+def _differing(found: str, identity: Mapping[str, Any]) -> list[str]:
+    """Names of what a store was filled from and is not what is asked for."""
+    try:
+        before = json.loads(found)
+        return sorted(key for key, value in identity.items() if before.get(key) != value) or ["what they are of"]
+    except (ValueError, AttributeError):
+        return ["what they are of"]
 
 
 def _shards(rows: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:

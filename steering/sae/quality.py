@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from steering.errors import NonFiniteError
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
@@ -86,6 +85,23 @@ class _Sums:
         return Reconstruction(self.tokens, self.squared_error, self.active, variance, self.fired.numpy())
 
 
+def loss_recovered(clean: np.ndarray, spliced: np.ndarray, ablated: np.ndarray) -> np.ndarray:
+    """How much of the loss that zeros in place of a block's output cost is recovered by a reconstruction there.
+
+    Where zeros cost nothing, as of a model that has learnt nothing, there is nothing to recover: 0.
+
+    Args:
+        clean: Loss of each text `[text]`.
+        spliced: The same with the reconstruction.
+        ablated: The same with zeros.
+
+    Returns:
+        1 − (spliced − clean) / (mean ablated − mean clean) `[text]`, whose mean is the ratio of the sums.
+    """
+    cost = (ablated - clean).mean()
+    return 1 - (spliced - clean) / cost if cost > 0 else np.zeros_like(clean)
+
+
 @dataclass(frozen=True)
 class HeldOutQuality:
     """Quality of one SAE over many tokens, each weighted alike.
@@ -100,7 +116,7 @@ class HeldOutQuality:
         loss: Cross-entropy of the model, nats per token.
         spliced_loss: The same with the reconstruction in place of the residual stream.
         ablated_loss: The same with zeros in its place.
-        loss_recovered: (ablated − spliced) / (ablated − clean).
+        loss_recovered: See `loss_recovered`.
     """
 
     layer: int
@@ -133,7 +149,7 @@ def held_out_quality(
 
     Raises:
         SaeError: One of them does not fit the model.
-        NonFiniteError: The model's loss is the same without the residual stream, so that nothing can be recovered.
+        NonFiniteError: An activation or a loss is NaN or infinite.
     """
     for sae in saes:
         sae.check_fits(model.name, model.d_model, model.layer_count)
@@ -150,8 +166,6 @@ def held_out_quality(
         sums = found[sae.layer]
         spliced = mean(losses.replaced(sae.layer, sae.reconstruct, progress))
         ablated = mean(losses.replaced(sae.layer, torch.zeros_like, progress))
-        if ablated == clean:
-            raise NonFiniteError(f"model {model.name}: its loss is the same without the output of block {sae.layer}")
         qualities.append(
             HeldOutQuality(
                 layer=sae.layer,
@@ -163,7 +177,7 @@ def held_out_quality(
                 loss=clean,
                 spliced_loss=spliced,
                 ablated_loss=ablated,
-                loss_recovered=(ablated - spliced) / (ablated - clean),
+                loss_recovered=float(loss_recovered(*map(np.atleast_1d, (clean, spliced, ablated)))[0]),
             )
         )
     return qualities

@@ -22,7 +22,7 @@ from steering.progress import Reporter, Silent
 from steering.results import Row
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.library import SaeLibrary
-from steering.sae.quality import reconstruct
+from steering.sae.quality import loss_recovered, reconstruct
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.records import blank_row, of_sae, sae_parameters, with_score
 
@@ -133,7 +133,7 @@ class SaeQuality:
             "sae_variance_explained": 1 - len(texts) * found.squared_error / found.variance,
             "sae_l0": found.active,
             "sae_spliced_loss": spliced,
-            "sae_loss_recovered": 1 - (spliced - clean) / (ablated - clean).mean(),
+            "sae_loss_recovered": loss_recovered(clean, spliced, ablated),
         }
         scores = {name: Score(name, values, *stats.mean_interval(values)) for name, values in items.items()}
         # All features are counted, none is drawn: there is nothing that an interval over features could cover.

@@ -23,6 +23,7 @@ from steering.tables.cells import to_text as aligned
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
 from steering.tables.configurations import on_split
 from steering.tables.damage import damage_summary
+from steering.tables.failures import failure_summary
 from steering.tables.pareto import pareto_statement, pareto_summary
 from steering.tables.pivots import pivot_frame, pivot_table
 from steering.tables.separation import separation_summary
@@ -73,6 +74,7 @@ def result_tables(
         "Cells on the development split": summary(on_split(rows, DEVELOPMENT), among=on_split(everything, DEVELOPMENT)),
         "Features": feature_summary(test),
         "Sparse autoencoders": sae_summary(test),
+        "Not measured": failure_summary(rows),
     }
     return {title: table for title, table in tables.items() if len(table) > 1}
 

@@ -34,6 +34,8 @@ NAMES = (
     "prompt",
     "no steering",
     "steered",
+    "not measured",
+    "reason",
 )
 
 

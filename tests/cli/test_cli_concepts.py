@@ -85,7 +85,7 @@ def test_keywords_of_one_side_leave_those_of_the_brief_s_other_side(call, tmp_pa
         (("--endpoint", f"https://{KEY}@h"), "--endpoint must hold neither"),
         (("--pairs", "1"), "--pairs 1: a concept needs at least 2"),
         (("--brief", "/nowhere.toml"), "/nowhere.toml: no such file"),
-        (("--positive-keyword", "king"), "brief: keywords.negative: Field required"),
+        (("--positive-keyword", "king"), "brief: missing keywords.negative"),
     ],
 )
 def test_mistake_is_one_message_and_asks_nobody(call, tmp_path, options, message):

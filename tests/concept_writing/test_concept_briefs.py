@@ -57,6 +57,7 @@ def test_brief_of_the_documents_can_be_used():
         ({"positive": None}, "x: missing positive"),
         ({"positive": 3}, "x: positive is 3; it should be a valid string"),
         ({"negative": " "}, "x: negative is empty"),
+        ({"positive": "The same.", "negative": "the  same"}, "x: positive and negative are the same, 'The same.'"),
         ({"colour": "red"}, "x: colour is 'red'; Unexpected keyword argument"),
         ({"name": "My weddings"}, "x: name 'My weddings': use lower-case letters, digits, '-' and '_'"),
         ({"rollout_prompts": "Once"}, "x: rollout_prompts is 'Once'; it should be a valid"),

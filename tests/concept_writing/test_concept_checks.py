@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,28 @@ def test_warning_about_a_pair_names_its_line(sound, number, changes, expected):
     edit_pair(sound, number, **changes)
     [warning] = warnings(sound)
     assert warning.startswith(expected)
+
+
+def edit_all(directory: Path, side: str, change) -> None:
+    for split in ("generation", "test"):
+        path = directory / f"{split}.jsonl"
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.dumps(record | {side: change(record[side])}) + "\n" for record in records]
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("change", "ends"), [(lambda text: text[:-1], "''"), (lambda text: text[:-1] + "!", "'!'")])
+def test_sides_that_end_in_other_punctuation(sound, change, ends):
+    edit_all(sound, "positive", change)
+    [warning] = warnings(sound)
+    assert warning.startswith("generation.jsonl:1: continuations end in ")
+    assert f"end in {ends} on the positive side and in '.' on the other" in warning
+
+
+def test_a_few_pairs_may_end_in_other_punctuation(sound):
+    for number in range(1, 11):
+        edit_pair(sound, number, positive=f"Soon it met{number - 1} the king!")
+    assert warnings(sound) == []
 
 
 def test_several_pairs_are_one_warning_that_lists_some(sound):

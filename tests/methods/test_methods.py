@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.activations import ContrastActivations
-from steering.errors import DataError, NonFiniteError, SaeError, UnknownNameError
+from steering.errors import DataError, NonFiniteError, SaeError, UnknownNameError, VectorError
 from steering.methods import Method, construct, create_method, methods, needs_sae
+from steering.methods.mean_difference import MeanDifference
 from steering.methods.optimized import _TERMS
 from steering.methods.shuffled_labels import ShuffledLabels
 from tests.methods.test_stored import PLANTED_VECTOR
@@ -149,13 +150,14 @@ def test_unknown_methods_parameters_and_layers_are_refused():
     ("name", "parameters", "message"),
     [
         *(("random_direction", {"seed": value}, str(value)) for value in ("a", 1.5, -1)),
-        ("random_features", {"seed": -1}, "a seed must be 0 or more"),
+        ("random_features", {"seed": -1}, "seed is -1; it should be greater than or equal to 0"),
         ("random_features", {"reference": "mean_difference"}, "reference is 'mean_difference'"),
         ("feature_delta", {"tokens": "median"}, "tokens is 'median'"),
-        *((name, {"top": 0}, "at least 1 feature must be kept") for name in ("feature_delta", "hand_crafted")),
+        *((name, {"top": 0}, "top is 0; it should be") for name in ("feature_delta", "hand_crafted")),
         ("hand_crafted", {"ids": {"first": [1]}}, "first"),
-        *(("optimized", {"learning_rate": value}, "a learning rate above 0 is needed") for value in (0.0, -0.1)),
-        *(("optimized", {"seed": value}, "a seed is 0 or more") for value in (-1, 2**64)),
+        *(("optimized", {"learning_rate": value}, "learning_rate is .*greater than 0") for value in (0.0, -0.1)),
+        *(("optimized", {"seed": value}, "seed is .*; it should be") for value in (-1, 2**63)),
+        *(("optimized", {name: 0}, f"{name} is 0; it should be") for name in ("steps", "batch")),
         ("optimized", {"dose": 0.0}, "a dose of 0 steers nothing"),
         ("optimized", dict.fromkeys(_TERMS, 0.0), "at least one weight must differ from 0"),
         ("hand_crafted", {"keywords": "king"}, "keywords is 'king'"),
@@ -169,7 +171,7 @@ def test_parameter_that_a_method_cannot_take_is_refused(name, parameters, messag
 
 
 def test_parameter_that_the_reference_of_random_features_cannot_take_is_refused_at_once():
-    with pytest.raises(DataError, match="method 'feature_delta': .*at least 1 feature must be kept"):
+    with pytest.raises(DataError, match="method 'feature_delta': top is 0; it should be"):
         create_method("random_features", {"parameters": {"top": 0}})
     with pytest.raises(UnknownNameError, match="parameter of method hand_crafted 'topp'"):
         create_method("random_features", {"reference": "hand_crafted", "parameters": {"topp": 3}})
@@ -181,3 +183,10 @@ def test_activations_that_are_not_finite_name_pair_and_layer():
     damaged[7, 1, 0] = float("inf")
     with pytest.raises(NonFiniteError, match="pair 'pair-7', layer 5"):
         dataclasses.replace(activations, positive=damaged)
+
+
+@pytest.mark.parametrize(("returned", "found"), [(torch.ones(3), r"shape \(3,\)"), (None, "NoneType"), ([1.0], "list")])
+def test_what_is_no_direction_of_the_model_s_width_is_refused(returned, found, monkeypatch):
+    monkeypatch.setattr(MeanDifference, "fit", lambda *_: returned)
+    with pytest.raises(VectorError, match=rf"method 'mean_difference' returned {found}; a tensor of shape \(\d+,\)"):
+        construct("mean_difference", {}, planted_activations(planted_direction()), 5)

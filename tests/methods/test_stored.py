@@ -61,7 +61,7 @@ def test_stored_vector_of_another_width_is_refused(tmp_path):
 def test_file_without_a_vector_is_refused_before_anything_is_computed(tmp_path):
     with pytest.raises(VectorError, match="no such file"):
         create_method("stored", {"path": str(tmp_path / "v.safetensors")})
-    with pytest.raises(DataError, match=r"method 'stored': path"):
+    with pytest.raises(DataError, match=r"method 'stored': missing path"):
         create_method("stored", {})
 
 

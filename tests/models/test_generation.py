@@ -76,9 +76,9 @@ def test_rows_that_do_not_fit_into_memory_together_complete_the_same(any_model, 
     sampler = nucleus(len(prompts))
     expected = any_model.generate(prompts, choices, sampler, NEW_TOKENS)
     longest = max(map(len, prompts)) + NEW_TOKENS
-    monkeypatch.setattr("steering.models.language_model._DECODING_BYTES", 1)
+    monkeypatch.setattr("steering.models.machine._DECODING_BYTES", 1)
     assert any_model.rows_together(longest) == 1
-    monkeypatch.setattr("steering.models.language_model._DECODING_BYTES", bytes_of(any_model, longest, rows_in_a_chunk))
+    monkeypatch.setattr("steering.models.machine._DECODING_BYTES", bytes_of(any_model, longest, rows_in_a_chunk))
     assert any_model.rows_together(longest) == rows_in_a_chunk
     prefill, chunks = any_model._prefill, []
 
@@ -102,7 +102,7 @@ def bytes_of(model: LanguageModel, length: int, rows: int) -> int:
 def test_caches_and_logits_of_rows_together_fit_into_the_memory_that_is_meant_for_them(architecture, monkeypatch):
     model = small_model(architecture)
     for length in (4, 30):
-        monkeypatch.setattr("steering.models.language_model._DECODING_BYTES", bytes_of(model, length, 5))
+        monkeypatch.setattr("steering.models.machine._DECODING_BYTES", bytes_of(model, length, 5))
         assert model.rows_together(length) <= 5
         if getattr(model.module.config, "sliding_window", None) is None:
             assert model.rows_together(length) == 5
@@ -205,8 +205,16 @@ def test_generation_of_no_rows_is_empty(llama):
         ([5, 6], 2, "prompt 0 is 5: give the token ids of each prompt"),
         (["ab"], 1, "prompt 0 is 'ab'"),
         ([[5], []], 2, r"prompt 1 is \[\]"),
+        ([[5], [6, 10_000]], 2, "prompt 1 holds a token that the model does not have: ids are 0 to "),
+        ([[-1]], 1, "prompt 0 holds a token"),
     ],
 )
 def test_prompts_that_are_not_one_row_for_each_intervention_are_refused(llama, prompts, interventions, told):
     with pytest.raises(DataError, match=told):
         llama.generate(prompts, [None] * interventions, Greedy(), 3)
+
+
+@pytest.mark.parametrize("new_tokens", [0, -5])
+def test_no_new_tokens_are_refused(llama, new_tokens):
+    with pytest.raises(DataError, match=f"{new_tokens} new tokens were asked for; at least 1 is needed"):
+        llama.generate([[5]], [None], Greedy(), new_tokens)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from steering.models import machine
 
@@ -108,15 +107,3 @@ def test_freed_memory_is_kept_until_it_is_released():
     freed, released = map(int, found.stdout.split())
     assert freed < 16 << 20
     assert released > 200 << 20
-
-
-def test_ceiling_is_the_fastest_of_the_products(monkeypatch):
-    speeds = {512: 3.0, 1024: 5.0, 2048: 4.0}
-    monkeypatch.setattr(machine, "_product_speed", lambda _dtype, _device, width: speeds[width])
-    assert machine.matrix_product_ceiling(torch.float32, torch.device("cpu")) == 5.0
-
-
-def test_speed_is_operations_over_the_median_time(monkeypatch):
-    ticks = iter(range(1000))
-    monkeypatch.setattr(machine.time, "perf_counter", lambda: float(next(ticks)))
-    assert machine._product_speed(torch.float32, torch.device("cpu"), 8) == 2 * 8**3

@@ -143,7 +143,7 @@ def test_text_longer_than_the_context_is_refused():
     for ask in (
         lambda: list(model.capture([[1] * (limit + 1)], [0])),
         lambda: ContinuationLosses(model, [TokenizedText((1,) * (limit + 1), 4)]),
-        lambda: model.generate([[1] * limit], [None], Greedy(), 1),
+        lambda: model.generate([[1] * limit], [None], Greedy(), 2),
     ):
         with pytest.raises(DataError, match=f"{limit + 1} tokens is longer than the {limit} that model small-gpt2"):
             ask()
@@ -176,10 +176,26 @@ def test_non_finite_activations_losses_and_logits_are_reported():
         list(model.capture([[1, 2, 3]], [0]))
     with pytest.raises(NonFiniteError, match="loss of text 0 is nan"):
         ContinuationLosses(model, tokenized(model)).measure([None])
-    with pytest.raises(
-        NonFiniteError, match="logits hold NaN or infinity; try a smaller multiplier or --dtype float32"
-    ):
+    with pytest.raises(NonFiniteError, match="logits hold NaN or infinity; try a smaller multiplier$"):
         model.generate([[1, 2, 3]], [None], Greedy(), 2)
+    halved = LanguageModel(model.module.bfloat16(), small_tokenizer(), "halved")
+    with pytest.raises(NonFiniteError, match="try a smaller multiplier or --dtype float32$"):
+        halved.generate([[1, 2, 3]], [None], Greedy(), 2)
+
+
+def test_last_token_of_the_context_can_be_generated():
+    model = small_model("gpt2")
+    prompt = [1] * model.module.config.max_position_embeddings
+    [completion] = model.generate([prompt], [None], Greedy(), 1)
+    assert len(completion) <= 1
+
+
+def test_dropout_is_off_whatever_the_module_was_left_in():
+    module = small_module("gpt2").train()
+    model = LanguageModel(module, small_tokenizer(), "left in training")
+    first, second = (next(batch.residuals[1] for batch in model.capture([[1, 2, 3]], [1])) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not module.training
 
 
 def test_hash_is_of_the_weights():

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
+from steering.errors import DataError
 from steering.models.sampling import _WIDTHS, Greedy, NucleusSampler, Sampler, sample_nucleus, uniform_streams
 
 LARGEST = np.nextafter(1.0, 0.0)
@@ -248,3 +249,15 @@ def test_a_very_small_top_p_is_greedy():
     logits = torch.from_numpy(stack(list(KINDS), 900, 6))
     sampler = NucleusSampler(uniform_streams(0, len(KINDS), 1), 1e-6, 1.0)
     assert torch.equal(choose(sampler, logits), choose(Greedy(), logits))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-39, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(DataError, match=f"temperature is {temperature}; it must be finite and at least 0.000001"):
+        NucleusSampler(uniform_streams(0, 1, 1), 0.8, temperature)
+
+
+@pytest.mark.parametrize("top_p", [0.0, -1.0, 2.0, float("nan")])
+def test_a_top_p_that_is_no_share_is_refused(top_p):
+    with pytest.raises(DataError, match=f"top_p is {top_p}; it must be above 0 and at most 1"):
+        NucleusSampler(uniform_streams(0, 1, 1), top_p, 1.0)

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from steering.models.continuation_losses import ContinuationLosses
-from steering.models.language_model import _TOKEN_BUDGETS, LanguageModel
+from steering.models.language_model import LanguageModel
+from steering.models.machine import _TOKEN_BUDGETS
 from steering.models.outputs import StoredOutput
 from steering.models.probabilities import cross_entropy
 from steering.models.tokens import TokenizedText

@@ -153,7 +153,7 @@ def test_a_store_of_another_identity_is_refused_and_kept(model, rows, tmp_path):
     store = filled(tmp_path, model, rows)
     before = stored(store, 0)[0].read_bytes()
     with pytest.raises(
-        DataError, match=rf"{tmp_path}: holds activations of another model, corpus, seed or choice of layers"
+        DataError, match=rf"{tmp_path}: its activations differ from those asked for in seed; give another"
     ):
         filled(tmp_path, model, rows, identity={"seed": 1, "model": "small"})
     assert stored(store, 0)[0].read_bytes() == before

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.errors import SaeError
-from steering.models.language_model import _TOKEN_BUDGETS
+from steering.models.machine import _TOKEN_BUDGETS
 from steering.progress import Silent
 from steering.sae.feature_activity import FeatureActivity, _Count, read_activity
 from tests.small_models import small_model

@@ -279,9 +279,10 @@ def test_too_few_activations_for_one_batch_are_refused(start, trained, tmp_path)
 
 def test_the_work_of_another_run_is_refused(start, trained):
     run, _, _ = trained
-    for changes in ({"recipe": dataclasses.replace(RECIPE, seed=3)}, {"layers": (1,)}):
-        with pytest.raises(DataError, match="holds activations of another model, corpus, seed or choice of layers"):
-            start(run.work, **changes).capture()
+    changes = {"seed": {"recipe": dataclasses.replace(RECIPE, seed=3)}, "layers": {"layers": (1,)}}
+    for name, change in changes.items():
+        with pytest.raises(DataError, match=f"its activations differ from those asked for in {name}; give another"):
+            start(run.work, **change).capture()
 
 
 @pytest.mark.parametrize(

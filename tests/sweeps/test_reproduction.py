@@ -261,3 +261,13 @@ def test_second_time_nothing_is_measured_and_the_files_are_the_same(options, tmp
     assert {path.name for path in files if files[path] != after[path]} <= {FILE_NAME}
     rows = [json.loads(line) for line in files[journal].decode().split("\n")[:-1]]
     assert sum(row["method"] == "unsteered" for row in rows) == 9
+
+
+def test_cells_that_fail_are_told_and_have_their_reason_in_the_tables(options, tmp_path):
+    for path in (tmp_path / "saes").glob("*/descriptions.jsonl"):
+        path.write_text(path.read_text(encoding="utf-8").replace("a king", "a word"), encoding="utf-8")
+    result = CliRunner().invoke(app, [*options, "--optimized", "0", "--layers", "1"])
+    assert result.exit_code == 0, result.output
+    assert "could not be measured, in part or at all: see 'Not measured' in tables.md" in result.stderr
+    tables = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert "| hand_crafted | 1 |" in tables.partition("### Not measured")[2]

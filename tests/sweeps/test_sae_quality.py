@@ -12,13 +12,14 @@ from steering.concepts import load_concept
 from steering.errors import SaeError
 from steering.journal import Journal, load_rows
 from steering.models.continuation_losses import ContinuationLosses
+from steering.models.sampling import Greedy
 from steering.models.tokens import TokenizedText
 from steering.neutral import NeutralSet
 from steering.profile_files import load_profile
 from steering.profiles import Setting
 from steering.results import SAE
 from steering.sae.library import SaeLibrary
-from steering.sae.quality import held_out_quality, reconstruct
+from steering.sae.quality import held_out_quality, loss_recovered, reconstruct
 from steering.sweeps.sae_quality import METRICS, SaeQuality, _settings
 from tests.small_models import small_model
 from tests.small_saes import D_MODEL, D_SAE, load_small, perfect_sae, small_sae, write_sae
@@ -40,7 +41,10 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def rows(model):
-    return [model.tokenizer(text)["input_ids"] for text in DOCUMENTS]
+    """Texts that the model expects: what would cost it nothing to lose, as texts of others do, cannot be recovered."""
+    beginnings = [model.tokenizer(text)["input_ids"][:2] for text in DOCUMENTS]
+    completions = model.generate(beginnings, [None] * len(beginnings), Greedy(), 12)
+    return [begun + completion for begun, completion in zip(beginnings, completions, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +213,7 @@ def test_an_sae_that_does_not_fit_is_refused(model, tmp_path, rows, texts):
 
 
 @pytest.fixture
-def measuring(model, tmp_path):
+def measuring(model, tmp_path, rows):
     """Measures SAEs of both layers on some documents: the first a random one, the second perfect."""
     write_sae(tmp_path / "saes" / "0", weights=rough_weights(), hook_name=FIRST)
     perfect_sae(tmp_path / "saes" / "1")
@@ -218,13 +222,15 @@ def measuring(model, tmp_path):
         load_profile("embedded"), neutral_prompt_tokens=4, neutral_continuation_tokens=12, neutral_documents=4
     )
     setting = Setting(profile, load_concept("gender"), NeutralSet("mine", DOCUMENTS))
-    return SaeQuality(setting, model, library, Journal(tmp_path / "results"), run="run-1")
+    found = SaeQuality(setting, model, library, Journal(tmp_path / "results"), run="run-1")
+    found.__dict__["_texts"] = [TokenizedText(tuple(row), 1) for row in rows]
+    return found
 
 
 def test_the_mean_of_items_is_the_ratio_of_sums(measuring, model, rows, tmp_path):
     outcome = measuring.measure(0)
     assert tuple(outcome.scores) == METRICS
-    cut = [row[:16] for row in rows]
+    cut = rows
     sae = load_small(tmp_path / "saes" / "0")
     texts = [TokenizedText(tuple(row), 1) for row in cut]
     sums = reconstruct(model, [sae], cut)[sae.layer]
@@ -289,3 +295,11 @@ def test_a_layer_without_an_sae_is_refused_and_leaves_no_rows(measuring, tmp_pat
     with pytest.raises(SaeError, match="no SAE for layer 5 in 'mine'"):
         measuring.measure(5)
     assert load_rows(tmp_path / "results") == []
+
+
+def test_of_a_loss_that_zeros_do_not_raise_nothing_is_recovered():
+    clean, spliced = np.array([2.0, 3.0]), np.array([2.5, 3.0])
+    for ablated in (clean, clean - 0.1, np.array([2.2, 2.7])):
+        assert loss_recovered(clean, spliced, ablated).tolist() == [0, 0]
+    found = loss_recovered(clean, spliced, np.array([2.2, 4.0]))
+    assert found.mean() == pytest.approx(1 - (spliced.mean() - clean.mean()) / (3.1 - 2.5))

@@ -46,7 +46,7 @@ class Figure:
             return drawn
 
 
-def write(figure: Figure, directory: Path) -> list[Path]:
+def write(figure: Figure, directory: Path | str) -> list[Path]:
     """Write a figure as PNG (200 dpi), SVG and CSV; each file whole or not at all, and from the same data the same.
 
     Args:
@@ -59,6 +59,7 @@ def write(figure: Figure, directory: Path) -> list[Path]:
     Raises:
         ResultsError: The directory cannot be created, or a file cannot be written.
     """
+    directory = Path(directory)
     make_directory(directory)
     contents = {**_images(figure), "csv": table_to_csv(figure.data).encode()}
     paths = []
