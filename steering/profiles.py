@@ -156,7 +156,7 @@ class Profile:
     neutral_prompt_tokens: int = 32
     neutral_continuation_tokens: int = 64
     steered_positions: Positions = "prompt"
-    split: Split = TEST
+    split: Split = "test"
     development_documents: int = 64
     neutral_budget: float | None = None
     doses: tuple[float, ...] = _DOSES

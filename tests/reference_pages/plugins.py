@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import griffe
 
@@ -13,6 +14,10 @@ from steering.profiles import Setting
 from tests.reference_pages.markdown import Linker, code, joined, one_line, table
 from tests.reference_pages.python_objects import find, parameters_of, sections_of, spelled, text_of
 from tests.small_models import small_model
+
+
+_BOUNDED = re.compile(r"Annotated\[(\w+), Field\(([^)]*)\)\]")
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def method_sections(link: Linker) -> str:
@@ -45,13 +50,19 @@ def _parameters(source: griffe.Class, link: Linker) -> str:
     lines = [
         [
             code(each.name),
-            code(spelled(each.annotation)),
+            code(_BOUNDED.sub(_bounded, spelled(each.annotation))),
             "required" if each.default is None else code(spelled(each.default)),
             link(meanings.get(each.name, "")),
         ]
         for each in parameters_of(source)
     ]
     return table(("parameter", "type", "default", "meaning"), lines) or "It has no parameters."
+
+
+def _bounded(found: re.Match[str]) -> str:
+    """A type with its bounds, as people write them: "int ≥ 0"."""
+    bounds = [bound.split("=") for bound in found[2].split(", ")]
+    return " ".join([found[1], *(f"{_SIGNS[name]} {limit}" for name, limit in bounds)])
 
 
 def metric_sections(link: Linker) -> str:
