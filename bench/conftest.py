@@ -15,6 +15,7 @@ from bench.run import Run
 from bench.timing import CellClock
 from steering import progress
 from steering.activation_cache import ActivationCache
+from steering.cli.options import load_model
 from steering.errors import SchemaError, SteeringError
 from steering.files import make_directory
 from steering.journal import Journal
@@ -133,8 +134,7 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
     config = request.config
     reference = config.stash[_RUN].request.setting.profile.model
     with _ending_cleanly(config), _uncaptured(config):
-        progress.for_log().note(f"loading model {reference} …")
-        return LanguageModel.load(reference, config.getoption("dtype"), config.getoption("device"))
+        return load_model(reference, config.getoption("dtype"), config.getoption("device"))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steering.cli.options import Methods, Metrics, RunName, parse_layer_filter, parse_names
+from steering.cli.options import Methods, Metrics, Results, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import FILE_WIDTH, terminal_width
 from steering.errors import DataError, ResultsError
 from steering.files import make_directory, write_file
@@ -44,7 +44,7 @@ _SUFFIXES = {
 
 
 def export_results(
-    results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
+    results: Results,
     form: Annotated[
         Format | None,
         typer.Option(

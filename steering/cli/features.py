@@ -144,7 +144,7 @@ def changed(
     chosen = create_method(method, parse_parameters(parameters))
     if not isinstance(chosen, SumOfFeatures):
         raise DataError(f"method {method!r} decodes no features; choose feature_delta or hand_crafted")
-    contrasted = _concept(concept, toward)
+    contrasted = load_concept(concept, toward)
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
     weights = chosen.weights(opened.capture(contrasted), layer)
     _print([asdict(entry) for entry in heaviest_features(weights, opened.descriptions, top)], as_json)
@@ -172,7 +172,7 @@ def similar(
     given = load_vector(vector) if vector else None
     if given and given.layer != layer:
         raise VectorError(f"{vector}: its layer is {given.layer}, and --layer is {layer}; they must be the same")
-    contrasted = _concept(concept, toward)
+    contrasted = load_concept(concept, toward)
     opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
     found = similarity(opened.sae, given or opened.mean_difference(contrasted))
     entries = [
@@ -234,10 +234,6 @@ class _Opened:
         from steering.methods import construct
 
         return construct("mean_difference", {}, self.capture(concept), self.sae.layer)
-
-
-def _concept(reference: str, toward: str) -> Concept:
-    return load_concept(reference, toward)  # type: ignore[arg-type]  # it refuses other sides
 
 
 def _context(tokenizer: Any, row: Sequence[int], position: int) -> str:

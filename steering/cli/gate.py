@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
-from steering.cli.options import Layers, Methods, RunName, parse_layer_filter, parse_names
+from steering.cli.options import Layers, Methods, Results, RunName, parse_layer_filter, parse_names
 from steering.cli.printing import print_table
 from steering.errors import DataError, ResultsError, SchemaError
 from steering.files import turns_at
+from steering.profiles import Profile
 from steering.verdicts.baselines import GATED, Baseline, read_baseline, write_baseline
 from steering.verdicts.selection import chosen_rows, read_cells
 
@@ -37,9 +38,6 @@ class ReportFormat(StrEnum):
     text = "text"
     markdown = "markdown"
     json = "json"
-
-
-Results = Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")]
 
 
 def compare(
@@ -89,7 +87,7 @@ def compare(
 
 
 def power(
-    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of a new run.")] = 200,
+    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of a new run.")] = Profile.rollouts,
     baseline_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of the baseline.")] = 2000,
     cells: Annotated[int, typer.Option(min=1, help="Methods × layers that are compared.")] = 40,
     level: Annotated[
@@ -97,7 +95,7 @@ def power(
     ] = GATED[0].level,
     alpha: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Level of the claim to be above the unsteered run.")
-    ] = 0.01,
+    ] = Profile.alpha,
     form: Annotated[Layout, typer.Option("--format", help="text or markdown.")] = Layout.text,
 ) -> None:
     """Print what a number of rollouts can show: drops that the gate finds, and rises that support a claim."""

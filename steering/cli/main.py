@@ -102,7 +102,3 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at its end
         typer.echo(visible(f"error: {where}{error.strerror or error}"), err=True)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

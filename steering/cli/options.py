@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from steering import progress
+from steering.concepts import Side
 from steering.errors import DataError
 from steering.files import read_text, read_toml
 from steering.positions import Positions
@@ -27,7 +28,7 @@ DescriptionsFile = Annotated[
     typer.Option(metavar="FILE", help="JSON Lines file that describes the features; Neuronpedia's format works, too."),
 ]
 ConceptName = Annotated[str, typer.Option(help="Built-in concept or a directory with concept.toml.")]
-Toward = Annotated[str, typer.Option(help="Side of the concept to steer towards: positive or negative.")]
+Toward = Annotated[Side, typer.Option(help="Side of the concept to steer towards.")]
 SteeredPositions = Annotated[
     Positions, typer.Option(help="What to steer: the prompt's positions, or also those of what follows it.")
 ]
@@ -35,6 +36,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Parameters = Annotated[str, typer.Option(help="The method's parameters: a JSON object, or a .json or .toml file.")]
 Methods = Annotated[str, typer.Option(help="Only these methods, comma-separated.")]
 Metrics = Annotated[str, typer.Option(help="Only these metrics, comma-separated.")]
+Results = Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")]
 Layers = Annotated[str, typer.Option(help="Only these blocks, for instance 8,20 or 8-12.")]
 RunName = Annotated[str, typer.Option(help="Only this run: its name, or 'last'.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steering.cli.options import Layers, Methods, parse_layer_filter, parse_names
+from steering.cli.options import Layers, Methods, Results, parse_layer_filter, parse_names
 from steering.errors import DataError, ResultsError
 from steering.files import make_directory, write_file
 
@@ -15,7 +15,7 @@ _SUFFIXES = (".html", ".htm")
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="A results directory or its results.jsonl.")],
+    results: Results,
     output: Annotated[Path, typer.Option(metavar="FILE", help="The report; an existing one is replaced.")] = Path(
         "report.html"
     ),

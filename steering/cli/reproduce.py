@@ -12,6 +12,7 @@ import typer
 
 from steering import progress
 from steering.cli.options import Device, Dtype, load_model, parse_layers
+from steering.concepts import Side
 from steering.errors import DataError, ResultsError
 from steering.files import write_file
 from steering.journal import Journal, load_rows
@@ -31,7 +32,7 @@ def reproduce(
     ),
     model: Annotated[str | None, typer.Option(help="Instead of the profile's: directory, GGUF file or hub id.")] = None,
     concept: Annotated[str | None, typer.Option(help="Instead of the profile's: a name or a directory.")] = None,
-    toward: Annotated[str | None, typer.Option(help="Side of the concept to steer towards.")] = None,
+    toward: Annotated[Side | None, typer.Option(help="Side of the concept to steer towards.")] = None,
     neutral: Annotated[str | None, typer.Option(help="Instead of the profile's: a name or a JSON Lines file.")] = None,
     saes: Annotated[str | None, typer.Option(help="Instead of the profile's: directory or SAELens release.")] = None,
     descriptions: Annotated[str | None, typer.Option(help="Instead of the profile's: of the SAEs' features.")] = None,

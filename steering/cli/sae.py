@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from steering import progress
-from steering.cli.options import Device, Dtype, Model, load_model, parse_layers
+from steering.cli.options import AsJson, Device, Dtype, Model, load_model, parse_layers
 from steering.cli.printing import print_table
 from steering.errors import SaeError
 from steering.files import make_directory
@@ -95,7 +95,7 @@ def evaluate(
     tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to reconstruct.")] = 200_000,
     loss_tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure losses on.")] = 25_000,
     context_tokens: ContextTokens = _RECIPE.context_tokens,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -108,8 +108,8 @@ def evaluate(
     library = open_library(saes)
     language_model = load_model(model, dtype, device)
     rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens)
-    held_out = rows.sample_held_out(tokens, seed=0)
-    texts = [TokenizedText(tuple(row), 1) for row in rows.sample_held_out(loss_tokens, seed=0)]
+    held_out = rows.sample_held_out(tokens)
+    texts = [TokenizedText(tuple(row), 1) for row in rows.sample_held_out(loss_tokens)]
     loaded = [library.load(layer, language_model.device) for layer in library.layers]
     qualities = held_out_quality(language_model, loaded, held_out, texts, progress.for_log())
     found = [asdict(quality) for quality in qualities]
@@ -152,7 +152,7 @@ def describe(
             "save it (`sae.save_model`), and give the directory"
         )
     language_model = load_model(model, dtype, device)
-    rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens).sample_held_out(tokens, seed=0)
+    rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens).sample_held_out(tokens)
     loaded = [library.load(layer, language_model.device) for layer in library.layers]
     activity = read_activity(language_model, loaded, rows, _RANKS, progress.for_log())
     for sae in loaded:

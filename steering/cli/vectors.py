@@ -86,7 +86,7 @@ def build(
     library = open_library(saes, descriptions) if needs_sae(methods[method]) else None
     documents = _training_documents(neutral) if needs_losses(methods[method]) else None
     recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier, documents, steered_positions)
-    contrasted = load_concept(concept, toward)  # type: ignore[arg-type]  # it refuses other sides
+    contrasted = load_concept(concept, toward)
     check_layers(chosen, layer_count(model), model)
     loaded = load_model(model, dtype, device)
     vectors = build_vectors(loaded, contrasted, recipe, progress.for_terminal(), ActivationCache())
@@ -127,11 +127,11 @@ def apply(
     steered_positions: SteeredPositions = "prompt",
     chat: Annotated[bool, typer.Option("--chat", help="Give the prompt to a chat model, as a user's message.")] = False,
     samples: Annotated[int, typer.Option(min=1, help="How many completions to sample.")] = 3,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each, at most.")] = 40,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each, at most.")] = Profile.new_tokens,
     greedy: Annotated[bool, typer.Option("--greedy", help="Show only the most probable completion.")] = False,
-    top_p: Annotated[float, typer.Option(min=1e-6, max=1, help="Nucleus to sample from.")] = 0.8,
-    temperature: Annotated[float, typer.Option(min=1e-6, help="Of sampling.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+    top_p: Annotated[float, typer.Option(min=1e-6, max=1, help="Nucleus to sample from.")] = Profile.top_p,
+    temperature: Annotated[float, typer.Option(min=1e-6, help="Of sampling.")] = Profile.temperature,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = Profile.seed,
     model: Model = "embedded",
     as_json: AsJson = False,
     dtype: Dtype = "auto",

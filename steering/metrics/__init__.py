@@ -13,7 +13,7 @@ other. What it sees of a configuration does not depend on the others in the call
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -58,7 +58,7 @@ class Score:
     low: float
     high: float
     p_value: float | None = None
-    texts: tuple[str, ...] = field(default=())
+    texts: tuple[str, ...] = ()
     p_control: float | None = None
 
     def __post_init__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +92,6 @@ def quiet() -> Iterator[None]:
     transformers.logging.disable_progress_bar()
     if sys.stderr.isatty():  # a download can take long
         enable_progress_bars()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         yield
     finally:

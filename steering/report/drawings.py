@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -16,6 +15,7 @@ from markupsafe import Markup
 from steering.report.characters import visible
 from steering.report.content import Table
 from steering.report.figures import style
+from steering.report.figures.figure import Figure
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -31,22 +31,6 @@ _DATA = "data:image/png;base64,"
 LONGEST_SVG = 400_000
 _DPI = 160
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-
-
-class Drawing(Protocol):
-    """A figure as `steering.report.figures` has it; its data are lines of cells, the headings first."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def title(self) -> str: ...  # noqa: D102
-    @property
-    def caption(self) -> str: ...  # noqa: D102
-    @property
-    def data(self) -> Sequence[Sequence[Any]]: ...  # noqa: D102
-
-    def draw(self) -> Any:
-        """Return a matplotlib figure."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class Embedded:
     markup: Markup
 
 
-def embed(drawing: Drawing, identifier: str) -> Embedded:
+def embed(drawing: Figure, identifier: str) -> Embedded:
     """Draw a figure into the page.
 
     Args:

@@ -40,14 +40,12 @@ class HeatMap:
         kind: Which of the style sheet's colours it has.
         columns: Label of each method, and whether it is a control.
         lines: Layer, and one cell or None for each column.
-        low: Value of the first colour, and of all below it.
-        high: Value of the last colour.
+        high: Value of the last colour; the first stands for 0, and for all below it.
     """
 
     kind: str
     columns: tuple[tuple[str, bool], ...]
     lines: tuple[tuple[int, tuple[HeatCell | None, ...]], ...]
-    low: str
     high: str
 
 
@@ -99,7 +97,7 @@ def _heat_map(
         found[cell.layer, cell.label] = HeatCell(value, interval, told, step_of(row.value or 0.0, high), marked)
     layers = sorted({cell.layer for cell, _ in cells})
     lines = tuple((layer, tuple(found.get((layer, label)) for label, _ in columns)) for layer in layers)
-    return HeatMap(kind, columns, lines, "0", f"{high:.3f}")
+    return HeatMap(kind, columns, lines, f"{high:.3f}")
 
 
 def _columns(cells: Sequence[StudyCell]) -> tuple[tuple[str, bool], ...]:

@@ -18,7 +18,8 @@ from markupsafe import Markup
 from steering.profiles import Profile
 from steering.report.characters import breakable, visible
 from steering.report.content import content_of
-from steering.report.drawings import Drawing, embed
+from steering.report.drawings import embed
+from steering.report.figures.figure import Figure
 from steering.report.heat import STEPS
 from steering.report.samples import LONGEST, METHODS, SHOWN
 from steering.results import Row
@@ -27,7 +28,7 @@ from steering.verdicts.gate import GateReport
 
 def render(
     rows: Sequence[Row],
-    drawings: Sequence[Drawing] = (),
+    drawings: Sequence[Figure] = (),
     profile: Profile | None = None,
     gate: GateReport | None = None,
 ) -> str:

@@ -180,10 +180,11 @@ class DescribedSimilarity:
     descriptions: Mapping[int, str]
 
 
+@dataclass(frozen=True, eq=False)
 class Reproduction:
     """Measures the studies of a setting.
 
-    Args:
+    Attributes:
         setting: What is measured.
         model: The model to steer.
         journal: Where rows go; what it holds already is not measured again.
@@ -193,28 +194,17 @@ class Reproduction:
         cache: Where captured activations are kept.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        model: LanguageModel,
-        journal: Journal,
-        *,
-        saes: SaeLibrary | None,
-        run: str,
-        progress: Reporter,
-        cache: ActivationCache,
-    ) -> None:
-        self._setting = setting
-        self._model = model
-        self._journal = journal
-        self._saes = saes
-        self._run = run
-        self._progress = progress
-        self._cache = cache
+    setting: Setting
+    model: LanguageModel
+    journal: Journal
+    saes: SaeLibrary | None
+    run: str
+    progress: Reporter
+    cache: ActivationCache
 
     def _earlier(self) -> Earlier:
         """What the journal holds by now: studies share the unsteered run."""
-        return Earlier(load_rows(self._journal.path))
+        return Earlier(load_rows(self.journal.path))
 
     def measure(self, study: Study) -> Sweep:
         """Measure a study's cells; what the journal holds already is kept.
@@ -222,34 +212,34 @@ class Reproduction:
         Raises:
             SteeringError: The activations cannot be captured, or the journal cannot be written.
         """
-        profile = self._setting.profile
-        setting = replace(self._setting, profile=replace(profile, methods=_with_referenced(profile, study.plans)))
+        profile = self.setting.profile
+        setting = replace(self.setting, profile=replace(profile, methods=_with_referenced(profile, study.plans)))
         sweep = Sweep(
             setting,
-            self._model,
-            self._journal,
+            self.model,
+            self.journal,
             study.cells,
-            run=self._run,
-            saes=self._saes,
-            progress=self._progress,
-            cache=self._cache,
+            run=self.run,
+            saes=self.saes,
+            progress=self.progress,
+            cache=self.cache,
             earlier=self._earlier(),
         )
-        self._progress.note(f"{study.shows}: {len(study.cells)} cells …")
+        self.progress.note(f"{study.shows}: {len(study.cells)} cells …")
         for cell in study.cells:
             sweep.measure(cell)
         return sweep
 
     def measure_saes(self, layers: Sequence[int]) -> None:
         """Measure the quality of the SAEs of some layers."""
-        if self._saes is not None:
+        if self.saes is not None:
             quality = SaeQuality(
-                self._setting,
-                self._model,
-                self._saes,
-                self._journal,
-                run=self._run,
-                progress=self._progress,
+                self.setting,
+                self.model,
+                self.saes,
+                self.journal,
+                run=self.run,
+                progress=self.progress,
                 earlier=self._earlier(),
             )
             for layer in layers:
@@ -257,16 +247,16 @@ class Reproduction:
 
     def similarities(self, layers: Sequence[int]) -> list[DescribedSimilarity]:
         """How alike the mean difference is to the features of the SAEs of some layers (the paper's Fig. 7)."""
-        if self._saes is None or not layers:
+        if self.saes is None or not layers:
             return []
-        concept = self._setting.concept
+        concept = self.setting.concept
         activations = capture_pairs(
-            self._model, concept.generation, layers, concept.name, progress=self._progress, cache=self._cache
+            self.model, concept.generation, layers, concept.name, progress=self.progress, cache=self.cache
         )
-        return [self._similarity(self._saes, activations, layer) for layer in layers]
+        return [self._similarity(self.saes, activations, layer) for layer in layers]
 
     def _similarity(self, saes: SaeLibrary, activations: ContrastActivations, layer: int) -> DescribedSimilarity:
-        sae = saes.load(layer, self._model.device)
+        sae = saes.load(layer, self.model.device)
         found = similarity(sae, construct("mean_difference", {}, activations, layer))
         known = saes.describe(sae)
         return DescribedSimilarity(found, {feature: known[feature] for feature in (*found.top, *found.bottom)})

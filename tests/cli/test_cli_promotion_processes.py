@@ -19,7 +19,7 @@ def test_cells_that_another_process_adds_meanwhile_are_kept(tmp_path):
     path, results = tmp_path / "baseline.json", tmp_path / "results"
     Journal(results).append(cell(20))
     write_baseline(promote(cell(3)), path)
-    command = (sys.executable, "-m", "steering.cli.main", "baseline", "promote", str(results), "--keep-others")
+    command = (sys.executable, "-m", "steering", "baseline", "promote", str(results), "--keep-others")
     with turns_at(path):
         process = subprocess.Popen((*command, "--output", str(path)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):

@@ -147,7 +147,6 @@ REPORTING = Page(
         *_of("steering.report.figures", "figures_of", "write", "Figure"),
         "steering.report.paper.PaperValues",
         "steering.report.html.render",
-        "steering.report.drawings.Drawing",
     ),
 )
 ERRORS = Page(

@@ -15,7 +15,6 @@ from tests.reference_pages.markdown import Linker, code, joined, one_line, table
 from tests.reference_pages.python_objects import find, parameters_of, sections_of, spelled, text_of
 from tests.small_models import small_model
 
-
 _BOUNDED = re.compile(r"Annotated\[(\w+), Field\(([^)]*)\)\]")
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 

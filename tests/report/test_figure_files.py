@@ -103,7 +103,7 @@ def awkward_figures():
     words = next(figure for figure in figures if figure.name.startswith("one_word"))
     descriptions = {int(np.argmax(PRODUCTS)): AWKWARD % "d"}
     kept = [figure for figure in figures if not figure.name.startswith("one_word")]
-    return [*kept, words, similarity_figure(FeatureSimilarity(3, PRODUCTS), descriptions, vector=AWKWARD % "v")]
+    return [*kept, words, similarity_figure(FeatureSimilarity(3, PRODUCTS), descriptions)]
 
 
 def check_text(name, drawn):

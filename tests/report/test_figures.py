@@ -240,7 +240,7 @@ def test_equal_damage_leaves_out_no_method():
 def test_logarithmic_axis_has_ticks_within_a_decade_too(values, first):
     axes = Figure().subplots()
     axes.plot(values, values)
-    style.log_axis(axes, "y")
+    style.log_axis(axes)
     low, high = axes.get_ylim()
     assert [tick for tick in axes.get_yticks() if low <= tick <= high][:5] == pytest.approx(first)
 

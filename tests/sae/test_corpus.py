@@ -252,4 +252,4 @@ def test_another_seed_samples_in_another_order():
     rows = TokenRows(tuple(np.array([number]) for number in range(50)), (np.array([0]),))
     assert rows.sample(50, 0) != rows.sample(50, 1)
     assert sorted(rows.sample(50, 0)) == sorted(rows.sample(50, 1)) == [[number] for number in range(50)]
-    assert rows.sample_held_out(10, 0) == [[0]]
+    assert rows.sample_held_out(10) == [[0]]

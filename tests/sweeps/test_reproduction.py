@@ -192,7 +192,7 @@ def test_side_seed_and_positions_are_those_of_the_options(options, tmp_path):
 def test_option_that_cannot_be_taken_is_told_before_anything_is_written(options, tmp_path, option, value):
     result = CliRunner().invoke(app, [*options, option, value])
     assert result.exit_code != 0
-    assert value in str(result.exception)
+    assert value in f"{result.exception} {result.stderr}"
     assert not (tmp_path / "out").exists()
 
 

@@ -229,7 +229,7 @@ def _draw_norms(found: Sequence[Series], title: str, paper: PaperValues | None) 
     if paper:
         axes.plot(list(paper.norms), list(paper.norms.values()), label=printed[0], **_PAPER_LOOK)
     if np.nanmin([cell.row.vector_norm for entry in found for cell in entry.cells]) > 0:
-        style.log_axis(axes, "y")
+        style.log_axis(axes)
     style.layer_axis(axes, lines.layers_of(found))
     axes.set_ylabel("norm (units of the residual stream)")
     style.legend_above(axes)

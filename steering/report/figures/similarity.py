@@ -10,36 +10,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from steering.errors import SteeringError
 from steering.report.figures import style
 from steering.report.figures.figure import Figure
-from steering.report.figures.series import stem_of
 
 if TYPE_CHECKING:  # it would load torch, which no figure needs
     from steering.sae.similarity import FeatureSimilarity
 
 _NAMED = 12
-_HIGH, _LOW, _MARKED = "#D55E00", "#0072B2", "black"
+_HIGH, _LOW = "#D55E00", "#0072B2"
 
 
-def similarity_figure(
-    found: FeatureSimilarity, descriptions: Mapping[int, str] = {}, *, vector: str = "mean_difference"
-) -> Figure:
-    """The distribution of the products W_dec @ v, and its extremes by name.
+def similarity_figure(found: FeatureSimilarity, descriptions: Mapping[int, str] = {}) -> Figure:
+    """The distribution of the products W_dec @ v of the mean difference, and its extremes by name.
 
     Args:
-        found: How alike the vector is to each feature.
-        descriptions: Feature -> what it is about. Those at the ends are named by them, and the others are marked where
-            they stand.
-        vector: What the vector is called.
-
-    Raises:
-        SteeringError: There is no feature of such a number.
+        found: How alike the mean difference is to each feature.
+        descriptions: Feature -> what it is about, of the features at the ends.
     """
     products, top, bottom = found.products, found.top, found.bottom
-    if wrong := [feature for feature in descriptions if not 0 <= feature < len(products)]:
-        raise SteeringError(f"feature {wrong[0]}: the features are 0 to {len(products) - 1}")
-    title = f"Similarity of {style.inert(vector, 40)} with SAE features, layer {found.layer}"
+    title = f"Similarity of mean_difference with SAE features, layer {found.layer}"
     caption = (
         f"Unnormalised product of the vector with the decoder row of each of {len(products):,} features. Marked are "
         f"the {len(top)} features at either end (0.1 %), the outermost of them by name; the product says how much a "
@@ -53,8 +42,13 @@ def similarity_figure(
             for rank, feature in enumerate(found.order, start=1)
         ),
     ]
-    name = "-".join(("similarity", stem_of(vector), f"layer{found.layer}"))
-    return Figure(name, title, caption, data, partial(_draw, products, top, bottom, descriptions, title))
+    return Figure(
+        f"similarity-mean_difference-layer{found.layer}",
+        title,
+        caption,
+        data,
+        partial(_draw, products, top, bottom, descriptions, title),
+    )
 
 
 def _draw(
@@ -63,8 +57,7 @@ def _draw(
     named = [*top[:_NAMED], *(feature for feature in reversed(bottom[:_NAMED]) if feature not in top[:_NAMED])]
     figure = style.new_figure(title, 3.2 + 0.21 * len(named))
     overview, extremes = figure.subplots(2, height_ratios=(2.3, 0.21 * len(named) + 0.5))
-    between = [feature for feature in descriptions if feature not in {*top, *bottom}]
-    _draw_overview(overview, products, top, bottom, between)
+    _draw_overview(overview, products, top, bottom)
     _draw_extremes(extremes, products, named, set(top), descriptions)
     farthest = 1.05 * float(np.abs(products).max()) or 1.0
     for axes in (overview, extremes):
@@ -72,19 +65,13 @@ def _draw(
     return figure
 
 
-def _draw_overview(
-    axes: Axes, products: np.ndarray, top: Sequence[int], bottom: Sequence[int], marked: Sequence[int]
-) -> None:
+def _draw_overview(axes: Axes, products: np.ndarray, top: Sequence[int], bottom: Sequence[int]) -> None:
     edges = np.histogram_bin_edges(products, bins=min(100, max(10, len(products) // 5)))
     axes.hist(products, bins=edges.tolist(), color="0.75")
     ends = ((top, _HIGH, "^", "top"), (bottom, _LOW, "v", "bottom"))
     for features, colour, marker, end in ends:
         axes.plot(products[features], np.full(len(features), 0.7), marker, color=colour, label=f"{end} 0.1 %", zorder=3)
-    if marked:
-        axes.plot(
-            products[marked], np.full(len(marked), 0.7), "D", color=_MARKED, markerfacecolor="white", label="marked"
-        )
-    style.log_axis(axes, "y")
+    style.log_axis(axes)
     axes.set_ylim(0.5, 2 * axes.dataLim.ymax)
     axes.set_ylabel("features in a bin")
     axes.set_xlabel("product of the vector with the feature's decoder row")

@@ -208,14 +208,13 @@ def plain_numbers(axes: Axes, axis: Literal["x", "y"]) -> None:
     chosen.set_minor_formatter(NullFormatter())
 
 
-def log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
-    """Scale an axis of positive values, which are drawn already, logarithmically."""
-    chosen = axes.xaxis if axis == "x" else axes.yaxis
-    (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
-    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
-    chosen.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high > 10 * low else range(1, 10)))
-    chosen.set_minor_locator(NullLocator())
-    plain_numbers(axes, axis)
+def log_axis(axes: Axes) -> None:
+    """Scale the vertical axis, along which positive values are drawn already, logarithmically."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high > 10 * low else range(1, 10)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    plain_numbers(axes, "y")
 
 
 def is_wide(changes: Sequence[float]) -> bool:

@@ -247,7 +247,7 @@ def _draw_damage(group: SeriesGroup, panel: Panel, budget: float, title: str) ->
     above.set_ylim(bottom=0)
     middle.set_ylabel("neutral text:\nLoss(M + v) − Loss(M),\nnats per token")
     if any((line.get_ydata() > 0).any() for line in below.lines):  # otherwise there is nothing to take a logarithm of
-        style.log_axis(below, "y")
+        style.log_axis(below)
     below.set_ylabel("norm of what is added\n(multiplier × vector)")
     for axes in (above, middle, below):
         style.layer_axis(axes, lines.layers_of(panel.series), style.LAYER if axes is below else "")
