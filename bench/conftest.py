@@ -25,7 +25,7 @@ from steering.results import SAE
 from steering.sweeps.cells import Cell, Outcome, with_controls
 from steering.sweeps.sae_quality import SaeOutcome, SaeQuality
 from steering.sweeps.sweep import Sweep
-from steering.verdicts.claims import Verdict, judge, judge_sae
+from steering.verdicts.claims import ClaimVerdict, judge, judge_sae
 from steering.verdicts.gate import NOT_COMPARABLE_STATUS
 
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
@@ -178,11 +178,11 @@ def sae_quality(request: pytest.FixtureRequest, model: LanguageModel) -> SaeQual
 
 
 @pytest.fixture
-def verdict_on(request: pytest.FixtureRequest) -> Callable[[Outcome | SaeOutcome], Verdict]:
+def verdict_on(request: pytest.FixtureRequest) -> Callable[[Outcome | SaeOutcome], ClaimVerdict]:
     """Hold an outcome against its profile's claim, and remember the verdict for the table and for JUnit's file."""
     run = request.config.stash[_RUN]
 
-    def decide(outcome: Outcome | SaeOutcome) -> Verdict:
+    def decide(outcome: Outcome | SaeOutcome) -> ClaimVerdict:
         if isinstance(outcome, SaeOutcome):
             run.sae_outcomes.append(outcome)
             verdict, key = judge_sae(run.request.setting.profile, outcome), (SAE, outcome.layer)

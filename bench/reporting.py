@@ -11,13 +11,14 @@ import pytest
 from bench.run import Run
 from steering.journal import FILE_NAME
 from steering.results import SAE, SUCCESS, UNSTEERED, Row
-from steering.tables.cells import feature_summary, sae_summary, summary, to_text
+from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary
 from steering.tables.detectable import detectable
 from steering.tables.export import markdown_list, markdown_table
 from steering.tables.gate import remarks as gate_remarks
 from steering.tables.gate import verdict_table
 from steering.tables.step_summary import append_step_summary
+from steering.tables.terminal import aligned
 from steering.tables.wording import visible
 from steering.verdicts import gate
 from steering.verdicts.gate import GateReport
@@ -72,7 +73,7 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
 
 def _write_table(table: _Table, width: int, reporter: pytest.TerminalReporter) -> None:
     """Line by line: pytest escapes a piece of text that the output's encoding has not, ends of lines included."""
-    for line in to_text(table, width).removesuffix("\n").split("\n"):
+    for line in aligned(table, width).removesuffix("\n").split("\n"):
         reporter.write_line(line)
 
 
@@ -104,8 +105,8 @@ def _remarks(run: Run) -> Iterator[str]:
             "control': the control's); 'Holm': adjusted over the cells shown that are no controls, whose own are in "
             "parentheses. norm: of what is added. Δ loss: steered minus unsteered, nats per token."
         )
-    if detectable := _detectable(run, rows):
-        yield detectable
+    if told := _detectable(run, rows):
+        yield told
     yield from (*request.notes, *run.notes)
     if request.waiver:
         yield f"No claim was tested: {request.waiver}."

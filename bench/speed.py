@@ -19,7 +19,7 @@ from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
 from steering.models.tokens import TokenizedText, text_of, tokenize_continuation, tokenize_document, tokenize_prompt
 from steering.neutral import load_neutral
-from steering.tables.cells import to_text
+from steering.tables.terminal import aligned
 from steering.vectors import Intervention, SteeringVector
 
 CONCEPT = load_concept("gender")
@@ -175,7 +175,7 @@ def report(request: pytest.FixtureRequest, model: LanguageModel, ceiling: Ceilin
     collected = Report()
     yield collected
     manager = request.config.pluginmanager
-    lines = [to_text(table, 120) for table in collected.tables()]
+    lines = [aligned(table, 120) for table in collected.tables()]
     lines.append(
         f"{model.name}, {model.dtype_name}, {model.device.type}, "
         f"{torch.get_num_threads()} threads; fastest matrix product {ceiling.measure() / 1e9:.0f} GFLOP/s. Medians."

@@ -11,7 +11,7 @@ from steering.stats import p_fewer
 def minimum_detectable_difference(
     n: int, share: float, *, alpha: float, power: float = 0.8, cells: int = 1
 ) -> float | None:
-    """Smallest rise above an unsteered share that `stats.p_above_baseline` finds with some probability.
+    """Smallest rise above an unsteered share that `stats.p_more_successes` finds with some probability.
 
     That is the exact McNemar test, here at level alpha / cells, which the smallest of several p values must reach under
     Holm. The two items of a pair are taken as independent: rollouts from common random numbers agree more often than

@@ -87,12 +87,12 @@ def mean_upper_bound(values: np.ndarray) -> float:
     return math.inf if len(_checked(values)) == 1 else _bootstrap(values, "less")[1]
 
 
-def p_above_baseline(successes: np.ndarray, baseline: np.ndarray) -> float:
-    """Exact one-sided McNemar test that successes are more probable than in the paired baseline.
+def p_more_successes(successes: np.ndarray, others: np.ndarray) -> float:
+    """Exact one-sided McNemar test that successes are more probable than those that they are paired with.
 
     Args:
         successes: 0/1 `[item]`.
-        baseline: 0/1 `[item]`, item by item from the same random numbers.
+        others: 0/1 `[item]`, item by item from the same random numbers, or of the same thing.
 
     Returns:
         The p value: of the pairs that differ, the probability that as many or more are gains, if gains and losses were
@@ -101,17 +101,17 @@ def p_above_baseline(successes: np.ndarray, baseline: np.ndarray) -> float:
     Raises:
         SteeringError: The two are not of one length.
     """
-    gained, lost = discordant(successes, baseline)
+    gained, lost = discordant(successes, others)
     if gained + lost == 0:
         return 1.0
     return float(stats.binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue)
 
 
-def discordant(successes: np.ndarray, baseline: np.ndarray) -> tuple[int, int]:
-    """Pairs of 0/1 values `[item]` that succeed only here, and pairs that succeed only in the baseline."""
-    if len(successes) != len(baseline):
-        raise SteeringError(f"paired test of {len(successes)} against {len(baseline)} items: the numbers must agree")
-    here, there = _checked(successes).astype(bool), _checked(baseline).astype(bool)
+def discordant(successes: np.ndarray, others: np.ndarray) -> tuple[int, int]:
+    """Pairs of 0/1 values `[item]` that succeed only here, and pairs that succeed only there."""
+    if len(successes) != len(others):
+        raise SteeringError(f"paired test of {len(successes)} against {len(others)} items: the numbers must agree")
+    here, there = _checked(successes).astype(bool), _checked(others).astype(bool)
     return int((here & ~there).sum()), int((there & ~here).sum())
 
 

@@ -25,6 +25,7 @@ LAYERS = [
         "feature_weights",
         "files",
         "gguf_header",
+        "grouping",
         "hashing",
         "keywords",
         "paths",

@@ -60,7 +60,7 @@ def test_proportion_interval_is_wilson_s(count, share):
     [(8, 2, 56 / 1024), (5, 0, 1 / 32), (0, 5, 1.0), (1, 1, 0.75), (1, 0, 0.5), (10, 5, 4944 / 32768)],
 )
 def test_p_value_of_worked_examples(gained, lost, expected):
-    assert stats.p_above_baseline(*paired(gained, lost, both=7, neither=11)) == pytest.approx(expected, rel=1e-12)
+    assert stats.p_more_successes(*paired(gained, lost, both=7, neither=11)) == pytest.approx(expected, rel=1e-12)
 
 
 @given(pairs)
@@ -69,20 +69,20 @@ def test_p_value_is_the_binomial_tail_of_the_pairs_that_differ(items):
     lost = sum(1 for here, there in items if here < there)
     assert stats.discordant(items[:, 0], items[:, 1]) == (gained, lost)
     expected = upper_tail(gained, gained + lost)
-    assert stats.p_above_baseline(items[:, 0], items[:, 1]) == pytest.approx(float(expected), rel=1e-9)
+    assert stats.p_more_successes(items[:, 0], items[:, 1]) == pytest.approx(float(expected), rel=1e-9)
 
 
 @given(gained=st.integers(0, 40), lost=st.integers(0, 40))
 def test_p_values_of_both_directions_overlap_in_the_observed_split(gained, lost):
     here, there = paired(gained, lost, both=3, neither=3)
     observed = math.comb(gained + lost, gained) / 2 ** (gained + lost)
-    both_ways = stats.p_above_baseline(here, there) + stats.p_above_baseline(there, here)
+    both_ways = stats.p_more_successes(here, there) + stats.p_more_successes(there, here)
     assert both_ways == pytest.approx(1 + observed, rel=1e-9)
 
 
 @pytest.mark.parametrize("items", [np.zeros(9), np.ones(9), ones(4, 9), np.ones(1)])
 def test_p_value_without_a_pair_that_differs_is_1(items):
-    assert stats.p_above_baseline(items, items.copy()) == 1.0
+    assert stats.p_more_successes(items, items.copy()) == 1.0
 
 
 def test_p_value_of_equal_probabilities_is_conservative_and_of_higher_ones_small():
@@ -93,7 +93,7 @@ def test_p_value_of_equal_probabilities_is_conservative_and_of_higher_ones_small
         baseline = generator.random((repetitions, 80)) < 0.3
         steered = generator.random((repetitions, 80)) < probability
         rows = zip(steered.astype(float), baseline.astype(float), strict=True)
-        return float(np.mean([stats.p_above_baseline(here, there) < 0.05 for here, there in rows]))
+        return float(np.mean([stats.p_more_successes(here, there) < 0.05 for here, there in rows]))
 
     by_chance = rejected(0.3)
     assert 0.01 < by_chance <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / repetitions)
@@ -102,7 +102,7 @@ def test_p_value_of_equal_probabilities_is_conservative_and_of_higher_ones_small
 
 
 def test_pairs_of_unequal_number_are_refused():
-    for measure in (stats.p_above_baseline, stats.discordant):
+    for measure in (stats.p_more_successes, stats.discordant):
         with pytest.raises(SteeringError, match="3 against 2 items"):
             measure(np.ones(3), np.ones(2))
 
@@ -112,7 +112,7 @@ def test_a_statistic_of_nothing_is_refused(measure):
     with pytest.raises(SteeringError, match="no items"):
         measure(np.array([]))
     with pytest.raises(SteeringError, match="no items"):
-        stats.p_above_baseline(np.array([]), np.array([]))
+        stats.p_more_successes(np.array([]), np.array([]))
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
@@ -122,7 +122,7 @@ def test_items_that_are_not_finite_are_refused(measure, wrong):
         measure(np.array([1.0, wrong, 0.0]))
     for sides in (([1.0, wrong], [0.0, 1.0]), ([0.0, 1.0], [1.0, wrong])):
         with pytest.raises(NonFiniteError, match="NaN or infinite"):
-            stats.p_above_baseline(*map(np.array, sides))
+            stats.p_more_successes(*map(np.array, sides))
 
 
 @given(values)

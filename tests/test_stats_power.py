@@ -28,7 +28,7 @@ def test_minimum_detectable_difference_is_found_as_often_as_it_says(share, cells
     rise = minimum_detectable_difference(200, share, alpha=0.01, cells=cells)
     before, after = (generator.random((REPETITIONS, 200)) < p for p in (share, share + rise))
     pairs = zip(after.astype(float), before.astype(float), strict=True)
-    found = np.mean([stats.p_above_baseline(*pair) <= 0.01 / cells for pair in pairs])
+    found = np.mean([stats.p_more_successes(*pair) <= 0.01 / cells for pair in pairs])
     assert abs(found - 0.8) <= monte_carlo(0.8)
 
 
@@ -36,7 +36,7 @@ def test_pairs_that_share_random_numbers_are_found_more_often():
     uniforms = np.random.default_rng(12).random((REPETITIONS, 200))
     rise = minimum_detectable_difference(200, 0.3, alpha=0.01)
     before, after = ((uniforms < p).astype(float) for p in (0.3, 0.3 + rise))
-    assert np.mean([stats.p_above_baseline(*pair) <= 0.01 for pair in zip(after, before, strict=True)]) > 0.9
+    assert np.mean([stats.p_more_successes(*pair) <= 0.01 for pair in zip(after, before, strict=True)]) > 0.9
 
 
 def test_minimum_detectable_difference_shrinks_with_pairs_and_grows_with_cells():

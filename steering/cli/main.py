@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from steering.cli import concepts, export, features, gate, report, reproduce, results, sae, vectors
+from steering.cli import concepts, export, features, gate, merge, report, reproduce, sae, vectors
 from steering.errors import SteeringError
 from steering.tables.wording import visible
 
@@ -40,7 +40,7 @@ app.add_typer(features.app, name="features")
 app.add_typer(vectors.app, name="vector")
 app.add_typer(concepts.app, name="concept")
 app.command("reproduce")(reproduce.reproduce)
-app.command("merge")(results.merge_results)
+app.command("merge")(merge.merge_results)
 
 
 @app.callback()

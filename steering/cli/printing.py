@@ -18,6 +18,6 @@ def terminal_width() -> int:
 
 def print_table(lines: Sequence[Sequence[str]]) -> None:
     """Print a table whose first line holds the headings, aligned."""
-    from steering.tables.cells import to_text
+    from steering.tables.terminal import aligned
 
-    typer.echo(to_text(lines, terminal_width()), nl=False)
+    typer.echo(aligned(lines, terminal_width()), nl=False)

@@ -123,14 +123,14 @@ class _Measured:
 
 
 def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optimized: int) -> _Measured:
-    """Measure all studies; what can be found wrong without the model is found before it is loaded."""
+    """Measure all figure_cells; what can be found wrong without the model is found before it is loaded."""
     from steering.activation_cache import ActivationCache
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
     from steering.sae.library import layers_with_sae, open_library
     from steering.sweeps.plans import check_plans
     from steering.sweeps.records import blank_row
-    from steering.sweeps.reproduction import Reproduction, example_layer, studies
+    from steering.sweeps.reproduction import Reproduction, example_layer, figure_cells
     from steering.tables.configurations import shared
 
     check_plans(profile)
@@ -141,7 +141,7 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
     check_layers(layers, blocks, profile.model)
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
     with_sae = layers_with_sae(library, layers)
-    planned = studies(profile, layers, with_sae, optimized=optimized)
+    planned = figure_cells(profile, layers, with_sae, optimized=optimized)
     layer = example_layer(profile, layers, with_sae)
     journal, reporter = Journal(output), progress.for_log()
     loaded, run = load_model(profile.model, dtype, device), new_run_name()
@@ -154,8 +154,8 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
         progress=reporter,
         cache=ActivationCache(),
     )
-    for study in planned:
-        reproduction.measure(study)
+    for figures in planned:
+        reproduction.measure(figures)
     reproduction.measure_saes(with_sae)
     rows, here = load_rows(output), shared(blank_row(setting, loaded, run))
     own = [row for row in rows if shared(row) == here]

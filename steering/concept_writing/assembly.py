@@ -57,8 +57,8 @@ def telling_words(pairs: Sequence[ContrastPair], excluded: frozenset[str] = froz
         positive, negative = (np.array([word in held for held in side]) for side in sides)
         gained, lost = stats.discordant(positive, negative)
         if gained + lost >= _FEWEST_PAIRS_OF_A_WORD:
-            tests.append((0, gained - lost, word, stats.p_above_baseline(positive, negative)))
-            tests.append((1, lost - gained, word, stats.p_above_baseline(negative, positive)))
+            tests.append((0, gained - lost, word, stats.p_more_successes(positive, negative)))
+            tests.append((1, lost - gained, word, stats.p_more_successes(negative, positive)))
     adjusted = stats.holm([p_value for *_, p_value in tests])
     found = [test for test, p_value in zip(tests, adjusted, strict=True) if p_value < _LEVEL]
     chosen = [_most([(excess, word) for of, excess, word, _ in found if of == side]) for side in (0, 1)]

@@ -31,7 +31,7 @@ LIMITS = (
 )
 
 
-class Verdict(Enum):
+class Promise(Enum):
     """What a layer is good for, by its pairs."""
 
     CHANCE = "it is not shown that pairs agree more than by chance: do not expect their mean difference to steer"
@@ -71,11 +71,11 @@ class LayerPrediction:
     p_right: float
 
     @property
-    def verdict(self) -> Verdict:
+    def promise(self) -> Promise:
         """What this comes to."""
         if self.p_value >= _LEVEL:
-            return Verdict.CHANCE
-        return Verdict.HELD_OUT if self.p_right < _LEVEL else Verdict.NOT_HELD_OUT
+            return Promise.CHANCE
+        return Promise.HELD_OUT if self.p_right < _LEVEL else Promise.NOT_HELD_OUT
 
 
 def predict(generation: ContrastActivations, test: ContrastActivations) -> list[LayerPrediction]:
@@ -111,7 +111,7 @@ def _measure(generation: ContrastActivations, test: ContrastActivations, layer: 
         stats.empirical_p(agreement, null),
         class_separation(*projected),
         (float(right.mean()), *stats.proportion_interval(right)),
-        stats.p_above_baseline(right, wrong),
+        stats.p_more_successes(right, wrong),
     )
 
 
@@ -136,7 +136,7 @@ def prediction_table(predictions: Sequence[LayerPrediction]) -> list[list[str]]:
 def sentences(predictions: Sequence[LayerPrediction]) -> list[str]:
     """One sentence for each run of layers that come to the same."""
     found = []
-    for verdict, group in groupby(predictions, key=lambda entry: entry.verdict):
+    for verdict, group in groupby(predictions, key=lambda entry: entry.promise):
         layers = list(group)
         where = wording.counted_layers([entry.layer for entry in layers]).capitalize()
         areas = [entry.separation[0] for entry in layers]

@@ -78,7 +78,7 @@ class RolloutProbability:
     def score(self, observed: Observation, unsteered: Observation) -> list[Score]:
         """Probability with its Wilson interval, and the exact paired test against the unsteered rollouts."""
         low, high = stats.proportion_interval(observed.items)
-        p_value = stats.p_above_baseline(observed.items, unsteered.items)
+        p_value = stats.p_more_successes(observed.items, unsteered.items)
         return [Score(SUCCESS, observed.items, low, high, p_value, observed.texts)]
 
 

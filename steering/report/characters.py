@@ -1,11 +1,11 @@
-"""Characters that are not seen, or that turn the direction of reading, made visible."""
+"""Characters that are not seen, or that turn the direction of reading, made spelled_out."""
 
 from __future__ import annotations
 
 from markupsafe import Markup
 
 
-def visible(text: str) -> str:
+def spelled_out(text: str) -> str:
     """Text that shows what it holds: what is not printed stands as its number, other white space as spaces.
 
     Line breaks stay. Bidirectional controls are among what is not printed.
@@ -17,7 +17,7 @@ def visible(text: str) -> str:
 
 def breakable(name: str) -> Markup:
     """A name that may be broken into lines after its underscores."""
-    return Markup("_<wbr>").join(visible(part) for part in name.split("_"))
+    return Markup("_<wbr>").join(spelled_out(part) for part in name.split("_"))
 
 
 def _shown(character: str) -> str:

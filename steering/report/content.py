@@ -14,7 +14,7 @@ from steering.report.heat import HeatMap, damage_map, success_map
 from steering.report.limits import limits_of
 from steering.report.samples import Samples, samples_of
 from steering.report.studies import Study, studies_of
-from steering.report.verdict import Verdict, verdict_of
+from steering.report.verdict import StudyVerdict, verdict_of
 from steering.results import Row
 from steering.tables.comparisons import selection_summary
 from steering.tables.export import result_tables
@@ -63,7 +63,7 @@ class StudyPart:
     """What a report says of one study."""
 
     study: Study
-    verdict: Verdict
+    verdict: StudyVerdict
     maps: tuple[HeatMap, ...]
     samples: Samples | None
     vectors: Table

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import matplotlib as mpl
 from markupsafe import Markup
 
-from steering.report.characters import visible
+from steering.report.characters import spelled_out
 from steering.report.content import Table
 from steering.report.figures import style
 from steering.report.figures.figure import Figure
@@ -72,7 +72,7 @@ def _picture(figure: Any, title: str) -> Markup:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     encoded = base64.b64encode(buffer.getvalue()).decode()
-    return Markup('<img src="{}{}" alt="{}">').format(_DATA, encoded, visible(title))
+    return Markup('<img src="{}{}" alt="{}">').format(_DATA, encoded, spelled_out(title))
 
 
 def inline_svg(svg: bytes, identifier: str, title: str, description: str) -> Markup:
@@ -92,7 +92,7 @@ def inline_svg(svg: bytes, identifier: str, title: str, description: str) -> Mar
     root.set("aria-labelledby", f"{identifier}-title")
     for number, (tag, text) in enumerate((("title", title), ("desc", description))):
         element = ET.Element(tag, {"id": f"{identifier}-{tag}"})
-        element.text = visible(text)
+        element.text = spelled_out(text)
         root.insert(number, element)
     return Markup(ET.tostring(root, encoding="unicode", short_empty_elements=False))  # noqa: S704 - escaped
 
@@ -104,7 +104,7 @@ def _clean(element: ET.Element, identifier: str) -> None:
         else:
             element.remove(child)
     element.tag = element.tag.removeprefix(_SVG)
-    element.text = visible(element.text or "")
+    element.text = spelled_out(element.text or "")
     kept = {}
     for name, value in element.attrib.items():
         plain = "href" if name in (_LINK, "href") else name

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from steering.profiles import Profile
-from steering.report.characters import breakable, visible
+from steering.report.characters import breakable, spelled_out
 from steering.report.content import content_of
 from steering.report.drawings import embed
 from steering.report.figures.figure import Figure
@@ -77,7 +77,7 @@ def policy(script: str) -> str:
 
 
 def _finalized(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return spelled_out(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(environment: Environment, name: str) -> str:

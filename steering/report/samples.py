@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import regex
 
+from steering.grouping import grouped
 from steering.keywords import keyword_pattern
 from steering.report.studies import Study, StudyCell
 from steering.report.verdict import best_cell
@@ -103,10 +104,7 @@ def segments_of(text: str, pattern: regex.Pattern[str] | None, length: int) -> t
 
 def _best_cells(study: Study) -> list[StudyCell]:
     """The best cell of each method that is no control; of more than can be shown, the highest."""
-    methods: dict[str, list[StudyCell]] = {}
-    for cell in study.cells:
-        if not cell.row.is_control:
-            methods.setdefault(cell.row.method, []).append(cell)
+    methods = grouped([cell for cell in study.cells if not cell.row.is_control], lambda cell: cell.row.method)
     best = [found for cells in methods.values() if (found := best_cell(cells)) is not None]
     ranked = sorted(best, key=lambda cell: 0.0 if cell.success is None else -(cell.success.value or 0.0))
     return ranked[:METHODS]

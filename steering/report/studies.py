@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steering.concepts import TEST, Concept
+from steering.grouping import grouped
 from steering.results import NEUTRAL_CHANGE, SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.adjustment import adjusted_p_values
 from steering.tables.configurations import Runs, labels, on_split, shared, steered
@@ -87,9 +88,7 @@ def studies_of(rows: Sequence[Row], level: float, concepts: Sequence[Concept] = 
         level: That adjusted p values are held against.
         concepts: To find keywords in; one belongs to a study whose concept and side have its name.
     """
-    groups: dict[str, list[Row]] = {}
-    for row in on_split(rows, TEST):
-        groups.setdefault(shared(row), []).append(row)
+    groups = grouped(on_split(rows, TEST), shared)
     runs = Runs.of([group[0] for group in groups.values()])
     known: dict[tuple[str, str], Concept] = {(concept.name, concept.toward): concept for concept in concepts}
     return [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering import stats
+from steering.grouping import grouped
 from steering.report.studies import Study, StudyCell
 from steering.tables import wording
 from steering.tables.detectable import detectable
@@ -33,7 +34,7 @@ class MethodVerdict:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StudyVerdict:
     """What became of a study.
 
     Attributes:
@@ -49,7 +50,7 @@ class Verdict:
     remarks: tuple[str, ...]
 
 
-def verdict_of(study: Study, neutral_bound: float) -> Verdict:
+def verdict_of(study: Study, neutral_bound: float) -> StudyVerdict:
     """Say which methods steer at which layers, by Holm-adjusted paired tests, what it costs, and what was not found.
 
     Args:
@@ -58,9 +59,10 @@ def verdict_of(study: Study, neutral_bound: float) -> Verdict:
     """
     cells = [cell for cell in study.cells if not cell.row.is_control]
     steering = [cell for cell in study.tested if study.steers(cell)]
-    methods = tuple(_method(study, label, list(group), neutral_bound) for label, group in _by_label(cells))
+    by_label = grouped(cells, lambda cell: cell.label)
+    methods = tuple(_method(study, label, group, neutral_bound) for label, group in by_label.items())
     remarks = [_missed(study), _controls(study), _failed(study)]
-    return Verdict(
+    return StudyVerdict(
         _headline(study, steering, cells),
         _lead(study, steering),
         methods,
@@ -76,13 +78,6 @@ def best_cell(cells: Sequence[StudyCell]) -> StudyCell | None:
 
 def _value(cell: StudyCell) -> float:
     return 0.0 if cell.success is None or cell.success.value is None else cell.success.value
-
-
-def _by_label(cells: Sequence[StudyCell]) -> list[tuple[str, list[StudyCell]]]:
-    found: dict[str, list[StudyCell]] = {}
-    for cell in cells:
-        found.setdefault(cell.label, []).append(cell)
-    return list(found.items())
 
 
 def _headline(study: Study, steering: Sequence[StudyCell], cells: Sequence[StudyCell]) -> str:

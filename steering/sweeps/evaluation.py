@@ -134,4 +134,4 @@ def _against(score: Score, control: Outcome | None) -> Score:
     """The score with its test against the control, where it has a test and the control was measured."""
     if score.p_value is None or control is None or score.metric not in control.scores:
         return score
-    return replace(score, p_control=stats.p_above_baseline(score.items, control.scores[score.metric].items))
+    return replace(score, p_control=stats.p_more_successes(score.items, control.scores[score.metric].items))

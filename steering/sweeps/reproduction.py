@@ -1,4 +1,4 @@
-"""What the paper's figures and tables need, measured as studies: sets of cells with their own doses and metrics."""
+"""What the paper's figures and tables need, measured in turn: cells with their own doses and metrics."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _LOSSES = ("loss_negative", "loss_neutral", "loss_positive")
 
 
 @dataclass(frozen=True)
-class Study:
+class FigureCells:
     """Cells that are measured for some of the paper's figures.
 
     Attributes:
         shows: Which.
-        plans: What is constructed, with the metrics that the study needs.
+        plans: What is constructed, with the metrics that the plan needs.
         cells: What is measured.
     """
 
@@ -60,7 +60,7 @@ class Study:
         measured: Sequence[MethodPlan],
         layers: Sequence[int],
         factors: Sequence[float],
-    ) -> Study:
+    ) -> FigureCells:
         """Some of the plans at some layers, at doses that are parts of each plan's multiplier."""
         cells = [
             Cell(plan.name, layer, factor * plan.multiplier)
@@ -72,8 +72,10 @@ class Study:
         return cls(shows, plans, tuple(cells))
 
 
-def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], *, optimized: int = 6) -> list[Study]:
-    """The studies of a profile, in the order in which they are measured.
+def figure_cells(
+    profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], *, optimized: int = 6
+) -> list[FigureCells]:
+    """What is measured for the figures of a profile, in the order in which they are measured.
 
     Args:
         profile: Its plans of `mean_difference` and of the methods that read SAEs are what the paper is about.
@@ -92,24 +94,24 @@ def studies(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int], 
     controlled = sae_layers or layers  # a control at each layer would take a fifth of the whole time
     others = [layer for layer in layers if layer not in controlled]
     found = [
-        Study.of("Fig. 5, 11, 12, Table I", _with_controls(profile, means, rollouts), means, controlled, (1.0,)),
-        Study.of("Fig. 5, other layers", _alone(means, rollouts), means, others, (1.0,)),
-        Study.of("Fig. 6", _alone(means, _LOSSES), means, layers, _LOSS_FACTORS),
-        Study.of("Fig. 8, 9, Tables II, III", _alone(features, doses), features, sae_layers, _FEATURE_FACTORS),
+        FigureCells.of("Fig. 5, 11, 12, Table I", _with_controls(profile, means, rollouts), means, controlled, (1.0,)),
+        FigureCells.of("Fig. 5, other layers", _alone(means, rollouts), means, others, (1.0,)),
+        FigureCells.of("Fig. 6", _alone(means, _LOSSES), means, layers, _LOSS_FACTORS),
+        FigureCells.of("Fig. 8, 9, Tables II, III", _alone(features, doses), features, sae_layers, _FEATURE_FACTORS),
     ]
     if optimized:
         found.append(_search(profile, mean, example_layer(profile, layers, sae_layers), optimized))
-    possible = [_measurable(profile, study, sae_layers) for study in found if study.cells]
-    return [study for study in possible if study.cells]
+    possible = [_measurable(profile, figures, sae_layers) for figures in found if figures.cells]
+    return [figures for figures in possible if figures.cells]
 
 
-def _measurable(profile: Profile, study: Study, sae_layers: Sequence[int]) -> Study:
-    """A study without the cells that need an SAE where there is none, if only for the norm that they take."""
-    known = replace(profile, methods=_with_referenced(profile, study.plans))
-    return replace(study, cells=tuple(measurable(known, study.cells, sae_layers)))
+def _measurable(profile: Profile, figures: FigureCells, sae_layers: Sequence[int]) -> FigureCells:
+    """The same without the cells that need an SAE where there is none, if only for the norm that they take."""
+    known = replace(profile, methods=_with_referenced(profile, figures.plans))
+    return replace(figures, cells=tuple(measurable(known, figures.cells, sae_layers)))
 
 
-def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> Study:
+def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> FigureCells:
     """The mean difference at several doses, and vectors optimised for its own: a random search over weights.
 
     The first has the weights around which those of the others are drawn, up to ten times as large or small.
@@ -124,7 +126,7 @@ def _search(profile: Profile, mean: MethodPlan, layer: int, count: int) -> Study
         plans.append(MethodPlan(f"optimized_{number}", mean.multiplier, "optimized", parameters))
     cells = [Cell(mean.name, layer, factor * mean.multiplier) for factor in _PARETO_FACTORS]
     cells += [Cell(plan.name, layer, plan.multiplier) for plan in plans[1:]]
-    return Study("optimisation and its Pareto front", _alone(plans, ("rollouts", "loss_neutral")), tuple(cells))
+    return FigureCells("optimisation and its Pareto front", _alone(plans, ("rollouts", "loss_neutral")), tuple(cells))
 
 
 def example_layer(profile: Profile, layers: Sequence[int], sae_layers: Sequence[int]) -> int:
@@ -182,7 +184,7 @@ class DescribedSimilarity:
 
 @dataclass(frozen=True, eq=False)
 class Reproduction:
-    """Measures the studies of a setting.
+    """Measures what the figures of a setting need.
 
     Attributes:
         setting: What is measured.
@@ -203,30 +205,30 @@ class Reproduction:
     cache: ActivationCache
 
     def _earlier(self) -> Earlier:
-        """What the journal holds by now: studies share the unsteered run."""
+        """What the journal holds by now: all share the unsteered run."""
         return Earlier(load_rows(self.journal.path))
 
-    def measure(self, study: Study) -> Sweep:
-        """Measure a study's cells; what the journal holds already is kept.
+    def measure(self, figures: FigureCells) -> Sweep:
+        """Measure the cells of some figures; what the journal holds already is kept.
 
         Raises:
             SteeringError: The activations cannot be captured, or the journal cannot be written.
         """
         profile = self.setting.profile
-        setting = replace(self.setting, profile=replace(profile, methods=_with_referenced(profile, study.plans)))
+        setting = replace(self.setting, profile=replace(profile, methods=_with_referenced(profile, figures.plans)))
         sweep = Sweep(
             setting,
             self.model,
             self.journal,
-            study.cells,
+            figures.cells,
             run=self.run,
             saes=self.saes,
             progress=self.progress,
             cache=self.cache,
             earlier=self._earlier(),
         )
-        self.progress.note(f"{study.shows}: {len(study.cells)} cells …")
-        for cell in study.cells:
+        self.progress.note(f"{figures.shows}: {len(figures.cells)} cells …")
+        for cell in figures.cells:
             sweep.measure(cell)
         return sweep
 

@@ -95,7 +95,7 @@ class Sweep:
     def unsteered(self) -> Outcome:
         """The unsteered run: measured once, by the same code as each cell, and written first."""
         if self._unsteered_earlier is not None:
-            return self._kept(self._unsteered_earlier)
+            return self._remember(self._unsteered_earlier)
         started = time.perf_counter()
         scored = self._evaluation.score(self._unsteered_observed, self._unsteered_observed, None)
         return self._record(None, self._blank(None), scored, 0.0, time.perf_counter() - started)
@@ -164,7 +164,7 @@ class Sweep:
             control = self._measured.get(needed) if needed else None
             kept = earlier[cell]
             if kept is not None:
-                self._measured[cell] = self._keep(cell, blank[cell], kept, control)
+                self._measured[cell] = self._take_over(cell, blank[cell], kept, control)
                 continue
             if cell in observed:
                 scored = self._evaluation.score(observed[cell].seen, self._unsteered_observed, control)
@@ -188,17 +188,17 @@ class Sweep:
     def _score_names(self, cell: Cell | None) -> list[str]:
         return self._evaluation.score_names(self._chosen(cell))
 
-    def _keep(self, cell: Cell, blank: Row, outcome: Outcome, control: Outcome | None) -> Outcome:
-        """Keep an outcome of an earlier run; it is written again only if its control is another by now."""
+    def _take_over(self, cell: Cell, blank: Row, outcome: Outcome, control: Outcome | None) -> Outcome:
+        """Take over an outcome of an earlier run; it is written again only if its control is another by now."""
         scored = self._evaluation.rescored(outcome, self._chosen(cell), control)
         rows, scores = self._rows(blank, scored)
         rows = [replace(row, versions=old.versions) for row, old in zip(rows, outcome.rows, strict=True)]
         known = [replace(row, run=old.run).to_json() for row, old in zip(rows, outcome.rows, strict=True)]
         if known == [old.to_json() for old in outcome.rows]:  # as texts, since what was read back has lists for tuples
-            return self._kept(outcome)
-        return self._write(Outcome(cell, scores, tuple(rows), 0.0, 0.0))
+            return self._remember(outcome)
+        return self._write(Outcome(cell, scores, tuple(rows)))
 
-    def _kept(self, outcome: Outcome) -> Outcome:
+    def _remember(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)
         return outcome
 
@@ -215,7 +215,7 @@ class Sweep:
 
     def _write(self, outcome: Outcome) -> Outcome:
         self._journal.append(outcome.rows)
-        return self._kept(outcome)
+        return self._remember(outcome)
 
     def _rows(self, blank: Row, scored: Scored) -> tuple[list[Row], dict[str, Score]]:
         """The rows of a cell, and its scores by name."""

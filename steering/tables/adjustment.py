@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steering import stats
+from steering.grouping import grouped
 from steering.results import SUCCESS, Row
 from steering.tables.configurations import shared, steered
 
@@ -22,13 +23,10 @@ def adjusted_p_values(rows: Sequence[Row], field: Literal["p_value", "p_control"
         rows: Of one or several runs; each set of circumstances is a study of its own.
         field: Which p value of a row.
     """
-    families: dict[str, list[Row]] = {}
-    for metrics in steered(rows):
-        row = metrics.get(SUCCESS)
-        if row is not None and not row.is_control and getattr(row, field) is not None:
-            families.setdefault(shared(row), []).append(row)
+    found = [row for cell in steered(rows) if (row := cell.get(SUCCESS)) is not None]
+    tested = [row for row in found if not row.is_control and getattr(row, field) is not None]
     adjusted: dict[tuple[Any, ...], float] = {}
-    for family in families.values():
+    for family in grouped(tested, shared).values():
         values = stats.holm([getattr(row, field) for row in family])
         adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
     return adjusted
@@ -42,4 +40,4 @@ def comes_from(p_value: float, row: Row, other: Row) -> bool:
         row: With its items.
         other: With as many.
     """
-    return math.isclose(stats.p_above_baseline(np.array(row.items), np.array(other.items)), p_value, rel_tol=1e-6)
+    return math.isclose(stats.p_more_successes(np.array(row.items), np.array(other.items)), p_value, rel_tol=1e-6)

@@ -10,6 +10,7 @@ import numpy as np
 
 from steering import stats
 from steering.concepts import DEVELOPMENT, TEST
+from steering.grouping import grouped
 from steering.profiles import Profile
 from steering.results import (
     CONSTRUCTION,
@@ -46,10 +47,8 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
         rows: Of one or several runs.
         among: All rows that were measured, where `rows` are a selection of them; controls are looked for here.
     """
-    controls: dict[str, list[Row]] = {}
-    for row in _successes(rows if among is None else among):
-        if row.is_control:
-            controls.setdefault(shared(row), []).append(row)
+    measured = _successes(rows if among is None else among)
+    controls = grouped([row for row in measured if row.is_control], shared)
     cells = [row for row in _successes(rows) if not row.is_control and shared(row) in controls]
     paired = {row.key: _paired(row, controls[shared(row)]) for row in cells}
     nulls = {row.key: _null(paired[row.key], controls[shared(row)]) for row in cells}
@@ -164,13 +163,13 @@ def selection_summary(
         neutral_bound: Of the neutral loss change, nats per token.
     """
     among = rows if among is None else among
-    wanted = {(_study(row), row.method) for row in rows}
-    latest = {(_study(row), row.method, row.split): row.data_hash for row in among}
+    wanted = {(_choice(row), row.method) for row in rows}
+    latest = {(_choice(row), row.method, row.split): row.data_hash for row in among}
     found: dict[tuple[str, str], dict[str, list[Configuration]]] = {}
     for split in (DEVELOPMENT, TEST):
         for configuration in steered(on_split(among, split)):
             row = configuration.row
-            key = (_study(row), row.method)
+            key = (_choice(row), row.method)
             if not row.is_control and key in wanted and row.data_hash == latest[*key, split]:
                 found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(configuration)
     compared = {key: splits for key, splits in found.items() if splits[DEVELOPMENT]}
@@ -183,7 +182,7 @@ def selection_summary(
     return lines
 
 
-def _study(row: Row) -> str:
+def _choice(row: Row) -> str:
     """What development and test rows of one choice share: everything but the texts that the split decides."""
     computed = (row.model_hash, row.model_settings_hash, row.device)
     return json.dumps([told_apart_by(row) | {"split": None}, computed], sort_keys=True)

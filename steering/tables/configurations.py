@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steering.grouping import grouped
 from steering.hashing import json_hash
 from steering.results import NEUTRAL_BUDGET, NORM_OF, OF_SAE, OUTCOMES, SAE, UNSTEERED, Configuration, Row, without
 
@@ -69,9 +70,7 @@ class Runs:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Runs:
         """Find out in what some rows differ."""
-        named: dict[str, list[Row]] = {}
-        for row in rows:
-            named.setdefault(json.dumps(told_apart_by(row), sort_keys=True), []).append(row)
+        named = grouped(rows, lambda row: json.dumps(told_apart_by(row), sort_keys=True))
         found = [told_apart_by(alike[0]) for alike in named.values()]
         # What has an equal name is told apart by hashes; they are no help where the names do.
         unnamed = [_differing([_behind_names(row) for row in alike]) for alike in named.values()]

@@ -19,7 +19,6 @@ from steering.profiles import Profile
 from steering.results import Row
 from steering.tables import latex
 from steering.tables.cells import feature_summary, sae_summary, summary
-from steering.tables.cells import to_text as aligned
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
 from steering.tables.configurations import on_split
 from steering.tables.damage import damage_summary
@@ -27,6 +26,7 @@ from steering.tables.failures import failure_summary
 from steering.tables.pareto import pareto_statement, pareto_summary
 from steering.tables.pivots import pivot_frame, pivot_table
 from steering.tables.separation import separation_summary
+from steering.tables.terminal import aligned
 from steering.tables.wording import alignment, visible
 
 _FEATURE = pa.struct([("feature", pa.int64()), ("weight", pa.float64()), ("description", pa.string())])

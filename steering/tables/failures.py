@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from steering.grouping import grouped
 from steering.results import Row
 from steering.tables.configurations import Runs, labels
 
 
 def failure_summary(rows: Sequence[Row]) -> list[list[str]]:
     """One line for each cell and reason for which something could not be measured, under a line of headings."""
-    failed: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        if row.status == "failed":
-            failed.setdefault((row.configuration, row.reason), []).append(row)
+    failed = grouped([row for row in rows if row.status == "failed"], lambda row: (row.configuration, row.reason))
     first = [found[0] for found in failed.values()]
     runs = Runs.of(first)
     lines = [[*runs.heading, "method", "layer", "not measured", "reason"]]

@@ -9,6 +9,7 @@ import numpy as np
 
 from steering import stats
 from steering.concepts import TEST
+from steering.grouping import grouped
 from steering.results import CONSTRUCTION, NEUTRAL_CHANGE, SUCCESS, Row
 from steering.tables import wording
 from steering.tables.configurations import Runs, on_split, shared, steered
@@ -28,7 +29,7 @@ class _Point:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ParetoComparison:
     """A cell against one dose of the mean difference at its layer, rollout by rollout and document by document.
 
     Attributes:
@@ -76,7 +77,7 @@ class Comparison:
         return "improves" if better else "dominated" if worse else "open"
 
 
-def comparisons(rows: Sequence[Row]) -> list[Comparison]:
+def comparisons(rows: Sequence[Row]) -> list[ParetoComparison]:
     """Every cell of another method against every dose of the mean difference at its layer.
 
     A Pareto improvement has to be better in both respects, each shown by a paired test (McNemar's exact test, and a t
@@ -86,20 +87,22 @@ def comparisons(rows: Sequence[Row]) -> list[Comparison]:
     Args:
         rows: Of one or several runs; controls and what was measured on the development split are passed over.
     """
-    studies: dict[str, list[_Point]] = {}
-    for metrics in steered([row for row in on_split(rows, TEST) if not row.is_control]):
-        success, cost = metrics.get(SUCCESS), metrics.get(NEUTRAL_CHANGE)
-        if success and cost and success.items and cost.items:
-            studies.setdefault(shared(success), []).append(_Point(success, cost))
-    return [found for points in studies.values() for found in _within(points)]
+    cells = steered([row for row in on_split(rows, TEST) if not row.is_control])
+    points = [
+        _Point(success, cost)
+        for success, cost in ((cell.get(SUCCESS), cell.get(NEUTRAL_CHANGE)) for cell in cells)
+        if success and cost and success.items and cost.items
+    ]
+    studies = grouped(points, lambda point: shared(point.success))
+    return [found for of_study in studies.values() for found in _within(of_study)]
 
 
-def _within(points: Sequence[_Point]) -> list[Comparison]:
+def _within(points: Sequence[_Point]) -> list[ParetoComparison]:
     pairs = [(point, reference) for point in points for reference in points if _is_reference(reference, point)]
     better = [_p_better(point, reference) for point, reference in pairs]
     worse = [_p_better(reference, point) for point, reference in pairs]
     p_values = zip(stats.holm(better).tolist(), stats.holm(worse).tolist(), better, worse, strict=True)
-    return [Comparison(*pair, *found) for pair, found in zip(pairs, p_values, strict=True)]
+    return [ParetoComparison(*pair, *found) for pair, found in zip(pairs, p_values, strict=True)]
 
 
 def _is_reference(reference: _Point, point: _Point) -> bool:
@@ -115,7 +118,7 @@ def _is_reference(reference: _Point, point: _Point) -> bool:
 
 def _p_better(point: _Point, other: _Point) -> float:
     """Of the test that one succeeds more often than another and costs less."""
-    p_success = stats.p_above_baseline(np.array(point.success.items), np.array(other.success.items))
+    p_success = stats.p_more_successes(np.array(point.success.items), np.array(other.success.items))
     return max(p_success, stats.p_mean_rise(np.array(other.cost.items) - np.array(point.cost.items)))
 
 
@@ -150,15 +153,13 @@ def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> l
     return lines
 
 
-def _nearest(found: Sequence[Comparison]) -> list[Comparison]:
+def _nearest(found: Sequence[ParetoComparison]) -> list[ParetoComparison]:
     """Of each cell the comparison that is shown, as `pareto_summary` says."""
-    cells: dict[tuple[object, ...], list[Comparison]] = {}
-    for comparison in found:
-        cells.setdefault(comparison.row.key, []).append(comparison)
+    cells = grouped(found, lambda comparison: comparison.row.key)
     return [min(of_cell, key=_rank) for of_cell in cells.values()]
 
 
-def _rank(comparison: Comparison) -> tuple[int, float, float]:
+def _rank(comparison: ParetoComparison) -> tuple[int, float, float]:
     """Low for what is shown of a cell: an improvement, else a domination, else what is nearest to an improvement."""
     better, worse = comparison.raw_better, comparison.raw_worse
     if comparison.verdict == "dominated":
@@ -176,15 +177,13 @@ def pareto_statement(rows: Sequence[Row]) -> str:
 
     Each study, within which p values are adjusted, has a sentence of its own.
     """
-    studies: dict[str, list[Comparison]] = {}
-    for comparison in comparisons(rows):
-        studies.setdefault(shared(comparison.row), []).append(comparison)
+    studies = grouped(comparisons(rows), lambda comparison: shared(comparison.row))
     runs = Runs.of([found[0].row for found in studies.values()])
     told = [": ".join([*runs.cell(found[0].row), _statement(found)]) for found in studies.values()]
     return " ".join(told)
 
 
-def _statement(found: Sequence[Comparison]) -> str:
+def _statement(found: Sequence[ParetoComparison]) -> str:
     cells = _nearest(found)
     improving = [comparison for comparison in cells if comparison.verdict == "improves"]
     family = (

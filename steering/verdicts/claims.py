@@ -28,7 +28,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClaimVerdict:
     """The state of a cell's claim, with the numbers behind it.
 
     Attributes:
@@ -91,7 +91,7 @@ def check_claims(profile: Profile, library: SaeLibrary) -> None:
             )
 
 
-def judge(profile: Profile, outcome: Outcome) -> Verdict:
+def judge(profile: Profile, outcome: Outcome) -> ClaimVerdict:
     """Hold a steered cell against the claim of its profile.
 
     It steers, more than the unsteered run and more than its control where it has one, by tests whose level alpha all
@@ -102,9 +102,9 @@ def judge(profile: Profile, outcome: Outcome) -> Verdict:
     if cell is None:
         raise ValueError("the unsteered run has no claim")
     if outcome.failures:
-        return Verdict("broken", f"{cell.id}: not measured: " + "; ".join(outcome.failures))
+        return ClaimVerdict("broken", f"{cell.id}: not measured: " + "; ".join(outcome.failures))
     if cell.layer not in profile.plan(cell.method).claimed_layers:
-        return Verdict("no claim", f"{cell.id}: recorded; the profile makes no claim here")
+        return ClaimVerdict("no claim", f"{cell.id}: recorded; the profile makes no claim here")
     rollouts = outcome.scores[SUCCESS]
     parts = [_above(profile, rollouts, "the unsteered run", rollouts.p_value)]
     if control := profile.plan(cell.method).control:
@@ -113,14 +113,14 @@ def judge(profile: Profile, outcome: Outcome) -> Verdict:
     return _verdict(cell.id, parts)
 
 
-def judge_sae(profile: Profile, outcome: SaeOutcome) -> Verdict:
+def judge_sae(profile: Profile, outcome: SaeOutcome) -> ClaimVerdict:
     """Hold an SAE's quality against the bounds of its profile: the whole 95 % interval must keep them.
 
     A failed measurement breaks the claim.
     """
     label, bounds = f"SAE of layer {outcome.layer}", profile.sae_bounds
     if not outcome.scores:
-        return Verdict("broken", f"{label}: not measured: {outcome.rows[0].reason}")
+        return ClaimVerdict("broken", f"{label}: not measured: {outcome.rows[0].reason}")
     scores = outcome.scores
     parts = []
     if bounds.variance_explained is not None:
@@ -133,13 +133,13 @@ def judge_sae(profile: Profile, outcome: SaeOutcome) -> Verdict:
         relation = "<=" if holds else ">"
         parts.append((holds, f"L0 {score.value:.1f}, upper end {score.high:.1f} {relation} {bounds.l0:g}"))
     if not parts:
-        return Verdict("no claim", f"{label}: recorded; the profile makes no claim")
+        return ClaimVerdict("no claim", f"{label}: recorded; the profile makes no claim")
     return _verdict(label, parts)
 
 
-def _verdict(label: str, parts: list[tuple[bool, str]]) -> Verdict:
+def _verdict(label: str, parts: list[tuple[bool, str]]) -> ClaimVerdict:
     state: State = "holds" if all(holds for holds, _ in parts) else "broken"
-    return Verdict(state, f"{label}: " + "; ".join(message for _, message in parts))
+    return ClaimVerdict(state, f"{label}: " + "; ".join(message for _, message in parts))
 
 
 def _at_least(score: Score, name: str, bound: float) -> tuple[bool, str]:

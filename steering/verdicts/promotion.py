@@ -9,7 +9,8 @@ from typing import Any
 
 from steering.concepts import TEST
 from steering.errors import ResultsError, require_known
-from steering.results import SAE, SCALED_MULTIPLIER, SUCCESS, UNSTEERED, Configuration, Row, cell_id
+from steering.grouping import grouped
+from steering.results import SCALED_MULTIPLIER, SUCCESS, Configuration, Row, cell_id
 from steering.verdicts.baselines import GATED, SCHEMA_VERSION, Baseline, BaselineCell, BaselineScore
 from steering.verdicts.comparability import NAMES, circumstances, plain, settings, shown
 from steering.verdicts.selection import is_chosen
@@ -30,14 +31,10 @@ def measured_cells(rows: Sequence[Row]) -> dict[tuple[str, int], list[Configurat
     """
     found: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in rows:
-        if row.method not in (UNSTEERED, SAE) and row.layer is not None:
+        if row.is_steered and row.layer is not None:
             earlier = found.pop(row.configuration, {})
             found[row.configuration] = earlier | {row.metric: row}
-    cells: dict[tuple[str, int], list[Configuration]] = {}
-    for configuration in map(Configuration, found.values()):
-        row = configuration.row
-        cells.setdefault((row.method, row.layer or 0), []).append(configuration)
-    return cells
+    return grouped(map(Configuration, found.values()), lambda measured: (measured.row.method, measured.row.layer or 0))
 
 
 def promote(

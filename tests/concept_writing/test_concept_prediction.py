@@ -10,7 +10,7 @@ import torch
 
 from steering import stats
 from steering.activations import ContrastActivations
-from steering.concept_writing.prediction import LIMITS, Verdict, predict, prediction_table, sentences
+from steering.concept_writing.prediction import LIMITS, Promise, predict, prediction_table, sentences
 from steering.errors import DataError
 from tests.planted import planted_activations, planted_direction, swapped
 
@@ -23,7 +23,7 @@ def predicted():
 
 def test_planted_layer_is_told_from_noise(predicted):
     assert [entry.layer for entry in predicted] == [3, 5]
-    assert [entry.verdict for entry in predicted] == [Verdict.CHANCE, Verdict.HELD_OUT]
+    assert [entry.promise for entry in predicted] == [Promise.CHANCE, Promise.HELD_OUT]
     assert abs(predicted[0].agreement) < predicted[0].by_chance
     assert predicted[1].agreement > 0.5
 
@@ -54,13 +54,13 @@ def test_p_value_can_fall_below_the_level_with_many_layers():
     one = planted_activations(planted_direction() * 10, 20)
     sides = (side[:, 1:].repeat(1, 110, 1) for side in (one.positive, one.negative))
     deep = ContrastActivations(*sides, tuple(range(110)), one.pair_ids, "planted", "none")
-    assert {entry.verdict for entry in predict(deep, deep)} == {Verdict.HELD_OUT}
+    assert {entry.promise for entry in predict(deep, deep)} == {Promise.HELD_OUT}
 
 
 def test_direction_that_the_test_does_not_share_is_not_recommended():
     generation, test = (planted_activations(planted_direction() * 0.3, n, seed=s) for n, s in ((40, 0), (30, 1)))
     [_, entry] = predict(generation, swapped(test))
-    assert entry.verdict is Verdict.NOT_HELD_OUT
+    assert entry.promise is Promise.NOT_HELD_OUT
     assert entry.separation[0] < 0.5
 
 
@@ -78,16 +78,16 @@ def test_few_pairs_show_nothing_however_alike_they_are():
     five = planted_activations(planted_direction() * 10, 5)
     [_, entry] = predict(five, five)
     assert entry.agreement > 0.99
-    assert entry.verdict is Verdict.CHANCE
+    assert entry.promise is Promise.CHANCE
 
 
-@pytest.mark.parametrize(("pairs", "verdict"), [(7, Verdict.NOT_HELD_OUT), (8, Verdict.HELD_OUT)])
+@pytest.mark.parametrize(("pairs", "verdict"), [(7, Promise.NOT_HELD_OUT), (8, Promise.HELD_OUT)])
 def test_few_test_pairs_do_not_show_that_sides_can_be_told_apart(pairs, verdict):
     """All lie the right way round at one of two layers: by chance that has a probability of 2 to the power of -n."""
     direction = planted_direction() * 10
     [_, entry] = predict(planted_activations(direction, 40), planted_activations(direction, pairs, seed=1))
     assert (entry.right[0], entry.p_right) == (1.0, pytest.approx(2 * 0.5**pairs))
-    assert entry.verdict is verdict
+    assert entry.promise is verdict
 
 
 def test_single_pair_is_refused():
@@ -101,7 +101,7 @@ def test_pairs_that_do_not_differ_agree_in_nothing():
     same = dataclasses.replace(same, negative=same.positive)
     for entry in predict(same, same):
         assert (entry.agreement, entry.separation[0], entry.right[0]) == (0.0, 0.5, 0.0)
-        assert entry.verdict is Verdict.CHANCE
+        assert entry.promise is Promise.CHANCE
 
 
 def test_table_and_sentences(predicted):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from steering.report.characters import visible
+from steering.report.characters import spelled_out
 from steering.report.drawings import _CONTROLS, embed, inline_svg
 from steering.report.html import render
 from tests.report_rows import StandIn, run
@@ -106,9 +106,9 @@ def test_no_text_of_a_figure_becomes_markup(text):
     names = {str(name) for element in elements for name, _ in element.items()}
     assert not {name for name in names if name.startswith("on")}
     [title] = fragment.iter(f"{SVG}title")
-    assert title.text == visible(text + "A")
+    assert title.text == spelled_out(text + "A")
     drawn = ["".join(element.itertext()) for element in fragment.iter(f"{SVG}text")]
-    assert drawn.count(visible(_CONTROLS.sub(" ", text + "A"))) == 2, "as title of the axes, and in the legend"
+    assert drawn.count(spelled_out(_CONTROLS.sub(" ", text + "A"))) == 2, "as title of the axes, and in the legend"
 
 
 def test_what_a_drawing_needs_not_is_dropped():

@@ -15,7 +15,7 @@ import pytest
 
 from steering import report
 from steering.profile_files import load_profile
-from steering.report.characters import visible
+from steering.report.characters import spelled_out
 from steering.report.html import render
 from steering.tables.export import result_tables
 from steering.verdicts import gate
@@ -287,4 +287,6 @@ def test_limits_have_the_runs_numbers(page):
 
 
 def test_what_is_not_seen_is_shown_by_its_number():
-    assert visible("a\u202eb\u2066\x00\x1b[1m\r\n\tc\u00a0d") == "a⟨U+202E⟩b⟨U+2066⟩⟨U+0000⟩⟨U+001B⟩[1m⟨U+000D⟩\n c d"
+    assert (
+        spelled_out("a\u202eb\u2066\x00\x1b[1m\r\n\tc\u00a0d") == "a⟨U+202E⟩b⟨U+2066⟩⟨U+0000⟩⟨U+001B⟩[1m⟨U+000D⟩\n c d"
+    )

@@ -15,14 +15,14 @@ from steering.errors import DataError
 from steering.journal import FILE_NAME, Journal, load_rows
 from steering.profile_files import load_profile
 from steering.profiles import MethodPlan, Profile
-from steering.sweeps.reproduction import studies
+from steering.sweeps.reproduction import figure_cells
 from tests.small_rows import small_row
 from tests.small_saes import write_sae
 
 
 def test_studies_of_the_paper_s_profile_hold_its_figures():
     profile = load_profile("paper")
-    found = studies(profile, range(12), range(12))
+    found = figure_cells(profile, range(12), range(12))
     assert [study.shows for study in found] == [
         "Fig. 5, 11, 12, Table I", "Fig. 6", "Fig. 8, 9, Tables II, III", "optimisation and its Pareto front",
     ]  # fmt: skip
@@ -44,13 +44,13 @@ def test_studies_of_the_paper_s_profile_hold_its_figures():
 def test_controls_stand_at_the_layers_with_saes_and_where_there_are_none_at_all():
     plans = (MethodPlan("random_direction", 2.0), MethodPlan("mean_difference", 2.0, control="random_direction"))
     profile = Profile("own", "", "m", "c", "n", plans)
-    [controlled, others, *_] = studies(profile, range(4), (1, 3))
+    [controlled, others, *_] = figure_cells(profile, range(4), (1, 3))
     assert [{cell.layer for cell in study.cells} for study in (controlled, others)] == [{1, 3}, {0, 2}]
     assert [{plan.control for plan in study.plans} for study in (controlled, others)] == [
         {"", "random_direction"},
         {""},
     ]
-    [controlled, losses, *_] = studies(profile, range(4), ())
+    [controlled, losses, *_] = figure_cells(profile, range(4), ())
     assert {cell.layer for cell in controlled.cells} == {0, 1, 2, 3}
     assert losses.shows == "Fig. 6"
 
@@ -58,17 +58,17 @@ def test_controls_stand_at_the_layers_with_saes_and_where_there_are_none_at_all(
 def test_vectors_as_long_as_a_sum_of_features_are_measured_where_there_is_an_sae():
     plans = (MethodPlan("feature_delta", 1.0), MethodPlan("mean_difference", 1.0, norm_of="feature_delta"))
     profile = Profile("own", "", "m", "c", "n", plans, saes="some")
-    found = studies(profile, range(4), (1, 3), optimized=0)
+    found = figure_cells(profile, range(4), (1, 3), optimized=0)
     assert [study.shows for study in found] == ["Fig. 5, 11, 12, Table I", "Fig. 6", "Fig. 8, 9, Tables II, III"]
     assert {cell.layer for study in found for cell in study.cells} == {1, 3}
 
 
 def test_search_is_where_the_plan_of_the_mean_difference_is():
     profile = Profile("own", "", "m", "c", "n", (MethodPlan("mean_difference", 2.0, layers=(5,)),))
-    *_, search = studies(profile, range(12), ())
+    *_, search = figure_cells(profile, range(12), ())
     assert {cell.layer for cell in search.cells} == {5}
     with pytest.raises(DataError, match=r"mean_difference is for none of these layers: \[0, 1\]"):
-        studies(profile, [0, 1], ())
+        figure_cells(profile, [0, 1], ())
 
 
 def test_search_is_at_a_claimed_layer_with_an_sae_where_there_is_one():
@@ -77,19 +77,19 @@ def test_search_is_at_a_claimed_layer_with_an_sae_where_there_is_one():
     for layers, sae_layers, expected in (
         (range(8), (0, 3, 6), 3), (range(8), (1,), 3), ((0, 1), (), 0), ((5,), (5,), 5),
     ):  # fmt: skip
-        [*_, search] = studies(profile, layers, sae_layers, optimized=1)
+        [*_, search] = figure_cells(profile, layers, sae_layers, optimized=1)
         assert {cell.layer for cell in search.cells} == {expected}
 
 
 def test_profile_without_mean_difference_has_nothing_to_reproduce():
     profile = Profile("own", "", "m", "c", "n", (MethodPlan("random_direction", 1.0),))
     with pytest.raises(DataError, match="no plan of mean_difference"):
-        studies(profile, [0], [])
+        figure_cells(profile, [0], [])
 
 
 def test_studies_without_saes_leave_their_figures_out():
     plans = (MethodPlan("mean_difference", 2.0), MethodPlan("feature_delta", 1.0))
-    found = studies(Profile("own", "", "m", "c", "n", plans), [0, 1], [], optimized=0)
+    found = figure_cells(Profile("own", "", "m", "c", "n", plans), [0, 1], [], optimized=0)
     assert [study.shows for study in found] == ["Fig. 5, 11, 12, Table I", "Fig. 6"]
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from steering.feature_weights import FeatureWeight
 from steering.results import SAE
-from steering.tables.cells import feature_summary, sae_summary, summary, to_text
+from steering.tables.cells import feature_summary, sae_summary, summary
+from steering.tables.terminal import aligned
 from steering.tables.wording import p_value
 from tests.small_rows import configuration, quality, small_row, unsteered_row
 
@@ -163,18 +164,18 @@ def test_features_of_a_vector_are_shown_once_whatever_its_doses():
 
 @given(st.lists(st.lists(words, min_size=3, max_size=3), min_size=1, max_size=6))
 def test_text_wide_enough_shows_every_value_on_its_own_line(body):
-    lines = to_text([["first", "second", "third"], *body], 120).splitlines()
+    lines = aligned([["first", "second", "third"], *body], 120).splitlines()
     shown = [line.split() for line in lines if line.strip() and not set(line.strip()) <= {"─", " "}]
     assert shown == [["first", "second", "third"], *body]
 
 
 def test_text_takes_brackets_literally():
-    assert "[bold]x[/bold]" in to_text([["name"], ["[bold]x[/bold]"]], 60)
-    assert ":smile:" in to_text([["name"], [":smile:"]], 60)
+    assert "[bold]x[/bold]" in aligned([["name"], ["[bold]x[/bold]"]], 60)
+    assert ":smile:" in aligned([["name"], [":smile:"]], 60)
 
 
 def test_text_aligns_numbers_to_the_right():
-    lines = to_text([["method", "value"], ["a", "1.0"], ["long name", "-10.0"]], 60).splitlines()
+    lines = aligned([["method", "value"], ["a", "1.0"], ["long name", "-10.0"]], 60).splitlines()
     ends = {len(line.rstrip()) for line in lines if "1" in line}
     assert len(ends) == 1
     assert {line.index(word) for line in lines for word in ("a  ", "long") if word in line} == {1}
@@ -256,7 +257,7 @@ def test_columns_of_metrics_that_were_not_selected_are_left_out():
 
 
 def test_text_holds_nothing_that_moves_a_cursor():
-    text = to_text([["method"], ["a\x1b[2Jb\u202ec\rd\te"]], 60)
+    text = aligned([["method"], ["a\x1b[2Jb\u202ec\rd\te"]], 60)
     assert "a\ufffd[2Jb\ufffdc d e" in text
 
 
@@ -264,7 +265,7 @@ def test_text_holds_nothing_that_moves_a_cursor():
 def test_table_that_is_too_wide_becomes_several_and_folds_no_number(width):
     """Headings that name a line come first in each; every value stands there whole."""
     table = summary([unsteered_row(), *configuration(), *configuration(method="feature_delta", layer=20)])
-    text = to_text(table, width)
+    text = aligned(table, width)
     assert all(cell in text for line in table for cell in line)
     assert text.split()[0] == "method"
     assert "\x1b" not in text
@@ -278,6 +279,6 @@ def test_table_that_is_too_wide_becomes_several_and_folds_no_number(width):
 
 def test_words_are_folded_and_lines_without_a_name_are_not_taken_apart():
     table = [["feature", "description"], ["7", "fires on " + "she, " * 40]]
-    text = to_text(table, 60)
+    text = aligned(table, 60)
     assert text.count("feature") == 1
     assert max(map(len, text.splitlines())) <= 60

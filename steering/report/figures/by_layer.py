@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from steering.grouping import grouped
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.lines import Panel
@@ -39,9 +40,7 @@ _PAPER_LOOK: dict[str, Any] = {
 def success_by_layer(group: SeriesGroup, paper: PaperValues | None) -> list[Figure]:
     """P(success) by layer (Fig. 5): of all methods that have one given dose, and of each that has several."""
     series = over_layers(group.at(None), [SUCCESS])
-    drawn: dict[str, list[Panel]] = {}
-    for panel in lines.panels_of(series, _SUCCESS_DOSES):
-        drawn.setdefault(panel.method, []).append(panel)
+    drawn = grouped(lines.panels_of(series, _SUCCESS_DOSES), lambda panel: panel.method)
     return [_success_figure(group, panels, paper) for panels in drawn.values()]
 
 

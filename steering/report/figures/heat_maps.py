@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
+from steering.grouping import grouped
 from steering.report.figures import lines, style
 from steering.report.figures.figure import Figure
 from steering.report.figures.series import Series, SeriesGroup, over_layers
@@ -29,9 +30,7 @@ _LOWEST = 2.6
 
 def success_by_dose(group: SeriesGroup, paper: PaperValues | None, level: float) -> list[Figure]:
     """A map for each method of which several doses were given; a frame marks p values below a level, adjusted."""
-    by_method: dict[str, list[Series]] = {}
-    for entry in group.at(None):
-        by_method.setdefault(entry.method, []).append(entry)
+    by_method = grouped(group.at(None), lambda entry: entry.method)
     mapped = {method: over_layers(series, [SUCCESS]) for method, series in by_method.items()}
     several = {method: series for method, series in mapped.items() if len(series) > 1}
     cells = [row for entry in group.series for row in entry.rows(SUCCESS)] if several else []

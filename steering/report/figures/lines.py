@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from matplotlib.axes import Axes
 
+from steering.grouping import grouped
 from steering.report.figures import style
 from steering.report.figures.series import Series
 from steering.report.figures.style import Look
@@ -114,9 +115,7 @@ def panels_of(series: Sequence[Series], most_doses: int) -> list[Panel]:
         most_doses: How many lines of one method a panel has room for.
     """
     by_method = Look.of_methods(series)
-    doses: dict[str, list[Series]] = {}
-    for entry in series:
-        doses.setdefault(entry.method, []).append(entry)
+    doses = grouped(series, lambda entry: entry.method)
     single = [entries[0] for entries in doses.values() if len(entries) == 1]
     controls = [entry for entry in single if entry.is_control]
     groups = [[*group, *controls] for group in chunks([entry for entry in single if not entry.is_control], _METHODS)]

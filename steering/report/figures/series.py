@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steering.grouping import grouped
 from steering.results import NEUTRAL_BUDGET, SAE, UNSTEERED, Configuration, Row
 from steering.tables.configurations import Runs, configurations, labels, shared
 from steering.tables.wording import visible
@@ -126,11 +127,8 @@ def groups_of(rows: Sequence[Row]) -> list[SeriesGroup]:
     """Sort the rows of steered cells by their circumstances; SAEs and what was never steered are passed over."""
     rows = [row for row in rows if row.method != SAE]
     runs = Runs.of(rows)
-    found: dict[str, list[Configuration]] = {}
-    for cell in configurations(rows):
-        found.setdefault(shared(cell.row), []).append(cell)
     groups = []
-    for cells in found.values():
+    for cells in grouped(configurations(rows), lambda cell: shared(cell.row)).values():
         series = _series_of([cell for cell in cells if cell.row.layer is not None])
         unsteered = [cell for cell in cells if cell.row.method == UNSTEERED]
         told = " ".join(runs.cell(cells[0].row))
