@@ -17,7 +17,7 @@ from steering.models.outputs import CapturedBatch
 from steering.models.steered_losses import pair_losses
 from steering.models.tokens import TokenizedText, tokenize_side
 from steering.positions import Positions
-from steering.progress import Reporter, Silent
+from steering.progress import SILENT, Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.contrast_features import ContrastFeatures, FeatureReduction
 from steering.sae.features import Descriptions
@@ -143,7 +143,7 @@ def capture_pairs(
     concept: str,
     *,
     reader: FeatureReader | None = None,
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
     cache: ActivationCache | None = None,
 ) -> ContrastActivations:
     """Run the model once over both sides of each pair, and keep what the construction methods need.
@@ -165,7 +165,9 @@ def capture_pairs(
         cache: Where activations of earlier runs are, and those of this one are kept.
 
     Raises:
+        SteeringError: There are no pairs.
         UnknownNameError: The model has no such layer.
+        DataError: A text is longer than the model's context.
         NonFiniteError: An activation is NaN or infinite.
         SaeError: An SAE does not fit the model.
     """
@@ -177,7 +179,6 @@ def capture_pairs(
     texts = [tokenize_side(model.tokenizer, pair, side) for pair in pairs for side in get_args(Side)]
     saes = {sae.layer: sae for sae, _ in reader.saes}
     wanted = sorted({*layers, *saes})
-    progress = progress or Silent()
     capture = partial(_capture, model, texts, saes, progress)
     found = capture(wanted) if cache is None else cache.obtain(units_of(model, texts, wanted, saes), capture, progress)
     last = torch.empty(len(texts), len(wanted), model.d_model)
@@ -204,7 +205,7 @@ def with_losses(
     documents: Callable[[], Sequence[TokenizedText]],
     *,
     positions: Positions = "prompt",
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
 ) -> ContrastActivations:
     """The same activations, with the losses of a layer for methods that ask for them; until then nothing is computed.
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
@@ -39,6 +40,7 @@ class Reporter(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Silent:
     """Reports nothing: for programs, logs and pipes."""
 
@@ -53,6 +55,9 @@ class Silent:
 
     def note(self, message: str) -> None:
         """Say nothing."""
+
+
+SILENT = Silent()
 
 
 class Bars:
@@ -118,4 +123,4 @@ def for_log() -> Reporter:
 
 def for_terminal() -> Reporter:
     """Bars where standard error is a terminal, silence elsewhere."""
-    return Bars() if sys.stderr.isatty() else Silent()
+    return Bars() if sys.stderr.isatty() else SILENT

@@ -20,7 +20,7 @@ from steering.models.tokens import tokenize_documents
 from steering.neutral import NeutralSet
 from steering.positions import Positions
 from steering.profiles import Profile
-from steering.progress import Reporter
+from steering.progress import SILENT, Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.features import Descriptions
 from steering.sae.library import SaeLibrary
@@ -76,7 +76,7 @@ def build_vectors(
     model: LanguageModel,
     concept: Concept,
     recipe: Recipe,
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
     cache: ActivationCache | None = None,
 ) -> list[SteeringVector]:
     """Construct one vector at each layer, as the benchmark would, and note what it was constructed from.
@@ -140,5 +140,4 @@ def _loaded(model: LanguageModel, recipe: Recipe) -> dict[int, tuple[SparseAutoe
     library = recipe.saes
     if library is None or not needs_sae(create_method(recipe.method, recipe.parameters)):
         return {}
-    loaded = [library.load(layer, model.device) for layer in recipe.layers]
-    return {sae.layer: (sae, library.describe(sae)) for sae in loaded}
+    return {sae.layer: (sae, known) for sae, known in library.load_described(recipe.layers, model.device)}

@@ -15,7 +15,7 @@ import typer
 from markdown_it import MarkdownIt
 
 import steering
-from steering import errors, stats
+from steering import errors, progress, stats
 from steering.cli import main
 from steering.methods import methods
 from steering.metrics import metrics
@@ -128,8 +128,8 @@ def test_signatures_are_those_of_the_objects(path):
     for each, default in zip(actual, defaults, strict=True):
         assert (default is None) == (each.default is each.empty)
         if default is not None and repr(each.default) != "<factory>" and not callable(each.default):
-            names = vars(importlib.import_module(described.__module__))
-            assert eval(compile(ast.Expression(default), path, "eval"), dict(names)) == each.default  # noqa: S307
+            names = vars(progress) | vars(importlib.import_module(described.__module__))
+            assert eval(compile(ast.Expression(default), path, "eval"), names) == each.default  # noqa: S307
 
 
 @pytest.mark.parametrize("path", [path for path, (_, body) in OBJECTS.items() if "| argument |" in body])

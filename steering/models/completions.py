@@ -9,7 +9,7 @@ from steering.models.decoding import Ended
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Sampler
 from steering.models.tokens import completed_text
-from steering.progress import Reporter
+from steering.progress import SILENT, Reporter
 from steering.vectors import Intervention
 
 
@@ -38,7 +38,7 @@ def complete(
     sampler: Sampler,
     new_tokens: int,
     *,
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
     ended: Ended = lambda _: False,
 ) -> list[list[Completed]]:
     """Complete the same prompts under each of some interventions; arguments as those of `LanguageModel.generate`.

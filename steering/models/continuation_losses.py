@@ -20,7 +20,7 @@ from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import WIDTH, ScoredTexts
 from steering.models.tokens import TokenizedText
-from steering.progress import Advance, Reporter, Silent
+from steering.progress import SILENT, Advance, Reporter
 from steering.vectors import Intervention
 
 
@@ -48,7 +48,7 @@ class ContinuationLosses:
         self._batches = [ScoredTexts.stack(model, [texts[row] for row in rows]) for rows in self._rows]
         self._stored: list[StoredOutput | None] = [None] * len(self._batches)
 
-    def measure(self, interventions: Sequence[Intervention | None], progress: Reporter | None = None) -> np.ndarray:
+    def measure(self, interventions: Sequence[Intervention | None], progress: Reporter = SILENT) -> np.ndarray:
         """Measure the losses under each of some interventions; None leaves the model as it is.
 
         Returns:
@@ -72,7 +72,7 @@ class ContinuationLosses:
         return self._finite(losses)
 
     def replaced(
-        self, layer: int, replace: Callable[[torch.Tensor], torch.Tensor], progress: Reporter | None = None
+        self, layer: int, replace: Callable[[torch.Tensor], torch.Tensor], progress: Reporter = SILENT
     ) -> np.ndarray:
         """Measure the losses with the output of one block replaced at all positions but the first.
 
@@ -97,8 +97,8 @@ class ContinuationLosses:
                 advance(len(rows))
         return self._finite(losses)
 
-    def _work(self, progress: Reporter | None, passes: int) -> AbstractContextManager[Advance]:
-        return (progress or Silent()).work("measuring losses", passes * self._count)
+    def _work(self, progress: Reporter, passes: int) -> AbstractContextManager[Advance]:
+        return progress.work("measuring losses", passes * self._count)
 
     def _stacks(
         self, interventions: Sequence[Intervention | None], texts: ScoredTexts

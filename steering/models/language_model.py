@@ -29,7 +29,7 @@ from steering.models.machine import decoding_bytes, prepare_process, token_budge
 from steering.models.outputs import CapturedBatch, StoredOutput
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
-from steering.progress import Reporter, Silent
+from steering.progress import SILENT, Reporter
 from steering.vectors import Intervention
 
 
@@ -101,7 +101,7 @@ class LanguageModel:
         return settings_hash(self.module.config, self.tokenizer, self._end_ids)
 
     def capture(
-        self, rows: Sequence[Sequence[int]], layers: Sequence[int], progress: Reporter | None = None
+        self, rows: Sequence[Sequence[int]], layers: Sequence[int], progress: Reporter = SILENT
     ) -> Iterator[CapturedBatch]:
         """Read the residual stream at several layers in one pass; blocks above the last layer are not run.
 
@@ -115,13 +115,14 @@ class LanguageModel:
 
         Raises:
             UnknownNameError: The model has no such layer.
+            DataError: A text is longer than the model's context.
             NonFiniteError: An activation is NaN or infinite.
         """
         wanted = sorted(set(layers))
         check_layers(wanted, self.layer_count, self.name)
         lengths = [len(row) for row in rows]
         check_lengths(lengths, self.length_limit, self.name)
-        with (progress or Silent()).work("capturing activations", len(rows)) as advance:
+        with progress.work("capturing activations", len(rows)) as advance:
             for indices in length_sorted_batches(lengths, self.token_budget):
                 batch = self.batch([rows[index] for index in indices])
                 residuals = self.outputs(batch, wanted)
@@ -186,7 +187,7 @@ class LanguageModel:
         interventions: Sequence[Intervention | None],
         sampler: Sampler,
         new_tokens: int,
-        progress: Reporter | None = None,
+        progress: Reporter = SILENT,
         *,
         ended: Ended = lambda _: False,
     ) -> list[list[int]]:
@@ -219,7 +220,7 @@ class LanguageModel:
         limits = Limits(new_tokens, self._end_ids, ended)
         chunks = range(0, len(prompts), self.rows_together(longest + new_tokens))
         completions: list[list[int]] = []
-        with (progress or Silent()).work("generating", new_tokens * len(chunks)) as advance:
+        with progress.work("generating", new_tokens * len(chunks)) as advance:
             for first in chunks:
                 rows = range(len(prompts))[first : first + chunks.step]
                 keys = [(tuple(prompts[row]), interventions[row]) for row in rows]

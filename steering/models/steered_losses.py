@@ -14,7 +14,7 @@ from steering.models.outputs import StoredOutput
 from steering.models.scored_texts import ScoredTexts
 from steering.models.tokens import TokenizedText, tokenize_side
 from steering.positions import Positions
-from steering.progress import Reporter
+from steering.progress import SILENT, Reporter
 
 
 class SteeredLosses:
@@ -40,7 +40,7 @@ class SteeredLosses:
         texts: Mapping[str, Sequence[TokenizedText]],
         *,
         positions: Positions = "prompt",
-        progress: Reporter | None = None,
+        progress: Reporter = SILENT,
     ) -> None:
         check_layers([layer], model.layer_count, model.name)
         self._model = model
@@ -49,7 +49,7 @@ class SteeredLosses:
         self._positions = positions
         self._residuals = {kind: self._read(members, progress) for kind, members in texts.items()}
 
-    def _read(self, texts: Sequence[TokenizedText], progress: Reporter | None) -> list[torch.Tensor]:
+    def _read(self, texts: Sequence[TokenizedText], progress: Reporter) -> list[torch.Tensor]:
         """The block's output for each text, `[pos, d_model]`."""
         found: list[torch.Tensor] = [torch.empty(0)] * len(texts)
         for batch in self._model.capture([text.ids for text in texts], [self._layer], progress):
@@ -91,7 +91,7 @@ def pair_losses(
     documents: Sequence[TokenizedText],
     *,
     positions: Positions = "prompt",
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
 ) -> SteeredLosses:
     """Losses of the two sides of contrast pairs, and of neutral documents, while one layer is steered."""
     sides = {side: [tokenize_side(model.tokenizer, pair, side) for pair in pairs] for side in get_args(Side)}

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from steering.errors import DataError, one_line
 from steering.files import write_file
 from steering.models.language_model import LanguageModel
-from steering.progress import Reporter, Silent
+from steering.progress import SILENT, Reporter
 
 _TENSOR = "residuals"
 _MANIFEST = "store.json"
@@ -48,7 +48,7 @@ class ActivationStore:
         rows: Sequence[Sequence[int]],
         layers: Sequence[int],
         identity: Mapping[str, Any],
-        progress: Reporter | None = None,
+        progress: Reporter = SILENT,
     ) -> None:
         """Capture rows at all layers, shard by shard; shards that are complete already are kept.
 
@@ -61,10 +61,11 @@ class ActivationStore:
 
         Raises:
             DataError: The directory holds another store, or the disk has no room.
+            ResultsError: The store's description cannot be written.
         """
         self._begin(identity)
         shards = list(_shards(rows))
-        with (progress or Silent()).work("capturing activations", len(rows)) as advance:
+        with progress.work("capturing activations", len(rows)) as advance:
             for number, shard in enumerate(shards):
                 paths = {layer: self._path(layer, number) for layer in layers}
                 if not all(path.is_file() for path in paths.values()):

@@ -9,7 +9,7 @@ import torch
 
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import CapturedBatch
-from steering.progress import Reporter
+from steering.progress import SILENT, Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.encoding import tokens_of_part
 
@@ -57,7 +57,7 @@ def read_activity(
     saes: Sequence[SparseAutoencoder],
     rows: Sequence[Sequence[int]],
     ranks: int,
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
 ) -> dict[int, FeatureActivity]:
     """Read the activity of the features of several SAEs in one pass over some texts.
 

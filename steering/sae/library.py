@@ -82,6 +82,13 @@ class SaeLibrary:
         given = load_descriptions(path, sae, of_several_layers=len(self.layers) > 1)
         return replace(given, hash=json_hash(sorted(given.texts.items())))
 
+    def load_described(
+        self, layers: Sequence[int], device: torch.device
+    ) -> list[tuple[SparseAutoencoder, Descriptions]]:
+        """Load the SAEs of some layers, each with its descriptions; errors as those of `load` and `describe`."""
+        loaded = [self.load(layer, device) for layer in layers]
+        return [(sae, self.describe(sae)) for sae in loaded]
+
     def require(self, layer: int) -> None:
         """Refuse a layer that has no SAE, without loading anything.
 

@@ -11,7 +11,7 @@ import torch
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
-from steering.progress import Reporter
+from steering.progress import SILENT, Reporter
 from steering.sae.activation_store import without_outliers
 from steering.sae.autoencoder import SparseAutoencoder
 
@@ -42,7 +42,7 @@ def reconstruct(
     model: LanguageModel,
     saes: Sequence[SparseAutoencoder],
     rows: Sequence[Sequence[int]],
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
 ) -> dict[int, Reconstruction]:
     """Run the SAEs of several layers over texts of at least two tokens, in one pass; layer -> sums."""
     sums = {sae.layer: _Sums.empty(sae, len(rows)) for sae in saes}
@@ -136,7 +136,7 @@ def held_out_quality(
     saes: Sequence[SparseAutoencoder],
     rows: Sequence[Sequence[int]],
     texts: Sequence[TokenizedText],
-    progress: Reporter | None = None,
+    progress: Reporter = SILENT,
 ) -> list[HeldOutQuality]:
     """Measure SAEs on text that they were not trained on.
 

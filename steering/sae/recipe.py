@@ -21,7 +21,7 @@ class TrainingRecipe:
         k: Features that are active on a token.
         epochs: How often each token is seen.
         batch_size: Tokens of a step.
-        learning_rate: Of Adam; warmed up over 100 steps, decayed to 0 over the last third.
+        learning_rate: Of Adam; warmed up over 100 steps or a tenth of all, decayed to 0 over the last third.
         dead_after_tokens: A feature that has not fired for so long is revived by the auxiliary loss.
         seed: Decides the choice and order of rows and the initial weights.
     """

@@ -113,8 +113,7 @@ class Constructor:
         if self._saes is None:
             raise SaeError(f"profile {profile.name!r}: a method reads SAEs, and 'saes' names none")
         self._progress.note("loading sparse autoencoders …")
-        loaded = [self._saes.load(layer, self._model.device) for layer in layers]
-        return [(sae, self._saes.describe(sae)) for sae in loaded]
+        return self._saes.load_described(layers, self._model.device)
 
     def construct(self, cell: Cell) -> Constructed:
         """Construct a cell's vector and give it its dose; a vector that cannot be made has a reason instead."""

@@ -18,7 +18,7 @@ from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
-from steering.progress import Reporter, Silent
+from steering.progress import SILENT, Reporter
 from steering.results import Row
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.library import SaeLibrary
@@ -71,7 +71,7 @@ class SaeQuality:
         journal: Journal,
         *,
         run: str,
-        progress: Reporter | None = None,
+        progress: Reporter = SILENT,
         earlier: Earlier | None = None,
     ) -> None:
         self._setting = setting
@@ -79,7 +79,7 @@ class SaeQuality:
         self._library = library
         self._journal = journal
         self._run = run
-        self._progress = progress or Silent()
+        self._progress = progress
         self._earlier = earlier or Earlier()
 
     @cached_property

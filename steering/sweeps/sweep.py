@@ -18,7 +18,7 @@ from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_prompts
 from steering.profiles import Setting
-from steering.progress import Reporter, Silent
+from steering.progress import SILENT, Reporter
 from steering.results import Row
 from steering.sae.library import SaeLibrary
 from steering.sweeps.cells import Cell, Outcome, control_of, with_controls
@@ -59,7 +59,7 @@ class Sweep:
         *,
         run: str,
         saes: SaeLibrary | None = None,
-        progress: Reporter | None = None,
+        progress: Reporter = SILENT,
         cache: ActivationCache | None = None,
         earlier: Earlier | None = None,
         most_together: int | None = None,
@@ -70,7 +70,7 @@ class Sweep:
         self._journal = journal
         self._cells = with_controls(setting.profile, cells)
         self._run = run
-        self._progress = progress or Silent()
+        self._progress = progress
         self._earlier = earlier or Earlier()
         self._most_together = most_together
         self._constructor = Constructor(setting, model, self._cells, saes=saes, progress=self._progress, cache=cache)
