@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.request import Request
-from steering.methods import methods, needs_losses
+from steering.methods import needs_losses
 from steering.methods.stored import load_fitting
 from steering.models.language_model import LanguageModel
 from steering.results import Row
@@ -87,7 +87,7 @@ class Run:
         setting = self.request.setting
         cells = with_controls(setting.profile, self.cells)
         plans = [plan for cell in cells for plan in plans_of(setting.profile, cell.method)]
-        if any(needs_losses(methods[plan.method]) for plan in plans):
+        if any(needs_losses(plan.method) for plan in plans):
             _ = setting.training_documents
 
     def check_vectors(self, model: LanguageModel) -> None:

@@ -14,7 +14,7 @@ from steering.activation_cache import ActivationCache
 from steering.activations import FeatureReader, capture_pairs, with_losses
 from steering.concepts import Concept
 from steering.errors import DataError, NonFiniteError, SaeError
-from steering.methods import construct, create_method, methods, needs_losses, needs_sae
+from steering.methods import construct, create_method, needs_losses, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_documents
 from steering.neutral import NeutralSet
@@ -62,10 +62,10 @@ class Recipe:
         """
         if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
             raise NonFiniteError(f"multiplier {self.recommended_multiplier} is not finite")
-        method = create_method(self.method, self.parameters)
-        if needs_losses(method) and self.neutral is None:
+        create_method(self.method, self.parameters)
+        if needs_losses(self.method) and self.neutral is None:
             raise DataError(f"method {self.method!r} needs the losses of neutral documents: give `neutral`")
-        if needs_sae(method):
+        if needs_sae(self.method):
             if self.saes is None:
                 raise SaeError(f"method {self.method!r} reads features: give `saes`")
             for layer in self.layers:
@@ -121,7 +121,7 @@ def build_vectors(
         dtype=model.dtype_name,
         concept_hash=concept.hash,
         toward=concept.toward,
-        steered_positions=recipe.steered_positions if needs_losses(methods[recipe.method]) else "",
+        steered_positions=recipe.steered_positions if needs_losses(recipe.method) else "",
         versions={name: version(name) for name in _PACKAGES},
     )
     vectors = []
@@ -138,6 +138,6 @@ def build_vectors(
 def _loaded(model: LanguageModel, recipe: Recipe) -> dict[int, tuple[SparseAutoencoder, Descriptions]]:
     """Layer -> its SAE with descriptions, for a method that reads features."""
     library = recipe.saes
-    if library is None or not needs_sae(create_method(recipe.method, recipe.parameters)):
+    if library is None or not needs_sae(recipe.method):
         return {}
     return {sae.layer: (sae, known) for sae, known in library.load_described(recipe.layers, model.device)}

@@ -75,7 +75,7 @@ def build(
 ) -> None:
     """Construct a vector at each of the layers from a concept's pairs, and write it with its provenance."""
     from steering.activation_cache import ActivationCache
-    from steering.methods import methods, needs_losses, needs_sae
+    from steering.methods import needs_losses, needs_sae
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
     from steering.sae.library import open_library
@@ -83,8 +83,8 @@ def build(
 
     chosen = parse_layers(layers)
     targets = _targets(output, chosen)
-    library = open_library(saes, descriptions) if needs_sae(methods[method]) else None
-    documents = _training_documents(neutral) if needs_losses(methods[method]) else None
+    library = open_library(saes, descriptions) if needs_sae(method) else None
+    documents = _training_documents(neutral) if needs_losses(method) else None
     recipe = Recipe(method, chosen, parse_parameters(parameters), library, multiplier, documents, steered_positions)
     contrasted = load_concept(concept, toward)
     check_layers(chosen, layer_count(model), model)

@@ -80,14 +80,14 @@ Count = Annotated[int, Field(ge=1)]
 _SHOWN_FEATURES = 20
 
 
-def needs_sae(method: Method | type[Method]) -> bool:
-    """Whether a method reads feature activations, so that it can be used only at layers that have an SAE."""
-    return bool(getattr(method, "needs_sae", False))
+def needs_sae(name: str) -> bool:
+    """Whether the method of a name reads feature activations, so that it is for layers that have an SAE alone."""
+    return bool(getattr(methods[name], "needs_sae", False))
 
 
-def needs_losses(method: Method | type[Method]) -> bool:
-    """Whether a method follows the gradient of losses, so that it needs a model behind the activations."""
-    return bool(getattr(method, "needs_losses", False))
+def needs_losses(name: str) -> bool:
+    """Whether the method of a name follows the gradient of losses, so that it needs a model behind the activations."""
+    return bool(getattr(methods[name], "needs_losses", False))
 
 
 def create_method(name: str, parameters: Mapping[str, Any]) -> Method:

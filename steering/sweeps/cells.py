@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from steering.methods import methods, needs_sae
+from steering.methods import needs_sae
 from steering.metrics import Score
 from steering.profiles import MethodPlan, Profile
 from steering.results import Row, cell_id
@@ -83,7 +83,7 @@ def norm_plan(profile: Profile, method: str) -> MethodPlan | None:
 def reads_sae(profile: Profile, method: str) -> bool:
     """Whether a plan's cells need an SAE: for their own vectors, those whose norm they take, or for their controls."""
     control = profile.plan(method).control
-    own = any(needs_sae(methods[plan.method]) for plan in plans_of(profile, method))
+    own = any(needs_sae(plan.method) for plan in plans_of(profile, method))
     return own or bool(control and reads_sae(profile, control))
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs, with_losses
 from steering.errors import DataError, NonFiniteError, SaeError, VectorError
-from steering.methods import construct, methods, needs_losses
+from steering.methods import construct, needs_losses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
 from steering.profiles import Setting
@@ -138,7 +138,7 @@ class Constructor:
         """
         profile = self._setting.profile
         plan, scaled_to = profile.plan(cell.method), norm_plan(profile, cell.method)
-        if needs_losses(methods[plan.method]):
+        if needs_losses(plan.method):
             self._progress.note(f"optimising {cell.id} …")  # for a minute, perhaps
         vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
         intervention = Intervention(vector, cell.multiplier, profile.steered_positions)

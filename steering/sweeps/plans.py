@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from steering.errors import DataError
-from steering.methods import create_method, methods, needs_sae
+from steering.methods import create_method, needs_sae
 from steering.metrics import metrics
 from steering.profiles import MethodPlan, Profile
 from steering.sae.library import EMBEDDED
@@ -20,7 +20,8 @@ def check_plans(profile: Profile) -> None:
         DataError: A parameter cannot be used, or a method reads SAEs and the profile names none.
     """
     for plan in profile.methods:
-        if needs_sae(create_method(plan.method, plan.parameters)) and not profile.saes:
+        create_method(plan.method, plan.parameters)
+        if needs_sae(plan.method) and not profile.saes:
             raise DataError(f"method {plan.name!r} reads SAEs: name some with 'saes' in the profile or with --saes")
         for name in plan.metrics or ():
             _ = metrics[name]
@@ -80,7 +81,7 @@ def without_foreign_saes(profile: Profile, declared: Profile) -> tuple[Profile, 
     """
     if profile.saes != EMBEDDED or profile.model == declared.model:
         return profile, ""
-    reading = {plan.name for plan in profile.methods if needs_sae(methods[plan.method])}
+    reading = {plan.name for plan in profile.methods if needs_sae(plan.method)}
     scaled = _scaled_to(profile, reading)
     kept = [plan for plan in profile.methods if plan.name not in reading | scaled]
     alone = {plan.name for plan in kept if plan.control in reading | scaled}

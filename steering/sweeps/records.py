@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from steering.activations import ContrastActivations
-from steering.methods import methods, needs_losses, needs_sae
+from steering.methods import needs_losses, needs_sae
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import template_hash
@@ -128,12 +128,12 @@ def _provenance(
 ) -> dict[str, Any]:
     """How a vector is made, and of what besides the concept's pairs: the layer's SAE, or documents to learn from."""
     found = dict(parameters) | {CONSTRUCTION: method}
-    if needs_sae(methods[method]):
+    if needs_sae(method):
         read = activations.features_at(layer)
         found |= sae_parameters(read.sae)
         if read.descriptions.hash:
             found["descriptions_hash"] = read.descriptions.hash
-    if needs_losses(methods[method]):
+    if needs_losses(method):
         found["training_hash"] = setting.training_documents.hash
     return found
 

@@ -11,7 +11,7 @@ from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, capture_pairs
 from steering.errors import DataError
 from steering.journal import Journal, load_rows
-from steering.methods import construct, methods, needs_sae
+from steering.methods import construct, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.profiles import MethodPlan, Profile, Setting
 from steering.progress import Reporter
@@ -89,7 +89,7 @@ def figure_cells(
     mean = mean_plan(profile)
     steering = [plan for plan in profile.methods if plan.name not in profile.controls]
     means = [plan for plan in steering if plan.method == mean.method]
-    features = [plan for plan in steering if needs_sae(methods[plan.method])]
+    features = [plan for plan in steering if needs_sae(plan.method)]
     rollouts, doses = ("one_word", "rollouts"), ("rollouts", "loss_neutral", "one_word")
     controlled = sae_layers or layers  # a control at each layer would take a fifth of the whole time
     others = [layer for layer in layers if layer not in controlled]

@@ -28,8 +28,8 @@ def _method(name: str, link: Linker) -> str:
     plugin = methods[name]
     source = find(f"{plugin.__module__}.{plugin.__qualname__}")
     needs = [
-        "It reads feature activations, and runs at layers that have a sparse autoencoder." if needs_sae(plugin) else "",
-        "It follows the gradient of losses, and needs a model behind the activations." if needs_losses(plugin) else "",
+        "It reads feature activations, and runs at layers that have a sparse autoencoder." if needs_sae(name) else "",
+        "It follows the gradient of losses, and needs a model behind the activations." if needs_losses(name) else "",
     ]
     exceptions = [f"- {code(kept)}: {reason}" for kept, reason in getattr(plugin, "exceptions", {}).items()]
     return joined(
