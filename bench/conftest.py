@@ -118,7 +118,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         [cell for item in session.items if (cell := _parameter(item, "cell")) is not None],
         [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None],
     )
-    if (run.cells or run.sae_layers) and not session.config.option.collectonly:
+    if (run.cells or run.sae_layers or run.request.shard) and not session.config.option.collectonly:
         if not run.gates_something:
             raise pytest.UsageError(f"--gate {session.config.getoption('gate')}: none of the selected tests is in it")
         try:
@@ -266,6 +266,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         processes.report(run, config)
         return
     config.stash[_GATE] = report = reporting.compare(run)
+    if run.request.shard is not None and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK  # there are more parts than groups of tests
     passed = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)  # a lost claim's status, 1, stays
     if report is not None and report.exit_code and session.exitstatus in passed:
         session.exitstatus = report.exit_code
@@ -277,3 +279,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     run, report = config.stash.get(_RUN, None), config.stash.get(_GATE, None)
     if run is not None and (run.all_rows or report is not None):
         reporting.show(run, report, terminalreporter)
+    elif run is not None and run.request.shard is not None and not (run.cells or run.sae_layers):
+        terminalreporter.write_line(f"--shard {config.getoption('shard')}: no test is left for this part.")

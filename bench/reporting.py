@@ -65,6 +65,8 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
             reporter.write_line(visible(line))
         tables.append(table)
         remarks += told
+        if report.exit_code:  # pytest counts tests alone, and would end on how many passed
+            reporter.write_line(f"The gate does not pass: exit status {report.exit_code}.", red=True)
     reporter.write_line(f"Results: {run.request.results / FILE_NAME}")
     markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), markdown_list(remarks)])
     if trouble := append_step_summary(markdown, os.environ):
@@ -114,6 +116,6 @@ def _remarks(run: Run) -> Iterator[str]:
         yield f"no claim: profile {request.setting.profile.name!r} claims nothing there; the values are recorded."
     selected = len(run.cells) + len(run.sae_layers)
     if len(run.verdicts) < selected:
-        yield f"Not finished: {len(run.verdicts)} of {selected} tests were measured."
+        yield f"Not finished: {len(run.verdicts)} of {selected} tests were measured. --resume goes on from there."
     if request.resumes and (found := sum(row.run != request.name for row in rows)):
         yield f"{found} of {len(rows)} values are of an earlier run."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from steering.cli.options import parse_layers
+from steering.concepts import TEST
 from steering.errors import DataError
 from steering.journal import FILE_NAME, load_rows
 from steering.models.checks import check_layers
@@ -133,9 +134,12 @@ def resolve(config: pytest.Config) -> Request:
     layers = _layers(setting, declared)
     for file in vectors:
         own = profile.plan(file.stem).layers or ()
+        check_layers(own, layer_count(profile.model), f"{profile.model}, for {file}")
         if not set(own) <= set(layers):
             raise DataError(f"--vector {file}: it is for layer {own[0]}; give that with --layers")
     library = open_library(profile.saes, profile.descriptions) if profile.saes else None
+    if profile.descriptions and library is None and not is_file(profile.descriptions):
+        raise DataError(f"--descriptions {profile.descriptions}: no such file")
     if library is not None:
         check_claims(setting.profile, library)
     request = Request(
@@ -145,7 +149,7 @@ def resolve(config: pytest.Config) -> Request:
         results=Path(option("results")),
         name=_name(config),
         waiver=reason,
-        notes=tuple(filter(None, (note, *(concept_difference(file, setting.concept) for file in vectors)))),
+        notes=tuple(filter(None, (note, _shortfall(setting), *_other_concepts(vectors, setting)))),
         vectors=tuple(vectors),
         baseline=read_baseline(Path(option("gate"))) if option("gate") else None,
         other_layers=bool(option("layers")),
@@ -154,6 +158,19 @@ def resolve(config: pytest.Config) -> Request:
     )
     request.kept_rows()  # a damaged journal, which nothing could read later, is found now
     return request
+
+
+def _shortfall(setting: Setting) -> str:
+    """What is missing of the neutral documents that were asked for, or an empty string."""
+    profile, found = setting.profile, len(setting.neutral.documents)
+    wanted = profile.neutral_documents if profile.split == TEST else profile.development_documents
+    if found >= wanted:
+        return ""
+    return f"{found} of {wanted} neutral documents are there, and were used."
+
+
+def _other_concepts(vectors: Sequence[Path], setting: Setting) -> Iterator[str]:
+    return (concept_difference(file, setting.concept) for file in vectors)
 
 
 def _refuse_empty(config: pytest.Config) -> None:

@@ -14,7 +14,8 @@ from steering.sweeps.cells import Cell, Outcome, plans_of, with_controls
 from steering.sweeps.records import blank_row
 from steering.sweeps.sae_quality import SaeOutcome
 from steering.sweeps.stored_vectors import model_difference
-from steering.verdicts.comparability import obstacles
+from steering.verdicts.baselines import Baseline
+from steering.verdicts.comparability import dose_difference, obstacles
 
 
 @dataclass
@@ -76,7 +77,14 @@ class Run:
         """Note why nothing that is measured on a model could be compared with the baseline, if there is one."""
         if self.request.baseline is not None:
             row = blank_row(self.request.setting, model, self.request.name)
-            self.obstacles = obstacles(self.request.baseline, row)
+            self.obstacles = obstacles(self.request.baseline, row) + self._other_doses(self.request.baseline)
+
+    def _other_doses(self, baseline: Baseline) -> list[str]:
+        """In what all selected cells of a baseline are to have another dose, or nothing where one has the same."""
+        profile, planned = self.request.setting.profile, {(cell.method, cell.layer): cell for cell in self.cells}
+        held = [cell for cell in baseline.cells if cell.key in planned]
+        found = [dose_difference(profile, planned[cell.key], cell) for cell in held]
+        return list(dict.fromkeys(found)) if all(found) else []
 
     def check_training(self) -> None:
         """Refuse methods that learn from documents which the run uses for something else, if they are selected.

@@ -32,6 +32,8 @@ def merge(sources: Sequence[Path]) -> list[Row]:
             known = joined.setdefault((*row.cell, row.metric), (row, source))
             if _measured(known[0]) != _measured(row):
                 raise ResultsError(_contradiction(*known, row, source))
+    if not joined:
+        raise ResultsError(f"no results in {', '.join(map(str, sources))}: there is nothing to merge")
     _check_vectors(list(joined.values()))
     return [row for row, _ in joined.values()]
 

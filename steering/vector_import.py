@@ -54,6 +54,19 @@ def read_direction(path: Path | str, layer: int, tensor: str = "") -> torch.Tens
     return found.float()
 
 
+def is_vector_file(path: Path) -> bool:
+    """Whether a file is a steering vector of this project or a control vector; of other formats that cannot be told."""
+    try:
+        if path.suffix == ".gguf":
+            check_header(path, _MOST_ANNOUNCED)
+            field = gguf.GGUFReader(path).get_field("general.architecture")
+            return field is not None and field.contents() == "controlvector"
+        with safe_open(str(path), framework="pt") as file:
+            return is_steering_vector(file.metadata())
+    except (*_DAMAGE, SafetensorError):
+        return False
+
+
 def read_model_type(path: Path) -> str:
     """The type of the model that a control vector is for, as it says; empty where it does not, or is another file.
 

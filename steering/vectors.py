@@ -195,7 +195,8 @@ def load_vector(path: Path | str) -> SteeringVector:
                 recommended_multiplier=_parsed(metadata, _MULTIPLIER, float, None),
             )
     except (OSError, SafetensorError, KeyError, ValueError, SteeringError) as error:
-        raise VectorError(f"{path}: not a steering vector file: {one_line(error)}") from None
+        told = f"{path}: not a steering vector file: {one_line(error)}"
+        raise VectorError(f"{told}. `steering vector import` reads files of other programs") from None
 
 
 def _parsed(metadata: Mapping[str, str], key: str, kind: Any, absent: Any) -> Any:
@@ -205,7 +206,7 @@ def _parsed(metadata: Mapping[str, str], key: str, kind: Any, absent: Any) -> An
     try:
         return TypeAdapter(kind).validate_json(metadata[key], strict=True)
     except ValidationError as error:
-        raise VectorError(f"its {key} are damaged: {first_fault(error)}") from None
+        raise VectorError(f"{key} is damaged: {first_fault(error)}") from None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ def test_command_joins_and_says_so(tmp_path):
     result = CliRunner().invoke(app, ["merge", *parts, "--output", str(tmp_path / "whole")])
     assert (result.exit_code, result.output.startswith("2 values of 2 sources: ")) == (0, True)
     assert [row.layer for row in load_rows(tmp_path / "whole")] == [1, 2]
+
+
+def test_part_without_results_is_named_and_none_at_all_is_refused(tmp_path):
+    parts = [str(journal(tmp_path / "a", ONE)), str(journal(tmp_path / "empty"))]
+    result = CliRunner().invoke(app, ["merge", *parts, "--output", str(tmp_path / "whole")])
+    assert result.exit_code == 0
+    assert f"note: {parts[1]} has no results" in result.stderr
+    with pytest.raises(ResultsError, match="there is nothing to merge"):
+        merge([tmp_path / "empty"])
+
+
+def test_parts_of_different_runs_are_told(tmp_path):
+    parts = [str(journal(tmp_path / "a", ONE)), str(journal(tmp_path / "b", replace(TWO, dtype="float16")))]
+    result = CliRunner().invoke(app, ["merge", *parts, "--output", str(tmp_path / "whole")])
+    assert "the sources are no parts of one run: they differ in dtype" in result.stderr
 
 
 def test_cell_that_only_one_part_had_a_vector_for_is_a_contradiction(tmp_path):

@@ -63,19 +63,31 @@ def test_what_a_later_release_adds_to_the_origin_is_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("key", "text", "fault"),
     [
-        ("origin", "{", "its origin are damaged: Invalid JSON"),
-        ("origin", "[1]", "its origin are damaged: it should be an object"),
-        ("origin", '{"model_hash": 7}', "its origin are damaged: model_hash is 7; it should be a valid string"),
+        ("origin", "{", "origin is damaged: Invalid JSON"),
+        ("origin", "[1]", "origin is damaged: it should be an object"),
+        (
+            "origin",
+            '{"model_hash": 7}',
+            "origin is damaged: model_hash is 7; it should be a valid string",
+        ),
         (
             "origin",
             '{"layer_count": "30"}',
-            "its origin are damaged: layer_count is '30'; it should be a valid integer",
+            "origin is damaged: layer_count is '30'; it should be a valid integer",
         ),
         ("origin", '{"versions": {"torch": null}}', "versions.torch is None; it should be a valid string"),
         ("origin", '{"layer_count": 1}', "its model has 1 blocks, counted from 0"),
-        ("origin", "[" * 5000, "its origin are damaged: Invalid JSON: recursion limit exceeded"),
-        ("recommended_multiplier", '"12"', "its recommended_multiplier are damaged: it should be a valid number"),
-        ("recommended_multiplier", "null", "its recommended_multiplier are damaged: it should be a valid number"),
+        ("origin", "[" * 5000, "origin is damaged: Invalid JSON: recursion limit exceeded"),
+        (
+            "recommended_multiplier",
+            '"12"',
+            "recommended_multiplier is damaged: it should be a valid number",
+        ),
+        (
+            "recommended_multiplier",
+            "null",
+            "recommended_multiplier is damaged: it should be a valid number",
+        ),
         ("recommended_multiplier", "NaN", "its recommended multiplier is nan"),
         ("recommended_multiplier", "1e999", "its recommended multiplier is inf"),
     ],
@@ -97,7 +109,7 @@ def test_parameters_that_no_terminal_could_show_are_one_message(call, tmp_path):
     for options in ((), ("--json",)):
         status, out, err = call("vector", "show", path, *options)
         assert (status, out) == (2, "")
-        assert err.startswith(f"error: {path}: not a steering vector file: its parameters are damaged: Invalid JSON: ")
+        assert err.startswith(f"error: {path}: not a steering vector file: parameters is damaged: Invalid JSON: ")
         assert len(err.splitlines()) == 1
 
 

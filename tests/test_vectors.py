@@ -122,7 +122,7 @@ def test_damaged_features_are_one_line(tmp_path, features, fault):
     with pytest.raises(VectorError) as caught:
         load_vector(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: not a steering vector file: its features are damaged: {fault}")
+    assert message.startswith(f"{path}: not a steering vector file: features is damaged: {fault}")
     assert "\n" not in message
     assert "pydantic" not in message
 

@@ -87,8 +87,8 @@ def compare(
 
 
 def power(
-    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of a new run.")] = Profile.rollouts,
-    baseline_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of the baseline.")] = 2000,
+    rollouts: Annotated[int, typer.Option(min=1, max=20_000, help="Rollouts of a new run.")] = Profile.rollouts,
+    baseline_rollouts: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rollouts of the baseline.")] = 2000,
     cells: Annotated[int, typer.Option(min=1, help="Methods × layers that are compared.")] = 40,
     level: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Level of the gate on rollouts, over all cells.")

@@ -77,7 +77,7 @@ def _span(part: str) -> Sequence[int]:
         return [int(part)]
     count = int(last) - int(first) + 1
     if count < 1:
-        raise ValueError(part)
+        raise DataError(f"--layers {part!r}: the first block of a range is the lower one")
     if count > _MOST_BLOCKS:
         raise DataError(f"--layers {part!r}: {count} blocks, more than any model has")
     return range(int(first), int(last) + 1)

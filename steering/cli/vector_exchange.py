@@ -68,7 +68,9 @@ def import_vector(
     origin = Origin(model_type=read_model_type(file))
     vector = SteeringVector(direction, layer, name, concept, model, recommended_multiplier=multiplier, origin=origin)
     vector.save(output)
-    typer.echo(f"{output}: {visible(name)} at layer {layer}, norm {vector.norm:.2f}, × {multiplier:g}")
+    typer.echo(f"{output}: {visible(name)} at layer {layer}, norm {vector.norm:.3g}, × {multiplier:g}")
+    if vector.norm == 0:
+        typer.echo(f"note: {output}: its norm is 0, so that it changes nothing", err=True)
     chosen = shlex.quote(f"method(name='{output.stem}')")
     typer.echo(f"Measure it with, in a checkout: pytest bench --vector {shlex.quote(str(output))} -m {chosen}")
 
@@ -112,8 +114,15 @@ def intervention_of(path: Path, multiplier: float | None, positions: Positions =
 
 
 def require_output(output: Path, suffix: str) -> None:
-    """Refuse a name that its reader would refuse, and a place that cannot be written, before there is work to lose."""
+    """Refuse a name that its reader would refuse, and a place that cannot be written, before there is work to lose.
+
+    Of files that are there, only vectors are replaced: a model's weights have the same endings.
+    """
+    from steering.vector_import import is_vector_file
+
     if output.suffix != suffix:
         raise DataError(f"--output {output}: a file whose name ends in {suffix} is required")
     if output.is_dir() or not output.parent.is_dir():
         raise DataError(f"--output {output}: {'a directory' if output.is_dir() else 'its directory does not exist'}")
+    if output.is_file() and not is_vector_file(output):
+        raise DataError(f"--output {output}: a file is there that is not known to be a vector; name another")

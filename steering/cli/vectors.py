@@ -92,7 +92,7 @@ def build(
     vectors = build_vectors(loaded, contrasted, recipe, progress.for_terminal(), ActivationCache())
     for vector, target in zip(vectors, targets, strict=True):
         vector.save(target)
-        typer.echo(f"{target}: {vector.method} at layer {vector.layer}, norm {vector.norm:.2f}")
+        typer.echo(f"{target}: {vector.method} at layer {vector.layer}, norm {vector.norm:.3g}")
 
 
 def _training_documents(neutral: str) -> NeutralSet:
@@ -172,10 +172,12 @@ def apply(
 
 def _targets(output: Path, layers: Sequence[int]) -> list[Path]:
     """Files for vectors of some layers: the one that was named, or one for each layer beside it."""
-    require_output(output, _SUFFIX)
-    if len(layers) == 1:
-        return [output]
-    return [output.with_name(f"{output.stem}-layer{layer}{_SUFFIX}") for layer in layers]
+    targets = [output]
+    if len(layers) > 1:
+        targets = [output.with_name(f"{output.stem}-layer{layer}{_SUFFIX}") for layer in layers]
+    for target in (output, *targets):
+        require_output(target, _SUFFIX)
+    return targets
 
 
 def _described(vector: SteeringVector) -> dict[str, Any]:

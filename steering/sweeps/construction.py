@@ -124,6 +124,10 @@ class Constructor:
             if self.doses is not None and cell.multiplier:
                 unit = replace(intervention, multiplier=intervention.multiplier / abs(cell.multiplier))
                 dose = self.doses.find(unit)
+                if dose.factor == self._setting.profile.doses[-1]:
+                    self._progress.note(
+                        f"{cell.id}: × {dose.factor:g} is the largest dose tried; more may be within, too"
+                    )
                 intervention = replace(unit, multiplier=unit.multiplier * dose.factor)
         except (DataError, SaeError, VectorError, NonFiniteError) as error:
             intervention, reason = None, str(error)

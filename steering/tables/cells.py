@@ -65,7 +65,8 @@ def summary(
         for metric, _ in columns:
             line += _measured(row, metric, configuration.get(metric), p_values)
         if verdicts is not None:
-            line.append("" if row.layer is None else verdicts.get((row.method, row.layer), ""))
+            unclaimed = "no claim" if row.is_control else ""  # it may have been measured for another alone
+            line.append("" if row.layer is None else verdicts.get((row.method, row.layer), unclaimed))
         lines.append(line)
     return lines
 

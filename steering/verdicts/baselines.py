@@ -190,6 +190,8 @@ def read_baseline(path: Path) -> Baseline:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ResultsError(f"{path}: no such baseline; `steering baseline promote` writes one") from None
+    except IsADirectoryError:
+        raise ResultsError(f"{path}: a directory; `steering baseline promote` makes a baseline of results") from None
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
     try:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from steering.profiles import Profile
 from steering.results import (
     CONSTRUCTION,
     NEUTRAL_BUDGET,
@@ -17,6 +18,7 @@ from steering.results import (
     Configuration,
     Row,
 )
+from steering.sweeps.cells import Cell, norm_plan
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
 
 #: What decides whether values can be compared, beside the schema and the settings of the measurement.
@@ -85,6 +87,20 @@ def obstacles(baseline: Baseline, row: Row) -> list[str]:
     if gated and rollouts is not None and rollouts < baseline.required_rollouts:
         found.append(f"rollouts is {rollouts}, and at least {baseline.required_rollouts} are required")
     return found
+
+
+def dose_difference(profile: Profile, planned: Cell, cell: BaselineCell) -> str:
+    """In what the dose that a cell is planned to have differs from a baseline's, or an empty string.
+
+    What follows from norms is known when it is measured; it differs in nothing here.
+    """
+    budget, was = profile.neutral_budget, cell.parameters.get(NEUTRAL_BUDGET)
+    if budget != was:
+        return f"the budget is {'none' if budget is None else budget}, and was {'none' if was is None else was}"
+    follows = budget is not None or norm_plan(profile, planned.method) is not None or NORM_OF in cell.parameters
+    if follows or math.isclose(planned.multiplier, cell.multiplier, rel_tol=_MULTIPLIER_TOLERANCE):
+        return ""
+    return f"multiplier is {planned.multiplier:g} and was {cell.multiplier:g}"
 
 
 def cell_differences(baseline: Baseline, cell: BaselineCell, measured: Configuration) -> list[str]:

@@ -56,6 +56,7 @@ def test_worse_run_fails_and_names_the_cell(bench, arguments, baseline, tmp_path
     text = result.stdout.str()
     assert "mean_difference-layer1: regressed: rollout_probability 1.0000 (n = 2000) → " in text
     assert "3 ok, 1 regressed" in text
+    assert "The gate does not pass: exit status 1." in text
 
 
 @pytest.mark.parametrize(
@@ -97,17 +98,20 @@ def test_cell_that_the_profile_lost_is_missing(bench, arguments, baseline, tmp_p
 
 
 def test_cells_under_other_settings_are_not_comparable_and_have_their_own_status(bench, arguments, baseline, tmp_path):
-    result = again(bench, arguments, baseline, tmp_path, "--multiplier", "3")
+    changed(baseline, lambda record: record["cells"][0].update(multiplier=3.0))
+    result = again(bench, arguments, baseline, tmp_path)
     assert result.ret == 6
     text = result.stdout.str()
-    assert "4 not comparable" in text
-    assert "multiplier is 3.0 and was" in text[text.index("gate ===") :]
+    assert "1 not comparable, 3 ok" in text
+    assert " and was 3.0" in text[text.index("gate ===") :]
+    assert "The gate does not pass: exit status 6." in text
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (("--seed", "1"), "seed is 1 and was 0"),
+        (("--multiplier", "3"), "multiplier is 3 and was 12"),
         (("--rollouts", "4"), "rollouts is 4, and at least 8 are required"),
         (("--dtype", "bfloat16"), "dtype is 'bfloat16' and was 'float32'; run it with --dtype float32, or hold "),
     ],
@@ -131,10 +135,10 @@ def test_lost_claim_keeps_its_status_beside_cells_that_are_not_comparable(
     text = profile_file.read_text(encoding="utf-8").replace('"embedded"', f'"{given["--model"]}"', 1)
     text = text.replace('"gender"', f'"{given["--concept"]}"').replace('"embedded"', f'"{given["--neutral"]}"')
     profile_file.write_text(text.replace("[methods", "rollouts = 8\n[methods", 1), encoding="utf-8")
-    changed(baseline, lambda record: [cell.update(multiplier=99.0) for cell in record["cells"]])
+    changed(baseline, lambda record: [cell.update(multiplier=99.0) for cell in record["cells"][1:]])
     result = again(bench, arguments, baseline, tmp_path)
     result.assert_outcomes(passed=3, failed=1)
-    assert "4 not comparable" in result.stdout.str()
+    assert "3 not comparable" in result.stdout.str()
     assert result.ret == 1
 
 

@@ -130,3 +130,14 @@ def test_gate_of_processes_that_cannot_be_compared_says_so_in_the_end(bench, arg
     assert ended.returncode == 6, ended.stdout + ended.stderr
     assert "4 not comparable" in ended.stdout
     assert "seed is 1 and was 0" in ended.stdout
+
+
+def test_shard_without_a_test_passes_and_says_so_and_its_part_can_be_merged(bench, arguments, tmp_path):
+    parts = {number: tmp_path / f"part-{number}" for number in range(1, 6)}
+    results = {
+        number: bench(*arguments, "--shard", f"{number}/5", "--results", str(part)) for number, part in parts.items()
+    }
+    assert {result.ret for result in results.values()} == {0}
+    [empty] = [number for number, part in parts.items() if not load_rows(part)]
+    assert f"--shard {empty}/5: no test is left for this part." in results[empty].stdout.str()
+    assert {row.method for row in merge(list(parts.values()))} == {"unsteered", "mean_difference", "random_direction"}

@@ -99,3 +99,12 @@ def test_gate_knows_a_stored_vector_wherever_it_lay(bench, arguments, undosed, c
     result = bench(*options, str(moved), "--gate", str(baseline), "--results", str(tmp_path / "again"))
     assert result.ret == 0
     assert "1 cell: 1 ok" in result.stdout.str()
+
+
+def test_vector_for_a_layer_that_the_model_does_not_have_is_one_message(bench, arguments, tmp_path):
+    path = tmp_path / "far.safetensors"
+    SteeringVector(torch.ones(32), 9, "m", "c", "model").save(path)
+    result = bench(*arguments, "--vector", str(path), "--multiplier", "1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "unknown layer '9'. Known: 0 to 1." in result.stderr.str()
+    assert f"for {path}" in result.stderr.str()

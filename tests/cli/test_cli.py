@@ -149,15 +149,16 @@ def test_ranges_of_layers_hold_both_ends(text, layers):
     assert options.parse_layers(text) == layers
 
 
-@pytest.mark.parametrize("text", ["12-8", "8-", "8--9", "1-2-3", "8-a", ","])
+@pytest.mark.parametrize("text", ["8-", "1-2-3", "8-a", ","])
 def test_what_is_no_range_of_layers_is_refused(text):
     with pytest.raises(DataError, match="give block numbers with commas, for instance 8,20 or 8-12"):
         options.parse_layers(text)
 
 
-def test_range_of_more_layers_than_any_model_has_is_refused():
-    with pytest.raises(DataError, match="--layers '0-99999999999': 100000000000 blocks, more than any model has"):
-        options.parse_layers("3,0-99999999999")
+@pytest.mark.parametrize(("span", "fault"), [("12-8", "the first block of a range is"), ("0-99999", "100000 blocks,")])
+def test_range_that_no_model_has_is_refused(span, fault):
+    with pytest.raises(DataError, match=f"--layers '{span}': {fault}"):
+        options.parse_layers(f"3,{span}")
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_verdicts_are_the_last_column():
     verdicts = {("mean_difference", 8): "holds", ("mean_difference", 20): "broken"}
     lines = summary(rows, verdicts)
     assert lines[0] == [*ADJUSTED, "claim"]
-    assert [line[-1] for line in lines[1:]] == ["", "holds", "broken", ""]
+    assert [line[-1] for line in lines[1:]] == ["", "holds", "broken", "no claim"]
     assert [line[:-1] for line in lines] == summary(rows)
     assert summary(rows, {})[0][-1] == "claim"
 
