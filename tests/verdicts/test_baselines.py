@@ -194,7 +194,7 @@ def test_baseline_of_another_schema_says_so(written):
 def test_missing_baseline_and_a_directory_are_one_message(tmp_path):
     with pytest.raises(ResultsError, match="no such baseline; `steering baseline promote` writes one"):
         read_baseline(tmp_path / "none.json")
-    with pytest.raises(ResultsError, match="cannot be read"):
+    with pytest.raises(ResultsError, match="a directory; `steering baseline promote` makes"):
         read_baseline(tmp_path)
 
 
