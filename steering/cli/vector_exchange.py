@@ -60,10 +60,10 @@ def import_vector(
     from steering.vector_import import read_direction, read_model_type
     from steering.vectors import Origin, SteeringVector
 
-    require_output(output, ".safetensors")
-    require_plan_name(output, "--output")
     if file.exists() and output.exists() and output.samefile(file):
         raise DataError(f"--output {output}: that is the file to import; name another")
+    require_output(output, ".safetensors")
+    require_plan_name(output, "--output")
     direction = read_direction(file, layer, tensor)
     origin = Origin(model_type=read_model_type(file))
     vector = SteeringVector(direction, layer, name, concept, model, recommended_multiplier=multiplier, origin=origin)
@@ -116,7 +116,7 @@ def intervention_of(path: Path, multiplier: float | None, positions: Positions =
 def require_output(output: Path, suffix: str) -> None:
     """Refuse a name that its reader would refuse, and a place that cannot be written, before there is work to lose.
 
-    Of files that are there, only vectors are replaced: a model's weights have the same endings.
+    Of files that hold something, only vectors are replaced: a model's weights have the same endings.
     """
     from steering.vector_import import is_vector_file
 
@@ -124,5 +124,5 @@ def require_output(output: Path, suffix: str) -> None:
         raise DataError(f"--output {output}: a file whose name ends in {suffix} is required")
     if output.is_dir() or not output.parent.is_dir():
         raise DataError(f"--output {output}: {'a directory' if output.is_dir() else 'its directory does not exist'}")
-    if output.is_file() and not is_vector_file(output):
+    if output.is_file() and output.stat().st_size and not is_vector_file(output):
         raise DataError(f"--output {output}: a file is there that is not known to be a vector; name another")
