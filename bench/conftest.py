@@ -87,9 +87,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 layer = item.get_closest_marker("layer").kwargs["index"]
                 item.add_marker(pytest.mark.benchmark(timer=config.stash[_CLOCK], group=f"layer {layer}"))
     yield
-    request = config.stash[_RUN].request
+    run = config.stash[_RUN]
+    request = run.request
     if request.shard is not None:
         part = request.shard.part(items, lambda item: _group(request.setting.profile, item))
+        run.is_empty_part = bool(items) and not part
         config.hook.pytest_deselected(items=[item for item in items if item not in part])
         items[:] = part
 
@@ -118,7 +120,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         [cell for item in session.items if (cell := _parameter(item, "cell")) is not None],
         [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None],
     )
-    if (run.cells or run.sae_layers or run.request.shard) and not session.config.option.collectonly:
+    if (run.cells or run.sae_layers or run.is_empty_part) and not session.config.option.collectonly:
         if not run.gates_something:
             raise pytest.UsageError(f"--gate {session.config.getoption('gate')}: none of the selected tests is in it")
         try:
@@ -266,7 +268,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         processes.report(run, config)
         return
     config.stash[_GATE] = report = reporting.compare(run)
-    if run.request.shard is not None and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+    if run.is_empty_part and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK  # there are more parts than groups of tests
     passed = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)  # a lost claim's status, 1, stays
     if report is not None and report.exit_code and session.exitstatus in passed:
@@ -279,5 +281,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     run, report = config.stash.get(_RUN, None), config.stash.get(_GATE, None)
     if run is not None and (run.all_rows or report is not None):
         reporting.show(run, report, terminalreporter)
-    elif run is not None and run.request.shard is not None and not (run.cells or run.sae_layers):
+    elif run is not None and run.is_empty_part:
         terminalreporter.write_line(f"--shard {config.getoption('shard')}: no test is left for this part.")

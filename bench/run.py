@@ -33,6 +33,7 @@ class Run:
         sae_outcomes: The same of SAEs.
         rows: Rows that other processes of the run sent.
         verdicts: (method, layer) -> what became of the claim.
+        is_empty_part: Whether tests were selected, and none of them is left for this shard.
     """
 
     request: Request
@@ -45,6 +46,7 @@ class Run:
     sae_outcomes: list[SaeOutcome] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     verdicts: dict[tuple[str, int], str] = field(default_factory=dict)
+    is_empty_part: bool = False
 
     def select(self, cells: list[Cell], sae_layers: list[int]) -> None:
         """Note which tests pytest selected, and which cells were thereby left out on purpose."""

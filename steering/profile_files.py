@@ -50,23 +50,32 @@ def _profile(path: Path, table: dict[str, Any]) -> Profile:
     require_known(f"key in {path}", table, _keys(Profile))
     for name, entry in plans.items():
         _require_table(path, f"[methods.{name}]", entry, _keys(MethodPlan) - {"name"})
+        if entry.get("metrics") == []:
+            raise DataError(f"{path}: [methods.{name}] metrics is empty; name at least one, or leave it out")
     _require_table(path, "[sae_bounds]", table.get("sae_bounds", {}), _keys(SaeBounds))
     values = {"name": path.stem} | table | {"methods": [{"name": name} | entry for name, entry in plans.items()]}
     if values.get("layers") == "all":
         del values["layers"]
     try:
-        profile = _PROFILE.validate_json(json.dumps(values, default=str), strict=True)
+        profile = _PROFILE.validate_json(json.dumps(values), strict=True)
+    except TypeError as error:  # TOML has dates, JSON and profiles have none
+        raise DataError(f"{path}: {error}") from None
     except ValidationError as error:
         raise DataError(f"{path}: {_named(first_fault(error), plans)}") from None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+    _refuse_idle_layers(path, profile)
+    return profile
+
+
+def _refuse_idle_layers(path: Path, profile: Profile) -> None:
+    """Refuse plans that name layers, or claim some, which the profile does not run."""
     for plan in profile.methods:
         for verb, named in (("claims", plan.claimed_layers), ("names", plan.layers or ())):
             if profile.layers is not None and (idle := set(named) - set(profile.layers)):
                 raise DataError(
                     f"{path}: [methods.{plan.name}] {verb} layers {sorted(idle)}, which the profile does not run"
                 )
-    return profile
 
 
 def _keys(kind: type) -> set[str]:

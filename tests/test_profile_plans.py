@@ -139,6 +139,16 @@ def test_a_plan_for_no_layer_is_refused(path):
     assert message == "mine.toml: method 'mean_difference': layers is empty; name at least one, or leave it out"
 
 
+def test_a_plan_without_a_metric_is_refused(path):
+    message = refusal(path, METHODS + "metrics = []\n")
+    assert message == "mine.toml: [methods.mean_difference] metrics is empty; name at least one, or leave it out"
+
+
+@pytest.mark.parametrize("line", ["", "[methods.mean_difference.parameters]\n"])
+def test_a_date_is_no_value_of_a_profile(path, line):
+    assert "date is not JSON serializable" in refusal(path, METHODS + line + "method = 1979-05-27\n")
+
+
 def plans_referring(key: str, **references: str) -> tuple[MethodPlan, ...]:
     """Plans with the name of another, or none, in one of their keys."""
     return tuple(MethodPlan(name, 1.0, **{key: other}) for name, other in references.items())

@@ -123,7 +123,7 @@ class _Measured:
 
 
 def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optimized: int) -> _Measured:
-    """Measure all figure_cells; what can be found wrong without the model is found before it is loaded."""
+    """Measure what all figures need; what can be found wrong without the model is found before it is loaded."""
     from steering.activation_cache import ActivationCache
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count

@@ -141,3 +141,5 @@ def test_shard_without_a_test_passes_and_says_so_and_its_part_can_be_merged(benc
     [empty] = [number for number, part in parts.items() if not load_rows(part)]
     assert f"--shard {empty}/5: no test is left for this part." in results[empty].stdout.str()
     assert {row.method for row in merge(list(parts.values()))} == {"unsteered", "mean_difference", "random_direction"}
+    nothing = bench(*arguments, "--shard", "1/2", "-k", "nonsense")
+    assert nothing.ret == pytest.ExitCode.NO_TESTS_COLLECTED
