@@ -19,9 +19,10 @@ from steering.models.checks import check_layers
 from steering.models.loading import layer_count
 from steering.paths import is_file
 from steering.profile_files import load_profile
-from steering.profiles import Profile, Setting
+from steering.profiles import Profile
 from steering.results import Row, new_run_name
 from steering.sae.library import SaeLibrary, layers_with_sae, open_library
+from steering.settings import Setting
 from steering.sweeps.cells import Cell, measurable
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import at_equal_norm, at_multiplier, check_plans, without_foreign_saes

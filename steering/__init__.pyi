@@ -1,5 +1,6 @@
 from .activations import ContrastActivations, FeatureReader, capture_pairs
-from .concepts import Concept, ContrastPair, load_concept
+from .concept_files import load_concept
+from .concepts import Concept, ContrastPair
 from .errors import SteeringError
 from .journal import Journal, load_rows
 from .keywords import Keywords
@@ -7,10 +8,11 @@ from .methods import construct
 from .models.language_model import LanguageModel
 from .neutral import NeutralSet, load_neutral
 from .profile_files import load_profile
-from .profiles import Profile, Setting
+from .profiles import Profile
 from .results import Row
 from .sae.autoencoder import SparseAutoencoder
 from .sae.library import SaeLibrary, open_library
+from .settings import Setting
 from .sweeps.cells import Cell, Outcome
 from .sweeps.sweep import Sweep
 from .vectors import Intervention, SteeringVector, load_vector

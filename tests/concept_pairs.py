@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from steering.concepts import concept_directory
+from steering.concept_files import concept_directory
 
 
 def records(concept: str, split: str) -> list[dict[str, str]]:

@@ -15,15 +15,17 @@ from steering import activation_cache
 from steering.activation_cache import ActivationCache, units_of
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs
 from steering.cli import main
-from steering.concepts import ContrastPair, load_concept
+from steering.concept_files import load_concept
+from steering.concepts import ContrastPair
 from steering.errors import NonFiniteError, UnknownNameError
 from steering.journal import Journal
 from steering.methods import construct
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
 from steering.sae.features import Descriptions
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.sweep import Sweep
 from tests.documents import ROOT

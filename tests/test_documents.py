@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from steering import __version__, stats
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import DataError
 from steering.feature_weights import FeatureWeight
 from steering.methods import create_method, methods
 from steering.metrics import metrics
 from steering.profile_files import builtin_profiles, load_profile
-from steering.profiles import MethodPlan, Profile, SaeBounds, Setting
+from steering.profiles import MethodPlan, Profile, SaeBounds
 from steering.results import Row
+from steering.settings import Setting
 from steering.sweeps.sae_quality import METRICS
 from steering.verdicts.baselines import read_baseline
 from tests.documents import DOCUMENTS, ROOT, code_blocks, unknown_benchmark_options, unknown_steering_options

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from steering.errors import DataError, UnknownNameError
 from steering.neutral import NeutralSet, load_neutral
 from steering.profile_files import load_profile
-from steering.profiles import Setting
+from steering.settings import Setting
 
 
 class FakeHub:

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from steering.concepts import builtin_concepts
+from steering.concept_files import builtin_concepts
 from steering.errors import DataError, UnknownNameError
 from steering.methods import create_method
 from steering.models import embedded
 from steering.profile_files import builtin_profiles, load_profile
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
+from steering.settings import Setting
 
 REQUIRED = {"description": '"A test."', "model": '"embedded"', "concept": '"gender"', "neutral": '"embedded"'}
 METHODS = "[methods.mean_difference]\nmultiplier = 2\n"

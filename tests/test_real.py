@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from steering.activations import FeatureReader, capture_pairs
-from steering.concepts import Side, load_concept
+from steering.concept_files import load_concept
+from steering.concepts import Side
 from steering.keywords import keyword_pattern
 from steering.methods import construct
 from steering.models.continuation_losses import ContinuationLosses

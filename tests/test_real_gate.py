@@ -13,7 +13,7 @@ from steering.keywords import Keywords, keyword_pattern
 from steering.metrics import rollouts
 from steering.models.language_model import LanguageModel
 from steering.profile_files import load_profile
-from steering.profiles import Setting
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.construction import Constructor
 from steering.sweeps.earlier import Earlier

@@ -20,7 +20,7 @@ from steering.cli import main
 from steering.methods import methods
 from steering.metrics import metrics
 from steering.profile_files import load_profile
-from steering.profiles import Setting
+from steering.settings import Setting
 from steering.tables import export
 from tests.documents import DOCUMENTS, ROOT
 from tests.reference_pages import command_line

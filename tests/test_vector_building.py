@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from steering import vector_building
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import DataError, SaeError
 from steering.neutral import NeutralSet
 from steering.vector_building import Recipe, build_vectors

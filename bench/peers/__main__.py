@@ -17,7 +17,7 @@ from bench.peers.agreement import agreements, disagreements, logit_difference, s
 from bench.peers.exchange import Job, Pair, Report, read_report, write_job
 from bench.peers.model_directory import write_for_transformers_4
 from bench.peers.tables import agreement_table, caption, time_table
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import SteeringError
 from steering.models import embedded
 

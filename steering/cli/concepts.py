@@ -15,9 +15,10 @@ import typer
 from steering import progress
 from steering.cli.options import Device, Dtype, load_model, parse_layers
 from steering.cli.printing import print_table, terminal_width
+from steering.concept_files import builtin_concepts, concept_directory, load_concept
 from steering.concept_writing.briefs import ConceptBrief, concept_brief
 from steering.concept_writing.endpoints import KEY_VARIABLE, chat_endpoint
-from steering.concepts import Concept, ContrastPair, builtin_concepts, concept_directory, load_concept
+from steering.concepts import Concept, ContrastPair
 from steering.errors import DataError
 from steering.files import read_toml
 from steering.tables.wording import counted, visible
@@ -109,8 +110,8 @@ def check(
     device: Device = "auto",
 ) -> None:
     """Say everything that is wrong with a concept; exit status 1 if it cannot be used."""
+    from steering.concept_files import read_concept_files
     from steering.concept_writing.checks import check_concept_files
-    from steering.concept_writing.files import read_concept_files
 
     wanted = parse_layers(layers) if layers else None
     if layers and not model:

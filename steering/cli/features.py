@@ -25,7 +25,8 @@ from steering.cli.options import (
     parse_parameters,
 )
 from steering.cli.printing import print_table
-from steering.concepts import Concept, load_concept
+from steering.concept_files import load_concept
+from steering.concepts import Concept
 from steering.errors import DataError, VectorError
 from steering.neutral import load_neutral
 

@@ -63,7 +63,7 @@ def fetch() -> None:
 @app.command("list")
 def list_names() -> None:
     """List the profiles, concepts, methods, metrics and model families."""
-    from steering.concepts import builtin_concepts
+    from steering.concept_files import builtin_concepts
     from steering.methods import methods
     from steering.metrics import metrics
     from steering.models.families import FAMILIES

@@ -18,8 +18,9 @@ from steering.files import write_file
 from steering.journal import Journal, load_rows
 from steering.positions import Positions
 from steering.profile_files import load_profile
-from steering.profiles import Profile, Setting
+from steering.profiles import Profile
 from steering.results import Row, new_run_name
+from steering.settings import Setting
 
 if TYPE_CHECKING:
     from steering.sweeps.reproduction import DescribedSimilarity

@@ -29,7 +29,7 @@ from steering.cli.options import (
 )
 from steering.cli.printing import print_table, terminal_width
 from steering.cli.vector_exchange import Multiplier, export, import_vector, intervention_of, require_output
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.neutral import NeutralSet, load_neutral
 from steering.positions import Positions
 from steering.profiles import Profile

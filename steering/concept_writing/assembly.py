@@ -14,7 +14,7 @@ from steering import stats
 from steering.concept_writing.briefs import ConceptBrief
 from steering.concept_writing.chat import TEMPERATURE, TOP_P
 from steering.concept_writing.pairs import WrittenPair
-from steering.concepts import CHAT, Concept, ContrastPair
+from steering.concepts import Concept, ContrastPair
 from steering.errors import DataError
 from steering.files import write_file
 from steering.keywords import Keywords
@@ -119,7 +119,7 @@ def write_concept(concept: Concept, directory: Path, comment: str = "") -> None:
         "keywords": {side: list(getattr(concept.keywords, side)) for side in ("positive", "negative")},
     }
     if concept.chat:
-        table[CHAT] = True
+        table["chat"] = True
     if concept.feature_keywords != concept.success_words:
         table["feature_keywords"] = list(concept.feature_keywords)
     text = tomli_w.dumps({key: value for key, value in table.items() if value or key != "development_prompts"})

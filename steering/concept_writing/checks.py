@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from steering.concept_writing.files import ConceptFiles, Finding, PlacedPair
+from steering.concept_files import ConceptFiles, Finding, PlacedPair
 from steering.concept_writing.pairs import NEAR_DUPLICATE
 from steering.concepts import Concept
 from steering.keywords import keyword_pattern

@@ -20,9 +20,9 @@ import numpy as np
 
 from steering.errors import NonFiniteError, SteeringError
 from steering.models.language_model import LanguageModel
-from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.registry import Registry
+from steering.settings import Setting
 from steering.vectors import Intervention
 
 

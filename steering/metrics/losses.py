@@ -11,8 +11,8 @@ from steering.metrics import Observation, Score, register
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_documents, tokenize_side
-from steering.profiles import Setting
 from steering.progress import Reporter
+from steering.settings import Setting
 from steering.vectors import Intervention
 
 

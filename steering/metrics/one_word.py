@@ -15,8 +15,8 @@ from steering.models.completions import Completed, complete
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy
 from steering.models.tokens import tokenize_prompts
-from steering.profiles import Setting
 from steering.progress import Reporter
+from steering.settings import Setting
 from steering.vectors import Intervention
 
 _NEW_TOKENS = 6

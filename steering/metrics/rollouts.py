@@ -15,9 +15,9 @@ from steering.models.completions import Completed, complete
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
 from steering.models.tokens import text_of, tokenize_prompts
-from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.results import SUCCESS
+from steering.settings import Setting
 from steering.vectors import Intervention
 
 # Stands for bytes that do not make a character yet.

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from steering.concepts import Concept, Side, builtin_concepts, load_concept
+from steering.concept_files import builtin_concepts, load_concept
+from steering.concepts import Concept, Side
 from steering.profiles import Profile
 from steering.report.environment import settings_table, vector_table, versions_table
 from steering.report.heat import HeatMap, damage_map, success_map

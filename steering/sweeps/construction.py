@@ -13,11 +13,11 @@ from steering.errors import DataError, NonFiniteError, SaeError, VectorError
 from steering.methods import construct, needs_losses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
-from steering.profiles import Setting
 from steering.progress import Reporter
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.features import Descriptions
 from steering.sae.library import SaeLibrary
+from steering.settings import Setting
 from steering.sweeps.cells import Cell, norm_plan, reads_sae
 from steering.sweeps.doses import Budget, Dose, DoseFinder
 from steering.vectors import Intervention

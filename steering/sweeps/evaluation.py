@@ -11,8 +11,8 @@ from steering.errors import NonFiniteError, require_known
 from steering.metrics import Metric, Observation, Score, metrics
 from steering.models.language_model import LanguageModel
 from steering.models.machine import release_freed_memory
-from steering.profiles import Setting
 from steering.progress import Reporter
+from steering.settings import Setting
 from steering.sweeps.cells import Outcome
 from steering.vectors import Intervention
 

@@ -14,7 +14,6 @@ from steering.methods import needs_losses, needs_sae
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import template_hash
-from steering.profiles import Setting
 from steering.results import (
     CONSTRUCTION,
     DEVELOPMENT_CHANGE,
@@ -26,6 +25,7 @@ from steering.results import (
     Row,
 )
 from steering.sae.autoencoder import SparseAutoencoder
+from steering.settings import Setting
 from steering.sweeps.cells import Cell, norm_plan
 from steering.sweeps.doses import Dose
 from steering.vectors import Intervention

@@ -13,10 +13,11 @@ from steering.errors import DataError
 from steering.journal import Journal, load_rows
 from steering.methods import construct, needs_sae
 from steering.models.language_model import LanguageModel
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
 from steering.progress import Reporter
 from steering.sae.library import SaeLibrary
 from steering.sae.similarity import FeatureSimilarity, similarity
+from steering.settings import Setting
 from steering.sweeps.cells import Cell, measurable
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.plans import mean_plan

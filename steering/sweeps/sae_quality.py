@@ -17,12 +17,12 @@ from steering.metrics import Score
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
-from steering.profiles import Setting
 from steering.progress import SILENT, Reporter
 from steering.results import Row
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.library import SaeLibrary
 from steering.sae.quality import loss_recovered, reconstruct
+from steering.settings import Setting
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.records import blank_row, of_sae, sae_parameters, with_score
 

@@ -17,10 +17,10 @@ from steering.journal import Journal
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_prompts
-from steering.profiles import Setting
 from steering.progress import SILENT, Reporter
 from steering.results import Row
 from steering.sae.library import SaeLibrary
+from steering.settings import Setting
 from steering.sweeps.cells import Cell, Outcome, control_of, with_controls
 from steering.sweeps.construction import Constructed, Constructor
 from steering.sweeps.earlier import Earlier

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.journal import FILE_NAME, Journal, load_rows
 from steering.metrics.losses import LossChange
 from steering.metrics.rollouts import RolloutProbability
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
 from steering.progress import Silent
 from steering.sae.library import open_library
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.earlier import Earlier
 from steering.sweeps.sae_quality import SaeQuality

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from steering.concept_files import load_concept
 from steering.concept_writing import chat
-from steering.concepts import load_concept
 from tests.chat_servers import KEY, Answer, chat_server, completion, story, tells
 from tests.concepts.test_concepts import edit, edit_pair
 

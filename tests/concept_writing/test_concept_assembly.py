@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from steering.concept_files import load_concept
 from steering.concept_writing.assembly import assemble, split_by_id, telling_words, write_concept
 from steering.concept_writing.briefs import concept_brief
 from steering.concept_writing.pairs import WrittenPair
-from steering.concepts import ContrastPair, load_concept
+from steering.concepts import ContrastPair
 from steering.errors import DataError
 from tests.concept_writing.test_concept_briefs import BRIEF
 

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 import pytest
 
+from steering.concept_files import load_concept
 from steering.concept_writing.briefs import concept_brief
 from steering.concept_writing.chat import ChatClient, Reply
 from steering.concept_writing.endpoints import ChatEndpoint
 from steering.concept_writing.pairs import PARTIAL_NAME
 from steering.concept_writing.writing import Order, generate
-from steering.concepts import load_concept
 from steering.errors import DataError, EndpointError
 from steering.progress import Silent
 from tests.chat_servers import KEY, Answer, FakeTime, chat_server, completion, story, tells

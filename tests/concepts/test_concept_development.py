@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from steering.concepts import Concept, load_concept
+from steering.concept_files import load_concept
+from steering.concepts import Concept
 from steering.errors import DataError
 
 PROMPTS = ("In a far land lived", "The tale is about")
@@ -48,7 +49,7 @@ def test_development_prompts_are_those_of_the_file(concept, with_prompts):
 )
 def test_development_prompts_of_the_wrong_type_are_refused(with_prompts, value, found):
     write_prompts(with_prompts, value)
-    message = f"concept.toml: 'development_prompts' must be a list of non-empty strings, found {found}"
+    message = f"concept.toml:1: 'development_prompts' must be a list of non-empty strings, found {found}"
     with pytest.raises(DataError) as caught:
         load_concept(str(with_prompts))
     assert str(caught.value).endswith(message)
@@ -56,9 +57,7 @@ def test_development_prompts_of_the_wrong_type_are_refused(with_prompts, value, 
 
 def test_prompt_of_both_splits_is_refused(with_prompts):
     write_prompts(with_prompts, '["In a far land lived", "Long ago lived"]')
-    with pytest.raises(
-        DataError, match=r"concept\.toml: .*'Long ago lived' is in rollout_prompts and in development_prompts"
-    ):
+    with pytest.raises(DataError, match=r"concept\.toml:1: 'Long ago lived' is in rollout_prompts and in dev"):
         load_concept(str(with_prompts))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.neutral import load_neutral
 from tests.gendered_words import (
     FEMININE,

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.keywords import keyword_pattern
 from tests.concept_pairs import faults_in, records
 from tests.gendered_words import held, runs, words

@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.keywords import keyword_pattern
 from tests.concept_pairs import faults_in, length, records, unusual
 from tests.gendered_words import held, runs, words

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.concepts import Concept, ContrastPair, builtin_concepts, load_concept
+from steering.concept_files import builtin_concepts, load_concept
+from steering.concepts import Concept, ContrastPair
 from steering.errors import DataError, UnknownNameError
 from steering.keywords import Keywords
 
@@ -125,7 +126,7 @@ def test_concept_without_a_key_is_refused(concept_directory, key):
 )
 def test_concept_with_a_value_of_the_wrong_type_is_refused(concept_directory, old, new, message):
     edit(concept_directory, old, new)
-    assert refusal(concept_directory) == f"concept.toml: {message}"
+    assert re.sub(r":\d+:", ":", refusal(concept_directory), count=1) == f"concept.toml: {message}"
 
 
 @pytest.mark.parametrize(
@@ -136,21 +137,21 @@ def test_concept_with_a_value_of_the_wrong_type_is_refused(concept_directory, ol
         ('["king", "man"]', '[" king", "man"]', "keywords: ' king' is blank, or has white space around it"),
         ('negative = ["queen", "woman"]', "", "must be a table with the lists 'positive' and 'negative'"),
         ('["Once there was", "Long ago lived"]', "[]", "rollout_prompts is empty; give at least one prompt"),
-        ('"royalty"', '"Royal family"', "concept name 'Royal family': use lower-case letters, digits, '-' and '_'"),
+        ('"royalty"', '"Royal family"', "name is 'Royal family'; use lower-case letters, digits, '-' and '_'"),
         ('licence = "MIT"', "licence = MIT", "not valid TOML: Invalid value (at line 3"),
     ],
 )
 def test_concept_that_makes_no_sense_is_refused(concept_directory, old, new, message):
     edit(concept_directory, old, new)
     found = refusal(concept_directory)
-    assert found.startswith("concept.toml: ")
+    assert re.match(r"concept\.toml(:\d+)?: ", found)
     assert message in found
 
 
 def test_keywords_that_are_no_table_are_refused(concept_directory):
     content = (concept_directory / "concept.toml").read_text(encoding="utf-8").partition("[keywords]")[0]
     (concept_directory / "concept.toml").write_text(f'{content}keywords = ["king"]\n', encoding="utf-8")
-    assert refusal(concept_directory).startswith("concept.toml: [keywords] must be a table with the lists 'positive'")
+    assert refusal(concept_directory).startswith("concept.toml:7: [keywords] must be a table with the lists 'positive'")
 
 
 def test_deeply_nested_toml_is_refused(concept_directory):
@@ -207,7 +208,7 @@ def test_repeated_id_is_refused_within_and_across_the_splits(concept_directory, 
 
 def test_prompt_in_both_splits_is_refused(concept_directory):
     edit_pair(concept_directory, 3, prompt="Story 8 of a ruler in land 8.")
-    assert "prompt in both splits: 'Story 8 of a ruler in land 8.'" in refusal(concept_directory)
+    assert refusal(concept_directory) == "test.jsonl:3: prompt in both splits, also at generation.jsonl:3"
 
 
 def test_unknown_concept_gives_a_near_match_and_the_other_way_to_name_one():

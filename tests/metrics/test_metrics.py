@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import NonFiniteError, SteeringError
 from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, metrics
@@ -16,8 +16,9 @@ from steering.models.completions import Completed
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_continuation, tokenize_prompt
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
 from steering.progress import Silent
+from steering.settings import Setting
 from tests.references import reference_loss, steer, towards
 
 PROFILE = Profile(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steering.concepts import ContrastPair, load_concept
+from steering.concept_files import load_concept
+from steering.concepts import ContrastPair
 from steering.errors import DataError
 from steering.models.tokens import (
     template_hash,

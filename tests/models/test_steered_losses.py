@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from steering.activations import capture_pairs
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import UnknownNameError
 from steering.methods.mean_difference import MeanDifference
 from steering.methods.optimized import Optimized

@@ -10,7 +10,7 @@ import griffe
 from steering.methods import methods, needs_losses, needs_sae
 from steering.metrics import metrics
 from steering.profile_files import load_profile
-from steering.profiles import Setting
+from steering.settings import Setting
 from tests.reference_pages.markdown import Linker, code, joined, one_line, table
 from tests.reference_pages.python_objects import find, parameters_of, sections_of, spelled, text_of
 from tests.small_models import small_model

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from steering.concepts import Concept, load_concept
+from steering.concept_files import load_concept
+from steering.concepts import Concept
 from steering.report.content import content_of
 from steering.report.limits import limits_of
 from steering.report.samples import samples_of

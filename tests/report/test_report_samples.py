@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.report.samples import LONGEST, SHOWN, samples_of, segments_of
 from steering.report.studies import studies_of
 from tests.report_rows import ROLLOUTS, run, unsteered

@@ -11,14 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import DataError, NonFiniteError, VectorError
 from steering.journal import Journal, load_rows
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.tokens import tokenize_document
 from steering.neutral import NeutralSet, load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
 from steering.progress import Silent
+from steering.settings import Setting
 from steering.sweeps import construction
 from steering.sweeps.cells import Cell
 from steering.sweeps.doses import Budget, DoseFinder

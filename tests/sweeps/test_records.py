@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.journal import load_rows
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.records import blank_row, of_cell, with_score
 from tests.small_models import small_module, small_tokenizer

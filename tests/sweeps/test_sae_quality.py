@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import SaeError
 from steering.journal import Journal, load_rows
 from steering.models.continuation_losses import ContinuationLosses
@@ -16,10 +16,10 @@ from steering.models.sampling import Greedy
 from steering.models.tokens import TokenizedText
 from steering.neutral import NeutralSet
 from steering.profile_files import load_profile
-from steering.profiles import Setting
 from steering.results import SAE
 from steering.sae.library import SaeLibrary
 from steering.sae.quality import held_out_quality, reconstruct
+from steering.settings import Setting
 from steering.sweeps.sae_quality import METRICS, SaeQuality, _settings
 from tests.small_models import small_model
 from tests.small_saes import D_MODEL, D_SAE, load_small, perfect_sae, small_sae, write_sae

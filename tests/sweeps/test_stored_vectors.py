@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import DataError
 from steering.sweeps.stored_vectors import concept_difference, with_vectors
 from steering.vectors import Origin, SteeringVector

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import NonFiniteError, UnknownNameError
 from steering.journal import Journal, load_rows
 from steering.keywords import Keywords
 from steering.metrics.losses import LossChange
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.sweep import Sweep
 from tests.small_models import small_model

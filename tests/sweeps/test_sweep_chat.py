@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from steering.activations import capture_pairs
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import DataError
 from steering.journal import Journal, load_rows
 from steering.metrics.one_word import first_word
 from steering.models.tokens import TokenizedText
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.sweep import Sweep
 from steering.verdicts.comparability import circumstances

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import SaeError
 from steering.journal import Journal, load_rows
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
 from steering.sae.library import SaeLibrary, open_library
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.plans import at_equal_norm
 from steering.sweeps.sweep import Sweep

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.journal import Journal, load_rows
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.sampling import Greedy
 from steering.models.tokens import tokenize_continuation, tokenize_documents, tokenize_prompt
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.sweep import Sweep
 from steering.vectors import Intervention

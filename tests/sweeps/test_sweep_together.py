@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering.concepts import load_concept
+from steering.concept_files import load_concept
 from steering.errors import NonFiniteError
 from steering.journal import Journal, load_rows
 from steering.metrics.losses import LossChange
 from steering.metrics.rollouts import RolloutProbability
 from steering.models.language_model import LanguageModel
 from steering.neutral import load_neutral
-from steering.profiles import MethodPlan, Profile, Setting
+from steering.profiles import MethodPlan, Profile
 from steering.results import Row
+from steering.settings import Setting
 from steering.sweeps.cells import Cell
 from steering.sweeps.sweep import Sweep
 

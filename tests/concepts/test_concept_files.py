@@ -1,4 +1,4 @@
-"""All faults are found, with their lines, and there are faults exactly where a concept cannot be loaded."""
+"""All faults are found, with their lines, and there are faults exactly where a file breaks a rule."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steering.concept_writing.files import read_concept_files
-from steering.concepts import load_concept
+from steering.concept_files import load_concept, read_concept_files
 from steering.errors import DataError, UnknownNameError
 from tests.concepts.test_concepts import edit, edit_pair
 
 
 def faults(directory):
-    found = read_concept_files(directory).findings
-    return [f"{finding.place}: {finding.message}".replace(f"{directory}/", "") for finding in found if finding.is_fault]
+    found = read_concept_files(directory).faults
+    return [f"{finding.place}: {finding.message}".replace(f"{directory}/", "") for finding in found]
 
 
 def test_whole_concept_has_none(concept_directory):
@@ -43,7 +42,7 @@ def test_every_fault_is_found_with_its_line(concept_directory):
     assert faults(concept_directory) == [
         "concept.toml: missing source",
         "concept.toml:5: 'one_word_prompts' must be a list of non-empty strings, found ['the old', 3]",
-        "concept.toml:1: concept name 'Royalty': use lower-case letters, digits, '-' and '_'",
+        "concept.toml:1: name is 'Royalty'; use lower-case letters, digits, '-' and '_'",
         "concept.toml:4: rollout_prompts is empty; give at least one prompt",
         "concept.toml:6: keywords: ['king'] stand on both sides, but for case or an s",
         "generation.jsonl:2: 'positive' is missing; it must be a non-empty string",
@@ -54,6 +53,17 @@ def test_every_fault_is_found_with_its_line(concept_directory):
         "test.jsonl:3: pair id 'pair-8' occurs more than once, first at generation.jsonl:1",
         "test.jsonl:2: prompt in both splits, also at generation.jsonl:3",
     ]
+
+
+def test_loading_names_the_first_fault_and_says_where_the_others_are_listed(concept_directory):
+    edit_pair(concept_directory, 2, positive=None, negative="")
+    edit_pair(concept_directory, 5, id="")
+    with pytest.raises(DataError) as caught:
+        load_concept(str(concept_directory))
+    assert str(caught.value).replace(str(concept_directory), "DIR") == (
+        "DIR/generation.jsonl:2: 'positive' is missing; it must be a non-empty string "
+        "(and 2 more: `steering concept check DIR` lists all)"
+    )
 
 
 def test_files_that_are_missing_are_all_named(tmp_path):
@@ -71,8 +81,9 @@ def test_toml_that_is_none_hides_no_fault_of_the_pairs(concept_directory):
 def test_prompt_of_both_kinds_and_half_a_keyword_table(concept_directory):
     edit(concept_directory, "[keywords]", 'development_prompts = ["Long ago lived"]\n[keywords]')
     edit(concept_directory, 'negative = ["queen", "woman"]\n', "")
+    reason = "what is chosen on a prompt cannot be tested on it"
     assert faults(concept_directory) == [
-        "concept.toml:7: 'Long ago lived' is in rollout_prompts and in development_prompts",
+        f"concept.toml:7: 'Long ago lived' is in rollout_prompts and in development_prompts; {reason}",
         "concept.toml:8: [keywords] must be a table with the lists 'positive' and 'negative'",
     ]
 
@@ -87,7 +98,7 @@ def test_key_added_at_the_end_of_the_file_is_below_keywords_and_a_fault(concept_
         load_concept(str(concept_directory))
     edit(concept_directory, "feature_keywords", "features")
     [warning] = read_concept_files(concept_directory).findings
-    assert (warning.is_fault, warning.message) == (False, "nothing reads the key 'features' in [keywords]")
+    assert (warning.is_fault, warning.message) == (False, "features stands in [keywords], where nothing reads it")
 
 
 def test_key_that_nobody_reads_is_a_warning(concept_directory):
@@ -98,6 +109,29 @@ def test_key_that_nobody_reads_is_a_warning(concept_directory):
     assert warning.place.endswith("concept.toml:7")
     assert warning.message == "nothing reads the key 'developement_prompts'; did you mean 'development_prompts'?"
     assert files.concept is not None
+
+
+def is_text(value):
+    return isinstance(value, str) and value.strip() != "" and "\ud800" not in value
+
+
+def follows_the_rules(table, pair):
+    """Whether a description and the first of the pairs make a concept; the other pairs do."""
+    prompts = [table.get(key) for key in ("rollout_prompts", "one_word_prompts")] + [
+        table.get("development_prompts", [])
+    ]
+    return (
+        all(isinstance(texts, list) and all(map(is_text, texts)) for texts in prompts)
+        and prompts[0] != []
+        and not set(prompts[0]) & set(prompts[2])
+        and all(is_text(table.get(key)) for key in ("name", "licence"))
+        and table["name"] == table["name"].lower()
+        and table.get("keywords") == {"positive": ["king"], "negative": ["queen"]}
+        and all(is_text(pair.get(field)) for field in ("id", "prompt", "positive", "negative"))
+        and pair["id"] != "pair-1"
+        and pair["prompt"] != "Story 7 of a ruler in land 7."
+        and pair["positive"] != pair["negative"]
+    )
 
 
 VALUES = st.sampled_from(
@@ -115,7 +149,9 @@ TABLE_CHANGES = st.dictionaries(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pair_changes=PAIR_CHANGES, table_changes=TABLE_CHANGES)
-def test_there_are_faults_exactly_where_loading_fails(concept_directory, tmp_path_factory, pair_changes, table_changes):
+def test_there_are_faults_exactly_where_a_rule_is_broken(
+    concept_directory, tmp_path_factory, pair_changes, table_changes
+):
     import tomli_w
 
     directory = tmp_path_factory.mktemp("changed")
@@ -136,12 +172,8 @@ def test_there_are_faults_exactly_where_loading_fails(concept_directory, tmp_pat
     } | table_changes
     table = {key: value for key, value in table.items() if value is not None}
     (directory / "concept.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
-    try:
-        load_concept(str(directory))
-    except DataError:
-        assert faults(directory)
-    else:
-        assert not faults(directory)
+    found = read_concept_files(directory)
+    assert (not found.faults) == (found.concept is not None) == follows_the_rules(table, changed)
 
 
 @pytest.mark.parametrize("name", ["concept.toml", "test.jsonl"])
