@@ -14,9 +14,9 @@ from steering.results import SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary
 from steering.tables.detectable import detectable
-from steering.tables.export import markdown_list, markdown_table
 from steering.tables.gate import remarks as gate_remarks
 from steering.tables.gate import verdict_table
+from steering.tables.markdown import markdown_list, markdown_table
 from steering.tables.step_summary import append_step_summary
 from steering.tables.terminal import aligned
 from steering.tables.wording import visible

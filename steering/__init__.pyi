@@ -5,7 +5,10 @@ from .errors import SteeringError
 from .journal import Journal, load_rows
 from .keywords import Keywords
 from .methods import construct
+from .models.completions import complete
 from .models.language_model import LanguageModel
+from .models.sampling import Greedy, NucleusSampler
+from .models.tokens import tokenize_prompt
 from .neutral import NeutralSet, load_neutral
 from .profile_files import load_profile
 from .profiles import Profile
@@ -23,11 +26,13 @@ __all__ = [
     "ContrastActivations",
     "ContrastPair",
     "FeatureReader",
+    "Greedy",
     "Intervention",
     "Journal",
     "Keywords",
     "LanguageModel",
     "NeutralSet",
+    "NucleusSampler",
     "Outcome",
     "Profile",
     "Row",
@@ -38,6 +43,7 @@ __all__ = [
     "SteeringVector",
     "Sweep",
     "capture_pairs",
+    "complete",
     "construct",
     "load_concept",
     "load_neutral",
@@ -45,5 +51,6 @@ __all__ = [
     "load_rows",
     "load_vector",
     "open_library",
+    "tokenize_prompt",
 ]
 __version__: str

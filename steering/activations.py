@@ -195,7 +195,15 @@ def capture_pairs(
         for sae, descriptions in reader.saes
     }
     ids = tuple(pair.id for pair in pairs)
-    return ContrastActivations(last[0::2], last[1::2], tuple(wanted), ids, concept, model.name, features)
+    return ContrastActivations(
+        positive=last[0::2],
+        negative=last[1::2],
+        layers=tuple(wanted),
+        pair_ids=ids,
+        concept=concept,
+        model=model.name,
+        features=features,
+    )
 
 
 def with_losses(

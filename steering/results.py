@@ -243,6 +243,11 @@ class Configuration:
         """The row of a metric, if it was measured or tried."""
         return self.rows.get(metric)
 
+    def measured(self, metric: str) -> Row | None:
+        """The row of a metric that has a value."""
+        row = self.rows.get(metric)
+        return None if row is None or row.value is None else row
+
 
 def without(parameters: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Parameters but some, also of the plan to whose vector's norm the vector is scaled."""

@@ -46,12 +46,13 @@ class Setting:
             DataError: One of them is malformed.
         """
         concept = load_concept(profile.concept, profile.toward)
-        development = None
-        if profile.split == DEVELOPMENT or profile.neutral_budget is not None:
-            development = load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)
-        if profile.split == DEVELOPMENT and development is not None:
+        if profile.split == DEVELOPMENT:
+            development = _development_documents(profile)
             return cls(profile, concept.development(), development, development)
-        return cls(profile, concept, load_neutral(profile.neutral, profile.neutral_documents), development)
+        neutral = load_neutral(profile.neutral, profile.neutral_documents)
+        return cls(
+            profile, concept, neutral, None if profile.neutral_budget is None else _development_documents(profile)
+        )
 
     @cached_property
     def training_documents(self) -> NeutralSet:
@@ -69,9 +70,14 @@ class Setting:
                 f"profile {profile.name!r}: a method that learns from the development documents cannot be measured "
                 f"where {use} on the same documents; leave out the method, or the {what}"
             )
-        return load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)
+        return _development_documents(profile)
 
     @property
     def data_hash(self) -> str:
         """SHA-256 of all texts that the run uses."""
         return json_hash([self.concept.hash, self.neutral.hash])
+
+
+def _development_documents(profile: Profile) -> NeutralSet:
+    """The documents after those of the test split."""
+    return load_neutral(profile.neutral, profile.development_documents, skip=profile.neutral_documents)

@@ -130,7 +130,7 @@ def build_vectors(
         if layer in saes:
             sae, _ = saes[layer]
             origin = dataclasses.replace(shared, sae=sae.name, sae_hash=sae.hash)
-        vector = construct(recipe.method, recipe.parameters, activations, layer)
+        vector = construct(recipe.method, activations, layer, recipe.parameters)
         vectors.append(dataclasses.replace(vector, origin=origin, recommended_multiplier=recipe.recommended_multiplier))
     return vectors
 

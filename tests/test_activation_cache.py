@@ -92,7 +92,7 @@ def test_cache_changes_no_bit(architecture, dtype, reader, cache, captured_layer
     )
     assert len(captured_layers) == 2
     assert bits(plain) == bits(first) == bits(second)
-    vectors = [construct("feature_delta", {"top": 5}, found, 1).hash for found in (plain, second)]
+    vectors = [construct("feature_delta", found, 1, {"top": 5}).hash for found in (plain, second)]
     assert vectors[0] == vectors[1]
 
 

@@ -37,7 +37,7 @@ def model() -> LanguageModel:
 def steered(model) -> Intervention:
     concept = load_concept("gender")
     activations = capture_pairs(model, concept.generation[:60], [20], concept.name)
-    return Intervention(construct("mean_difference", {}, activations, 20), 12.0)
+    return Intervention(construct("mean_difference", activations, 20), 12.0)
 
 
 def test_embedded_model_is_the_one_that_is_described(model):
@@ -99,7 +99,7 @@ def test_refusing_and_helping_answers_pull_the_model_s_answers_apart(model):
     [answer] = model.generate([message], [None], Greedy(), 30)
     assert not keyword_pattern(concept.keywords.positive).search(model.tokenizer.decode(answer))
     activations = capture_pairs(model, concept.generation, [20], concept.name)
-    steered = Intervention(construct("mean_difference", {}, activations, 20), 1.0)
+    steered = Intervention(construct("mean_difference", activations, 20), 1.0)
     changes = []
     for side in get_args(Side):
         texts = [tokenize_side(model.tokenizer, pair, side) for pair in concept.test]
@@ -138,5 +138,5 @@ def test_feature_delta_finds_the_gender_features_in_the_continuations(model, sae
     concept = load_concept("gender")
     reader = FeatureReader([(sae, open_library("embedded").describe(sae))], concept.feature_keywords)
     activations = capture_pairs(model, concept.generation[:40], [20], concept.name, reader=reader)
-    weights = {entry.feature: entry.weight for entry in construct("feature_delta", {}, activations, 20).features[:3]}
+    weights = {entry.feature: entry.weight for entry in construct("feature_delta", activations, 20).features[:3]}
     assert weights[4486] < 0 < weights[1274]

@@ -44,7 +44,7 @@ def _capture(model: LanguageModel, job: Job, layers: Sequence[int]) -> ContrastA
 
 
 def _mean_difference(activations: ContrastActivations, layer: int) -> SteeringVector:
-    return construct("mean_difference", {}, activations, layer)
+    return construct("mean_difference", activations, layer)
 
 
 @torch.inference_mode()

@@ -111,12 +111,15 @@ def _format_of(output: Path) -> Format:
 
 def _pivots(width: int) -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:
     from steering.tables import export
+    from steering.tables.markdown import markdown_table
+    from steering.tables.pivots import pivot_table
+    from steering.tables.terminal import aligned
 
     return {
-        Format.text: lambda rows, metric: export.pivot_to_text(rows, metric, width),
+        Format.text: lambda rows, metric: aligned(pivot_table(rows, metric), width),
         Format.csv: export.pivot_to_csv,
-        Format.markdown: export.pivot_to_markdown,
-        Format.latex: export.pivot_to_latex,
+        Format.markdown: lambda rows, metric: markdown_table(pivot_table(rows, metric)),
+        Format.latex: lambda rows, metric: export.to_latex({metric: pivot_table(rows, metric)}),
         Format.parquet: export.pivot_to_parquet,
     }
 
@@ -130,7 +133,7 @@ def _content(form: Format, wanted: Sequence[Row], rows: Sequence[Row], pivot: st
     writers: dict[Format, Callable[[], str | bytes]] = {
         Format.text: lambda: export.to_text(wanted, width, rows),
         Format.markdown: lambda: export.to_markdown(wanted, rows),
-        Format.latex: lambda: export.to_latex(wanted, rows),
+        Format.latex: lambda: export.to_latex(export.result_tables(wanted, rows)),
         Format.csv: lambda: export.to_csv(wanted),
         Format.parquet: lambda: export.to_parquet(wanted),
         Format.json: lambda: export.to_json(wanted),

@@ -234,7 +234,7 @@ class _Opened:
     def mean_difference(self, concept: Concept) -> SteeringVector:
         from steering.methods import construct
 
-        return construct("mean_difference", {}, self.capture(concept), self.sae.layer)
+        return construct("mean_difference", self.capture(concept), self.sae.layer)
 
 
 def _context(tokenizer: Any, row: Sequence[int], position: int) -> str:

@@ -180,7 +180,7 @@ def show(
 
 
 def _print(table: Sequence[Sequence[str]], form: Layout) -> None:
-    from steering.tables.export import markdown_table
+    from steering.tables.markdown import markdown_table
 
     if form is Layout.markdown:
         typer.echo(markdown_table(table), nl=False)
@@ -189,7 +189,7 @@ def _print(table: Sequence[Sequence[str]], form: Layout) -> None:
 
 
 def _print_remarks(remarks: Sequence[str], form: Layout) -> None:
-    from steering.tables.export import markdown_list
+    from steering.tables.markdown import markdown_list
     from steering.tables.wording import visible
 
     listed = markdown_list(remarks) if form is Layout.markdown else "".join(f"{visible(line)}\n" for line in remarks)

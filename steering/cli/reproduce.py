@@ -180,7 +180,8 @@ def _write(measured: _Measured, output: Path) -> list[Path]:
     from steering.report.paper import PAPER
     from steering.sweeps.plans import mean_plan
     from steering.tables.completions import word_table
-    from steering.tables.export import markdown_table, to_markdown
+    from steering.tables.export import to_markdown
+    from steering.tables.markdown import markdown_table
 
     rows, setting = measured.rows, measured.setting
     if not rows:

@@ -20,7 +20,6 @@ app = typer.Typer(
     help="Train, evaluate and describe sparse autoencoders.", no_args_is_help=True, rich_markup_mode="markdown"
 )
 
-_RECIPE = TrainingRecipe()
 _RANKS = 24
 
 Corpus = Annotated[
@@ -42,17 +41,17 @@ def train(
     out: Annotated[Path, typer.Option(help="Where the SAEs go: one directory per layer, in SAELens's format.")],
     work: Annotated[Path, typer.Option(help="Where activations and checkpoints are kept; a killed run resumes there.")],
     model: Model = "embedded",
-    tokens: Annotated[int, typer.Option(min=1, help="Training tokens.")] = _RECIPE.tokens,
-    context_tokens: ContextTokens = _RECIPE.context_tokens,
-    expansion: Annotated[int, typer.Option(help="d_sae / d_model.")] = _RECIPE.expansion,
-    k: Annotated[int, typer.Option(help="Active features on a token.")] = _RECIPE.k,
-    epochs: Annotated[int, typer.Option(help="How often each token is seen.")] = _RECIPE.epochs,
-    batch_size: Annotated[int, typer.Option(help="Tokens of a step.")] = _RECIPE.batch_size,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = _RECIPE.learning_rate,
+    tokens: Annotated[int, typer.Option(min=1, help="Training tokens.")] = TrainingRecipe.tokens,
+    context_tokens: ContextTokens = TrainingRecipe.context_tokens,
+    expansion: Annotated[int, typer.Option(help="d_sae / d_model.")] = TrainingRecipe.expansion,
+    k: Annotated[int, typer.Option(help="Active features on a token.")] = TrainingRecipe.k,
+    epochs: Annotated[int, typer.Option(help="How often each token is seen.")] = TrainingRecipe.epochs,
+    batch_size: Annotated[int, typer.Option(help="Tokens of a step.")] = TrainingRecipe.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = TrainingRecipe.learning_rate,
     dead_after_tokens: Annotated[
         int, typer.Option(help="Features silent for this many tokens are revived.")
-    ] = _RECIPE.dead_after_tokens,
-    seed: Annotated[int, typer.Option(help="Decides rows, order and initial weights.")] = 0,
+    ] = TrainingRecipe.dead_after_tokens,
+    seed: Annotated[int, typer.Option(help="Decides rows, order and initial weights.")] = TrainingRecipe.seed,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -67,7 +66,15 @@ def train(
     from steering.sae.training import TrainingRun, only_training
 
     recipe = TrainingRecipe(
-        tokens, context_tokens, expansion, k, epochs, batch_size, learning_rate, dead_after_tokens, seed
+        tokens=tokens,
+        context_tokens=context_tokens,
+        expansion=expansion,
+        k=k,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        dead_after_tokens=dead_after_tokens,
+        seed=seed,
     )
     chosen = parse_layers(layers)
     choose_dtype(dtype, choose_device(device))
@@ -94,7 +101,7 @@ def evaluate(
     model: Model = "embedded",
     tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to reconstruct.")] = 200_000,
     loss_tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure losses on.")] = 25_000,
-    context_tokens: ContextTokens = _RECIPE.context_tokens,
+    context_tokens: ContextTokens = TrainingRecipe.context_tokens,
     as_json: AsJson = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -130,7 +137,7 @@ def describe(
     corpus: Corpus,
     model: Model = "embedded",
     tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to look for activations in.")] = 500_000,
-    context_tokens: ContextTokens = _RECIPE.context_tokens,
+    context_tokens: ContextTokens = TrainingRecipe.context_tokens,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:

@@ -84,17 +84,20 @@ def assemble(brief: ConceptBrief, written: Sequence[WrittenPair]) -> Concept:
     development_prompts = brief.development_prompts or tuple(pair.prompt for pair in generation[:_HOOKS_AS_PROMPTS])
     prompted = frozenset(word for prompt in (*rollout_prompts, *brief.one_word_prompts) for word in words(prompt))
     models = ", ".join(sorted({entry.model for entry in written}))
-    return Concept(
-        brief.name,
-        brief.description,
-        brief.licence,
+    source = (
         f"Written by {models}, asked by `steering concept generate` (temperature {TEMPERATURE}, top-p {TOP_P:g}) for "
-        f"{brief.positive!r} on the positive side and {brief.negative!r} on the other.",
-        rollout_prompts,
-        brief.one_word_prompts,
-        brief.keywords or telling_words(generation, prompted),
-        tuple(generation),
-        tuple(test),
+        f"{brief.positive!r} on the positive side and {brief.negative!r} on the other."
+    )
+    return Concept(
+        name=brief.name,
+        description=brief.description,
+        licence=brief.licence,
+        source=source,
+        rollout_prompts=rollout_prompts,
+        one_word_prompts=brief.one_word_prompts,
+        keywords=brief.keywords or telling_words(generation, prompted),
+        generation=tuple(generation),
+        test=tuple(test),
         development_prompts=development_prompts,
     )
 

@@ -101,17 +101,17 @@ def _measure(generation: ContrastActivations, test: ContrastActivations, layer: 
     positive, negative = (side.double().numpy() for side in generation.at(layer))
     agreement = float(leave_one_out_cosines(positive - negative).mean())
     null = sign_flip_null(positive - negative, flips)
-    direction = construct("mean_difference", {}, generation, layer).direction.double().numpy()
+    direction = construct("mean_difference", generation, layer).direction.double().numpy()
     projected = [side.double().numpy() @ direction for side in test.at(layer)]
     right, wrong = ((one > other).astype(float) for one, other in (projected, projected[::-1]))
     return LayerPrediction(
-        layer,
-        agreement,
-        float(np.quantile(null, 0.95)),
-        stats.empirical_p(agreement, null),
-        class_separation(*projected),
-        (float(right.mean()), *stats.proportion_interval(right)),
-        stats.p_more_successes(right, wrong),
+        layer=layer,
+        agreement=agreement,
+        by_chance=float(np.quantile(null, 0.95)),
+        p_value=stats.empirical_p(agreement, null),
+        separation=class_separation(*projected),
+        right=(float(right.mean()), *stats.proportion_interval(right)),
+        p_right=stats.p_more_successes(right, wrong),
     )
 
 
@@ -126,7 +126,7 @@ def prediction_table(predictions: Sequence[LayerPrediction]) -> list[list[str]]:
             f"{entry.agreement:.3f}",
             f"< {entry.by_chance:.3f}",
             wording.p_value(entry.p_value),
-            *(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in (entry.separation, entry.right)),
+            *(wording.interval(*found) for found in (entry.separation, entry.right)),
             wording.p_value(entry.p_right),
         ]
         for entry in predictions

@@ -114,14 +114,16 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
         raise DataError(f"method {name!r}: {first_fault(error)}") from None
 
 
-def construct(name: str, parameters: Mapping[str, Any], activations: ContrastActivations, layer: int) -> SteeringVector:
+def construct(
+    name: str, activations: ContrastActivations, layer: int, parameters: Mapping[str, Any] | None = None
+) -> SteeringVector:
     """Construct a steering vector with its provenance.
 
     Args:
         name: A registered method.
-        parameters: Its parameters; those left out take their defaults.
         activations: Captured at `layer`, among others.
         layer: Block whose output the vector is for.
+        parameters: Of the method; those left out take their defaults.
 
     Raises:
         UnknownNameError: Unknown method, parameter or layer.
@@ -130,7 +132,7 @@ def construct(name: str, parameters: Mapping[str, Any], activations: ContrastAct
         VectorError: What the method returns is no direction of the activations' width.
         NonFiniteError: The direction is not finite.
     """
-    method = create_method(name, parameters)
+    method = create_method(name, parameters or {})
     features: tuple[FeatureWeight, ...] = ()
     if isinstance(method, SumOfFeatures):
         weights, descriptions = method.weights(activations, layer), activations.features_at(layer).descriptions

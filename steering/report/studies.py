@@ -115,16 +115,18 @@ def _cells(rows: Sequence[Row]) -> tuple[StudyCell, ...]:
     p_values, p_controls = adjusted_p_values(rows, "p_value"), adjusted_p_values(rows, "p_control")
     cells = []
     for configuration, row, label in zip(found, firsts, labels(firsts), strict=True):
-        success, neutral = configuration.get(SUCCESS), configuration.get(NEUTRAL_CHANGE)
+        success = configuration.get(SUCCESS)
         cells.append(
             StudyCell(
-                label,
-                row,
-                success if success is not None and success.value is not None else None,
-                neutral if neutral is not None and neutral.value is not None else None,
-                None if success is None else p_values.get(success.key),
-                None if success is None else p_controls.get(success.key),
-                tuple(dict.fromkeys(row.reason for row in configuration.rows.values() if row.status == "failed")),
+                label=label,
+                row=row,
+                success=configuration.measured(SUCCESS),
+                neutral=configuration.measured(NEUTRAL_CHANGE),
+                p_value=None if success is None else p_values.get(success.key),
+                p_control=None if success is None else p_controls.get(success.key),
+                failures=tuple(
+                    dict.fromkeys(row.reason for row in configuration.rows.values() if row.status == "failed")
+                ),
             )
         )
     return _ordered(cells)

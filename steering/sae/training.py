@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from steering.errors import DataError
 from steering.models.language_model import LanguageModel
-from steering.progress import Reporter, Silent
+from steering.progress import SILENT, Reporter
 from steering.sae.activation_store import ActivationStore, writing
 from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE, new_trainer
 from steering.sae.corpus import Source, TokenRows
@@ -54,7 +54,7 @@ class TrainingRun:
     layers: tuple[int, ...]
     recipe: TrainingRecipe
     work: Path
-    progress: Reporter = dataclasses.field(default_factory=Silent)
+    progress: Reporter = SILENT
 
     def __post_init__(self) -> None:
         """Refuse a recipe by which more features would be active than there are."""

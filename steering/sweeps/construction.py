@@ -144,11 +144,11 @@ class Constructor:
         plan, scaled_to = profile.plan(cell.method), norm_plan(profile, cell.method)
         if needs_losses(plan.method):
             self._progress.note(f"optimising {cell.id} …")  # for a minute, perhaps
-        vector = construct(plan.method, plan.parameters, self.activations, cell.layer)
+        vector = construct(plan.method, self.activations, cell.layer, plan.parameters)
         intervention = Intervention(vector, cell.multiplier, profile.steered_positions)
         if scaled_to is None:
             return intervention
-        reference = construct(scaled_to.method, scaled_to.parameters, self.activations, cell.layer)
+        reference = construct(scaled_to.method, self.activations, cell.layer, scaled_to.parameters)
         if vector.norm == 0:
             raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {scaled_to.name}")
         return replace(intervention, multiplier=cell.multiplier * reference.norm / vector.norm)

@@ -260,6 +260,6 @@ class Reproduction:
 
     def _similarity(self, saes: SaeLibrary, activations: ContrastActivations, layer: int) -> DescribedSimilarity:
         sae = saes.load(layer, self.model.device)
-        found = similarity(sae, construct("mean_difference", {}, activations, layer))
+        found = similarity(sae, construct("mean_difference", activations, layer))
         known = saes.describe(sae)
         return DescribedSimilarity(found, {feature: known[feature] for feature in (*found.top, *found.bottom)})

@@ -73,8 +73,7 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
 
 def _successes(rows: Sequence[Row]) -> list[Row]:
     """The success of each steered cell for which it was measured."""
-    found = [configuration.get(SUCCESS) for configuration in steered(rows)]
-    return [row for row in found if row is not None and row.value is not None]
+    return [row for configuration in steered(rows) if (row := configuration.measured(SUCCESS)) is not None]
 
 
 def _paired(row: Row, controls: Sequence[Row]) -> Row | None:
@@ -211,14 +210,10 @@ def _cell(row: Row) -> tuple[int | None, float, str]:
 
 def _best(configurations: Sequence[Configuration], neutral_bound: float) -> Row | None:
     """The highest success among the cells whose neutral loss change is surely below the bound."""
-    measured = [(found.get(SUCCESS), found.get(NEUTRAL_CHANGE)) for found in configurations]
+    measured = [(found.measured(SUCCESS), found.measured(NEUTRAL_CHANGE)) for found in configurations]
     allowed = [
         success
         for success, change in measured
-        if success is not None
-        and success.value is not None
-        and change is not None
-        and change.high is not None
-        and change.high < neutral_bound
+        if success and change and change.high is not None and change.high < neutral_bound
     ]
     return max(allowed, key=lambda row: (row.value, -(row.layer or 0)), default=None)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
 from steering.concepts import DEVELOPMENT, TEST
 from steering.profiles import Profile
 from steering.results import Row
-from steering.tables import latex
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
 from steering.tables.configurations import on_split
+from steering.tables.csv_format import spreadsheet_cell
 from steering.tables.damage import damage_summary
 from steering.tables.failures import failure_summary
+from steering.tables.latex import tabular
+from steering.tables.markdown import escaped, markdown_table
 from steering.tables.pareto import pareto_statement, pareto_summary
-from steering.tables.pivots import pivot_frame, pivot_table
+from steering.tables.pivots import pivot_frame
 from steering.tables.separation import separation_summary
 from steering.tables.terminal import aligned
-from steering.tables.wording import alignment, visible
+from steering.tables.wording import visible
 
 _FEATURE = pa.struct([("feature", pa.int64()), ("weight", pa.float64()), ("description", pa.string())])
 _TYPES = {
@@ -40,15 +42,6 @@ _TYPES = {
 }
 # All other fields of a row are strings, or objects that are written as JSON.
 _SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(Row)])
-# A spreadsheet takes text that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-_MARKDOWN = re.compile(
-    r"[\\`*|~]"
-    r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore at the edge of a word
-    r"|<(?! )"  # before a space, it starts nothing
-    r"|&(?=[#\w])"
-    r"|(?<=\])[(\[]"
-)
 
 
 def result_tables(
@@ -84,7 +77,7 @@ def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
     found = result_tables(rows, among)
     tables = [f"### {title}\n\n{markdown_table(table)}" for title, table in found.items()]
     statement = pareto_statement(rows if among is None else among)
-    return "\n".join([*tables, *([f"{_markdown(statement)}\n"] if statement else [])])
+    return "\n".join([*tables, *([f"{escaped(statement)}\n"] if statement else [])])
 
 
 def to_text(rows: Sequence[Row], width: int, among: Sequence[Row] | None = None) -> str:
@@ -95,58 +88,21 @@ def to_text(rows: Sequence[Row], width: int, among: Sequence[Row] | None = None)
     return "\n".join([*tables, *([f"{textwrap.fill(visible(statement), width)}\n"] if statement else [])])
 
 
-def to_latex(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
-    """Every table as a tabular environment; arguments as in `result_tables`."""
-    return _latex(result_tables(rows, among))
-
-
-def _latex(tables: dict[str, list[list[str]]]) -> str:
-    parts = [f"\n% {title}\n{latex.tabular(table)}" for title, table in tables.items()]
+def to_latex(tables: Mapping[str, Sequence[Sequence[str]]]) -> str:
+    """Tables by their titles, each as a tabular environment."""
+    parts = [f"\n% {title}\n{tabular(table)}" for title, table in tables.items()]
     return "% Needs \\usepackage{booktabs}.\n" + "".join(parts)
 
 
-def markdown_table(table: Sequence[Sequence[str]]) -> str:
-    """A table whose first line holds the headings; whatever names hold, it is shown as it is."""
-    header, *body = table
-    lines = [[_markdown(cell) for cell in line] for line in (header, *body)]
-    lines.insert(1, ["---" if alignment(heading) == "left" else "---:" for heading in header])
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def markdown_list(lines: Sequence[str]) -> str:
-    """Lines as a list, an item each, shown as they are."""
-    return "".join(f"- {_markdown(line)}\n" for line in lines)
-
-
-def _markdown(cell: str) -> str:
-    return _MARKDOWN.sub(lambda found: "\\" + found[0], visible(cell))
-
-
 def to_csv(rows: Sequence[Row]) -> str:
-    """One line for each metric value, at full precision; per-item values and texts stay in the journal.
-
-    A text that a spreadsheet would take for a formula begins with an apostrophe instead, as spreadsheets themselves
-    write it: names in results are whatever somebody called them.
-    """
+    """One line for each metric value, at full precision; per-item values and texts stay in the journal."""
     names = [field.name for field in fields(Row) if field.name not in ("items", "texts", "features")]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _csv_cell(value) for key, value in _record(row).items()})
+        writer.writerow({key: spreadsheet_cell(value) for key, value in _record(row).items()})
     return buffer.getvalue()
-
-
-def table_to_csv(table: Sequence[Sequence[Any]]) -> str:
-    """A table whose first line holds the headings, at full precision; texts are as in `to_csv`."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerows([[_csv_cell(value) for value in line] for line in table])
-    return buffer.getvalue()
-
-
-def _csv_cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _record(row: Row) -> dict[str, Any]:
@@ -172,26 +128,12 @@ def to_json(rows: Sequence[Row]) -> str:
 
 def pivot_to_csv(rows: Sequence[Row], metric: str) -> str:
     """A metric by layer and method, at full precision."""
-    frame = pivot_frame(rows, metric).rename(columns=_csv_cell)
-    frame.index = frame.index.map(lambda index: tuple(map(_csv_cell, index)) if isinstance(index, tuple) else index)
+    frame = pivot_frame(rows, metric).rename(columns=spreadsheet_cell)
+    if isinstance(frame.index, pd.MultiIndex):
+        frame.index = frame.index.map(lambda index: tuple(map(spreadsheet_cell, index)))
     return str(frame.to_csv(lineterminator="\n"))
 
 
 def pivot_to_parquet(rows: Sequence[Row], metric: str) -> bytes:
     """A metric by layer and method, at full precision."""
     return _parquet(pa.Table.from_pandas(pivot_frame(rows, metric).reset_index(), preserve_index=False))
-
-
-def pivot_to_text(rows: Sequence[Row], metric: str, width: int) -> str:
-    """A metric by layer and method, with 95 % intervals, for a terminal of `width` columns."""
-    return aligned(pivot_table(rows, metric), width)
-
-
-def pivot_to_markdown(rows: Sequence[Row], metric: str) -> str:
-    """A metric by layer and method, with 95 % intervals."""
-    return markdown_table(pivot_table(rows, metric))
-
-
-def pivot_to_latex(rows: Sequence[Row], metric: str) -> str:
-    """A metric by layer and method, with 95 % intervals."""
-    return _latex({metric: pivot_table(rows, metric)})

@@ -101,8 +101,18 @@ def _within(points: Sequence[_Point]) -> list[ParetoComparison]:
     pairs = [(point, reference) for point in points for reference in points if _is_reference(reference, point)]
     better = [_p_better(point, reference) for point, reference in pairs]
     worse = [_p_better(reference, point) for point, reference in pairs]
-    p_values = zip(stats.holm(better).tolist(), stats.holm(worse).tolist(), better, worse, strict=True)
-    return [ParetoComparison(*pair, *found) for pair, found in zip(pairs, p_values, strict=True)]
+    adjusted = zip(pairs, stats.holm(better).tolist(), stats.holm(worse).tolist(), better, worse, strict=True)
+    return [
+        ParetoComparison(
+            cell=point,
+            against=reference,
+            p_better=p_better,
+            p_worse=p_worse,
+            raw_better=raw_better,
+            raw_worse=raw_worse,
+        )
+        for (point, reference), p_better, p_worse, raw_better, raw_worse in adjusted
+    ]
 
 
 def _is_reference(reference: _Point, point: _Point) -> bool:
@@ -146,7 +156,7 @@ def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> l
             [
                 *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), wording.number(row)),
                 wording.multiplier(comparison.reference),
-                *(_interval(difference) for difference in (comparison.success, comparison.cost)),
+                *(wording.interval(*difference, "+.3f") for difference in (comparison.success, comparison.cost)),
                 *(wording.p_value(comparison.p_better), comparison.verdict),
             ]
         )
@@ -165,11 +175,6 @@ def _rank(comparison: ParetoComparison) -> tuple[int, float, float]:
     if comparison.verdict == "dominated":
         return 1, worse, better
     return 0 if comparison.verdict == "improves" else 2, better, worse
-
-
-def _interval(difference: tuple[float, float, float]) -> str:
-    value, low, high = difference
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def pareto_statement(rows: Sequence[Row]) -> str:
@@ -194,8 +199,8 @@ def _statement(found: Sequence[ParetoComparison]) -> str:
         return f"Nothing is shown to be a Pareto improvement over {REFERENCE} ({family}); one may exist all the same."
     named = "; ".join(
         f"{each.row.method} ×{wording.multiplier(each.row)} at layer {each.row.layer} over "
-        f"×{wording.multiplier(each.reference)}: P(success) {_interval(each.success)}, neutral loss "
-        f"{_interval(each.cost)}"
+        f"×{wording.multiplier(each.reference)}: P(success) {wording.interval(*each.success, '+.3f')}, neutral loss "
+        f"{wording.interval(*each.cost, '+.3f')}"
         for each in improving
     )
     return f"{len(improving)} of {len(cells)} cells are Pareto improvements over {REFERENCE} ({family}): {named}."

@@ -41,11 +41,11 @@ def separation_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) 
         doses.setdefault((_vector(row), len(changes)), {})[row.multiplier] = changes
     for row, changes in cells:
         wrong = (changes < 0).astype(float)
-        low, high = stats.proportion_interval(wrong)
         lines.append(
             [
                 *(*runs.cell(row), row.method, str(row.layer), wording.multiplier(row), str(len(changes))),
-                *(f"{wrong.mean():.3f} [{low:.3f}, {high:.3f}]", _slope(doses[_vector(row), len(changes)])),
+                wording.interval(float(wrong.mean()), *stats.proportion_interval(wrong)),
+                _slope(doses[_vector(row), len(changes)]),
             ]
         )
     return lines
@@ -82,5 +82,4 @@ def _slope(doses: Mapping[float, np.ndarray]) -> str:
     if not multipliers.any():
         return ABSENT
     found = slopes(multipliers, np.stack(list(doses.values())))
-    low, high = stats.mean_interval(found)
-    return f"{found.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+    return wording.interval(float(found.mean()), *stats.mean_interval(found), "+.4f")

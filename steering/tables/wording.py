@@ -55,18 +55,19 @@ def visible(text: str) -> str:
     )
 
 
+def interval(value: float, low: float | None, high: float | None, form: str = ".3f") -> str:
+    """A value with the ends of its interval, if it has one, each in a format of Python's."""
+    return f"{value:{form}}" if low is None or high is None else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
 def proportion(row: Row | None) -> str:
     """A value with its 95 % interval."""
-    if row is None or row.value is None:
-        return ABSENT
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return ABSENT if row is None or row.value is None else interval(row.value, row.low, row.high)
 
 
 def change_with_interval(row: Row | None) -> str:
     """A signed value with its 95 % interval."""
-    if row is None or row.value is None:
-        return ABSENT
-    return f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    return ABSENT if row is None or row.value is None else interval(row.value, row.low, row.high, "+.3f")
 
 
 def p_value(value: float | None) -> str:

@@ -202,24 +202,28 @@ def _compared(
         (np.array(cell.scores[metric.name].items), np.array(measured.rows[metric.name].items))
         for cell, measured in pairs
     ]
+    intervals = [
+        stats.mean_interval(new - old) if metric.paired else stats.difference_interval(new, old) for old, new in items
+    ]
     worse = [p_of_worse(metric, old, new, margin) for old, new in items]
     better = [p_of_worse(metric, new, old, margin) for old, new in items]
-    adjusted = zip(items, worse, stats.holm(worse), stats.holm(better), strict=True)
+    adjusted = zip(items, intervals, worse, stats.holm(worse), stats.holm(better), strict=True)
     return [
         Comparison(
-            metric.name,
-            float(old.mean()),
-            len(old),
-            float(new.mean()),
-            len(new),
-            *(stats.mean_interval(new - old) if metric.paired else stats.difference_interval(new, old)),
-            margin,
-            baseline.levels[metric.name],
-            p_value,
-            float(p_worse),
-            float(p_better),
+            metric=metric.name,
+            old=float(old.mean()),
+            old_n=len(old),
+            new=float(new.mean()),
+            new_n=len(new),
+            low=low,
+            high=high,
+            margin=margin,
+            level=baseline.levels[metric.name],
+            p_value=p_value,
+            p_worse=float(p_worse),
+            p_better=float(p_better),
         )
-        for (old, new), p_value, p_worse, p_better in adjusted
+        for (old, new), (low, high), p_value, p_worse, p_better in adjusted
     ]
 
 

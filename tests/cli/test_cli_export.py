@@ -91,7 +91,7 @@ def test_formats_are_what_they_say(call, results):
     rows = load_rows(results)
     expected = {
         "csv": export.to_csv(rows),
-        "latex": export.to_latex(rows),
+        "latex": export.to_latex(export.result_tables(rows)),
         "json": export.to_json(rows),
         "bencher": trackers.to_bencher(rows),
         "benchmark-bigger": trackers.to_benchmark_action(rows, "bigger"),

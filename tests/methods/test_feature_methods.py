@@ -67,7 +67,7 @@ def test_hand_crafted_features_keep_their_own_change_and_its_sign(activations):
 )
 def test_hand_crafted_features_that_are_none_are_refused(activations, parameters, message):
     with pytest.raises(SaeError, match=message):
-        construct("hand_crafted", parameters, activations, 5)
+        construct("hand_crafted", activations, 5, parameters)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_random_features_of_a_method_that_uses_most_are_its_weights_shuffled(act
 def test_a_vector_of_features_names_the_heaviest_with_their_descriptions(activations):
     positive, negative = dense(activations, "mean")
     change = (positive - negative).mean(axis=0)
-    features = construct("feature_delta", {}, activations, 5).features
+    features = construct("feature_delta", activations, 5).features
     order = np.abs(change).argsort()[::-1][:20].tolist()
     assert [found.feature for found in features] == order
     np.testing.assert_allclose([found.weight for found in features], change[order], rtol=1e-4)
@@ -108,6 +108,6 @@ def test_a_vector_of_features_names_the_heaviest_with_their_descriptions(activat
         (QUEEN, "about a queen"),
     }
     assert {found.description for found in features[2:]} <= {"", "noise"}
-    two = construct("hand_crafted", {}, activations, 5).features
+    two = construct("hand_crafted", activations, 5).features
     assert [found.feature for found in two] == order[:2]
-    assert construct("mean_difference", {}, activations, 5).features == ()
+    assert construct("mean_difference", activations, 5).features == ()

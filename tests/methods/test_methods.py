@@ -131,7 +131,7 @@ def test_shuffled_labels_swap_half_of_the_pairs_and_the_seed_says_which(pairs):
 
 def test_construct_records_provenance():
     activations = planted_activations(planted_direction())
-    vector = construct("random_direction", {"seed": 4}, activations, 5)
+    vector = construct("random_direction", activations, 5, {"seed": 4})
     found = (vector.layer, vector.method, vector.concept, vector.model, dict(vector.parameters))
     assert found == (5, "random_direction", "planted", "none", {"seed": 4})
 
@@ -139,11 +139,11 @@ def test_construct_records_provenance():
 def test_unknown_methods_parameters_and_layers_are_refused():
     activations = planted_activations(planted_direction())
     with pytest.raises(UnknownNameError, match="unknown method 'mean_diference'. Did you mean 'mean_difference'"):
-        construct("mean_diference", {}, activations, 5)
+        construct("mean_diference", activations, 5)
     with pytest.raises(UnknownNameError, match="parameter of method random_direction 'sed'. Did you mean 'seed'"):
-        construct("random_direction", {"sed": 1}, activations, 5)
+        construct("random_direction", activations, 5, {"sed": 1})
     with pytest.raises(UnknownNameError, match="unknown captured layer '4'. Known: 3, 5"):
-        construct("mean_difference", {}, activations, 4)
+        construct("mean_difference", activations, 4)
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_activations_that_are_not_finite_name_pair_and_layer():
 def test_what_is_no_direction_of_the_model_s_width_is_refused(returned, found, monkeypatch):
     monkeypatch.setattr(MeanDifference, "fit", lambda *_: returned)
     with pytest.raises(VectorError, match=rf"method 'mean_difference' returned {found}; a tensor of shape \(\d+,\)"):
-        construct("mean_difference", {}, planted_activations(planted_direction()), 5)
+        construct("mean_difference", planted_activations(planted_direction()), 5)

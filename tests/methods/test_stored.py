@@ -47,7 +47,7 @@ PLANTED_VECTOR = stored(Path(_directory.name) / "v.safetensors")
 
 def test_stored_vector_is_the_file_s_whatever_the_pairs(tmp_path):
     path = stored(tmp_path / "v.safetensors")
-    found = construct("stored", {"path": path}, planted_activations(planted_direction()), 3)
+    found = construct("stored", planted_activations(planted_direction()), 3, {"path": path})
     assert torch.equal(found.direction, DIRECTION)
     assert (found.method, found.layer, dict(found.parameters)) == ("stored", 3, {"path": path})
 

@@ -59,13 +59,16 @@ MODELS = Page(
     "A model that can be read and steered, how it chooses tokens, and what construction methods see of it. Layer k is "
     "the output of block k, counted from 0.",
     (
-        *_of("steering", "LanguageModel", "capture_pairs", "ContrastActivations", "FeatureReader"),
+        *_of("steering", "LanguageModel", "tokenize_prompt", "complete"),
+        "steering.models.completions.Completed",
+        *_of("steering", "capture_pairs", "ContrastActivations", "FeatureReader"),
         "steering.activations.LossFunction",
         "steering.activation_cache.ActivationCache",
         *_of("steering.models.outputs", "CapturedBatch", "StoredOutput"),
         "steering.models.batching.TokenBatch",
         "steering.models.loading.load_model",
-        *_of("steering.models.sampling", "Sampler", "Greedy", "NucleusSampler", "uniform_streams", "sample_nucleus"),
+        *_of("steering", "Greedy", "NucleusSampler"),
+        *_of("steering.models.sampling", "Sampler", "uniform_streams", "sample_nucleus"),
     ),
 )
 AUTOENCODERS = Page(
@@ -106,7 +109,7 @@ METHODS = Page(
     "methods.md",
     "Construction methods",
     "First what a method is and how one is registered, then every registered method with its parameters, which a "
-    "profile gives as `parameters` of its plan, and Python as the second argument of `construct`. "
+    "profile gives as `parameters` of its plan, and Python as the last argument of `construct`. "
     "`steering.methods.methods` is the `Registry` of them. "
     "[Add a construction method](../add-a-method.md) shows how to write one.",
     (*_of("steering.methods", "Method", "SumOfFeatures", "register", "create_method"), "steering.registry.Registry"),

@@ -19,7 +19,6 @@ from steering.feature_weights import FeatureWeight
 from steering.journal import load_rows
 from steering.results import Row
 from steering.tables.export import (
-    markdown_table,
     result_tables,
     to_csv,
     to_json,
@@ -27,6 +26,7 @@ from steering.tables.export import (
     to_markdown,
     to_parquet,
 )
+from steering.tables.markdown import markdown_table
 from tests.small_rows import configuration, quality, small_row, unsteered_row
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -186,6 +186,6 @@ def test_selected_cells_are_held_against_all_that_was_measured():
 
 
 def test_latex_holds_every_table():
-    text = to_latex([*quality(), unsteered_row(), *configuration(features=(FEATURE,))])
+    text = to_latex(result_tables([*quality(), unsteered_row(), *configuration(features=(FEATURE,))]))
     assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == 3
     assert r"\usepackage{booktabs}" in text.splitlines()[0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pylatexenc.latex2text import LatexNodes2Text
 from pylatexenc.latexwalker import LatexEnvironmentNode, LatexWalker
 
-from steering.tables.export import to_latex
+from steering.tables.export import result_tables, to_latex
 from steering.tables.latex import escaped, tabular
 from tests.small_rows import configuration, small_row, unsteered_row
 
@@ -98,7 +98,7 @@ def test_latex_sets_every_table(tmp_path, preamble):
     rows = [unsteered_row(), *configuration(), small_row(value=-0.5, method="[a] & b")]
     parts = [names[at : at + 40] for at in range(0, len(names), 40)]
     odd = [tabular([["method", "×"], *([name, f"-1{name}"] for name in part)]) for part in parts]
-    body = "\n\\newpage\n".join([to_latex(rows), *odd, tabular([["method"]])])
+    body = "\n\\newpage\n".join([to_latex(result_tables(rows)), *odd, tabular([["method"]])])
     before = f"\\documentclass{{article}}\n{preamble}\\usepackage{{booktabs}}\n\\begin{{document}}\n"
     (tmp_path / "table.tex").write_text(f"{before}{body}\\end{{document}}\n", encoding="utf-8")
     command = [ENGINE, "-no-shell-escape", "-halt-on-error", "-interaction=nonstopmode", "table.tex"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from steering.errors import UnknownNameError
-from steering.tables.export import pivot_to_csv, pivot_to_latex, pivot_to_markdown, pivot_to_parquet
+from steering.tables.export import pivot_to_csv, pivot_to_parquet, to_latex
+from steering.tables.markdown import markdown_table
 from steering.tables.pivots import pivot_frame, pivot_table
 from tests.small_rows import quality, small_row, unsteered_row
 
@@ -170,6 +171,6 @@ def test_unknown_metric_is_one_message_with_a_near_match():
 
 def test_text_formats_hold_the_same_cells_and_names_are_no_formulas():
     rows = [small_row(method="=1+1", layer=8), small_row(method="a_b", layer=8)]
-    assert pivot_to_markdown(rows, METRIC).splitlines()[0] == "| layer | =1+1 | a_b |"
-    assert "layer & =1+1 & a\\_b \\\\" in pivot_to_latex(rows, METRIC)
+    assert markdown_table(pivot_table(rows, METRIC)).splitlines()[0] == "| layer | =1+1 | a_b |"
+    assert "layer & =1+1 & a\\_b \\\\" in to_latex({METRIC: pivot_table(rows, METRIC)})
     assert pivot_to_csv(rows, METRIC).splitlines()[0] == "layer,'=1+1,a_b"

@@ -13,7 +13,7 @@ from matplotlib import figure as canvas
 
 from steering.files import make_directory, write_file
 from steering.report.figures import style
-from steering.tables.export import table_to_csv
+from steering.tables.csv_format import table_to_csv
 
 _DOTS_PER_INCH = 200
 

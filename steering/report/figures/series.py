@@ -47,7 +47,7 @@ class Series:
 
     def measured(self, metric: str) -> list[Row]:
         """The rows of a metric that have a value."""
-        return [row for row in self.rows(metric) if row.value is not None]
+        return [row for cell in self.cells if (row := cell.measured(metric)) is not None]
 
     def layers(self, metrics: Collection[str]) -> set[int | None]:
         """Where some metric has a value."""

@@ -87,8 +87,8 @@ def _points(group: SeriesGroup) -> list[Point]:
     unsteered = [] if group.unsteered is None else [(None, group.unsteered)]
     points = []
     for series, configuration in [*unsteered, *steered]:
-        success, cost = configuration.get(SUCCESS), configuration.get(NEUTRAL_CHANGE)
-        if success and cost and success.value is not None and cost.value is not None:
+        success, cost = configuration.measured(SUCCESS), configuration.measured(NEUTRAL_CHANGE)
+        if success and cost:
             points.append(Point(series, success, cost))
     at = np.array([point.at for point in points]).reshape(-1, 2)
     return [Point(point.series, point.success, point.cost, best=not _dominated(point.at, at)) for point in points]
