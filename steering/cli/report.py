@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steering.cli.options import Layers, Methods, Results, parse_layer_filter, parse_names
+from steering.cli.options import Results, parse_layer_filter, parse_names
 from steering.errors import DataError, ResultsError
 from steering.files import make_directory, write_file
 
@@ -26,15 +26,15 @@ def report(
         ),
     ] = "",
     gate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A baseline; its verdicts are shown, and none is an error.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Baseline to compare with: verdicts are shown, and the exit status stays 0."),
     ] = None,
-    methods: Methods = "",
-    layers: Layers = "",
+    methods: Annotated[
+        str, typer.Option(help="With --gate: only these methods of the baseline, comma-separated.")
+    ] = "",
+    layers: Annotated[str, typer.Option(help="With --gate: only these of its blocks, for instance 8,20 or 8-12.")] = "",
 ) -> None:
-    """Write a report: one HTML file that needs no network, with verdict, tables, figures, completions and limits.
-
-    --methods and --layers choose the cells of the baseline that count; the report shows all that was measured.
-    """
+    """Write a report: one HTML file that needs no network, with verdict, tables, figures, completions and limits."""
     from steering.journal import load_rows, require_other_file
     from steering.profile_files import load_profile
     from steering.profiles import Profile

@@ -106,7 +106,7 @@ def evaluate(
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Measure SAEs on the held-out tenth of a corpus: variance explained, L0, dead features, loss recovered."""
+    """Measure SAEs on the held-out tenth of a corpus: variance explained, L0, silent features, loss recovered."""
     from steering.models.tokens import TokenizedText
     from steering.sae.corpus import read_corpus, token_rows
     from steering.sae.library import open_library

@@ -50,7 +50,10 @@ def import_vector(
     layer: Annotated[int, typer.Option(min=0, help="Block whose output it is added to, from 0.")],
     output: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     tensor: Annotated[str, typer.Option(help="Name of the tensor, if a .safetensors file holds several.")] = "",
-    multiplier: Annotated[float, typer.Option(help="Dose to recommend, written into the file.")] = 1.0,
+    multiplier: Annotated[
+        float,
+        typer.Option(help="Dose to recommend, written into the file: 1 is the vector as the other program has it."),
+    ] = 1.0,
     name: Annotated[str, typer.Option(help="How it was constructed, for tables.")] = "imported",
     concept: Annotated[str, typer.Option(help="Name of the concept that it is about.")] = "",
     model: Annotated[str, typer.Option(help="Name of the model that it is for, as results call it.")] = "",
@@ -71,8 +74,8 @@ def import_vector(
     typer.echo(f"{output}: {visible(name)} at layer {layer}, norm {vector.norm:.3g}, × {multiplier:g}")
     if vector.norm == 0:
         typer.echo(f"note: {output}: its norm is 0, so that it changes nothing", err=True)
-    chosen = shlex.quote(f"method(name='{output.stem}')")
-    typer.echo(f"Measure it with, in a checkout: pytest bench --vector {shlex.quote(str(output))} -m {chosen}")
+    named = shlex.quote(str(output))
+    typer.echo(f"Measure it and its control, in a checkout: pytest bench --vector {named} -k {output.stem}")
 
 
 def export(

@@ -187,7 +187,7 @@ def _keywords_in_prompts(path: str, concept: Concept, pairs: Sequence[PlacedPair
 
 def _prompts(path: str, concept: Concept) -> Iterator[Finding]:
     if not concept.development_prompts:
-        yield _warning(path, "no development_prompts: doses and layers can only be chosen on the test itself")
+        yield _warning(path, "no development_prompts: layers can only be chosen on the test itself")
     for key in ("rollout_prompts", "development_prompts", "one_word_prompts"):
         prompts = getattr(concept, key)
         for prompt in dict.fromkeys(prompts):

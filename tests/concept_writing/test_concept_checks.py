@@ -154,7 +154,7 @@ def test_few_pairs(sound):
             "1 of 2 rollout_prompts hold a keyword, such as 'man'",
         ),
         ('["Long ago"]', '["Long ago a queen"]', "1 of 1 development_prompts hold a keyword, such as 'queen'"),
-        ('development_prompts = ["Long ago"]\n', "", "no development_prompts: doses and layers can only be chosen on"),
+        ('development_prompts = ["Long ago"]\n', "", "no development_prompts: layers can only be chosen on"),
     ],
 )
 def test_warning_about_the_description(sound, old, new, expected):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -151,13 +150,12 @@ def test_import_writes_a_vector_that_the_benchmark_measures(call, bench, argumen
         *("--output", output, "--name", "probe"),
     )
     assert status == 0
-    chosen = "method(name='queens')"
-    assert f"Measure it with, in a checkout: pytest bench --vector {output} -m {shlex.quote(chosen)}" in out
+    assert f"Measure it and its control, in a checkout: pytest bench --vector {output} -k queens\n" in out
     vector = load_vector(output)
     assert (vector.method, vector.layer, vector.recommended_multiplier) == ("probe", 1, 3.0)
     assert torch.equal(vector.direction, direction)
-    result = bench(*arguments, "--vector", str(output), "-m", chosen)
-    result.assert_outcomes(passed=1, deselected=5)
+    result = bench(*arguments, "--vector", str(output), "-k", "queens")
+    result.assert_outcomes(passed=2, deselected=4)
     assert "is about" not in result.stdout.str()
     rows = {row.method: row for row in load_rows(tmp_path / "results") if row.metric == "rollout_probability"}
     assert set(rows) == {"unsteered", "queens", "queens_control"}
