@@ -111,7 +111,7 @@ def _parameter(item: pytest.Item, name: str) -> Any:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which cells were selected, and which were left out on purpose. Check that results can be written.
+    """Note which cells were selected, and which were left out on purpose; refuse what they cannot be run with.
 
     Only the layers of the selected cells are captured; the others are not missed by the gate.
     """
@@ -121,13 +121,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None],
     )
     if (run.cells or run.sae_layers or run.is_empty_part) and not session.config.option.collectonly:
-        if not run.gates_something:
-            raise pytest.UsageError(f"--gate {session.config.getoption('gate')}: none of the selected tests is in it")
         try:
-            run.check_training()
-            Journal(run.request.results)
+            run.check_selection()
         except SteeringError as error:
-            raise pytest.UsageError(str(error)) from None
+            if not processes.is_worker(session.config):
+                raise pytest.UsageError(str(error)) from None
+            run.refusal = str(error)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Under pytest-xdist, a process that refuses its selection can tell so through its tests alone."""
+    if refusal := item.config.stash[_RUN].refusal:
+        pytest.fail(refusal, pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ def report(run: Run, config: pytest.Config) -> None:
         "cells": [[cell.method, cell.layer, cell.multiplier] for cell in run.cells],
         "sae_layers": run.sae_layers,
         "deselected": sorted(run.deselected),
+        "is_empty_part": run.is_empty_part,
     }
     config.workeroutput[_KEY] = json.dumps(told)  # type: ignore[attr-defined]
 
@@ -45,3 +46,4 @@ def collect(run: Run, node: Any) -> None:
     run.verdicts |= {(method, layer): state for method, layer, state in told["verdicts"]}
     run.notes += [note for note in told["notes"] if note not in run.notes]
     run.take_selection(told["cells"], told["sae_layers"], told["deselected"])
+    run.is_empty_part = told["is_empty_part"]

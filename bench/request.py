@@ -163,11 +163,16 @@ def resolve(config: pytest.Config) -> Request:
 
 def _shortfall(setting: Setting) -> str:
     """What is missing of the neutral documents that were asked for, or an empty string."""
-    profile, found = setting.profile, len(setting.neutral.documents)
-    wanted = profile.neutral_documents if profile.split == TEST else profile.development_documents
-    if found >= wanted:
-        return ""
-    return f"{found} of {wanted} neutral documents are there, and were used."
+    sets = []
+    if setting.profile.split == TEST:
+        sets.append(("", setting.neutral, setting.profile.neutral_documents))
+    if setting.development is not None:
+        sets.append((" of the development split", setting.development, setting.profile.development_documents))
+    return " ".join(
+        f"{len(found.documents)} of {wanted} neutral documents{split} are there, and were used."
+        for split, found, wanted in sets
+        if len(found.documents) < wanted
+    )
 
 
 def _other_concepts(vectors: Sequence[Path], setting: Setting) -> Iterator[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.request import Request
+from steering.errors import ResultsError
+from steering.journal import Journal
 from steering.methods import needs_losses
 from steering.methods.stored import load_fitting
 from steering.models.language_model import LanguageModel
@@ -34,6 +36,7 @@ class Run:
         rows: Rows that other processes of the run sent.
         verdicts: (method, layer) -> what became of the claim.
         is_empty_part: Whether tests were selected, and none of them is left for this shard.
+        refusal: In a process of pytest-xdist: why none of the selected tests can be run, or an empty string.
     """
 
     request: Request
@@ -47,6 +50,7 @@ class Run:
     rows: list[Row] = field(default_factory=list)
     verdicts: dict[tuple[str, int], str] = field(default_factory=dict)
     is_empty_part: bool = False
+    refusal: str = ""
 
     def select(self, cells: list[Cell], sae_layers: list[int]) -> None:
         """Note which tests pytest selected, and which cells were thereby left out on purpose."""
@@ -69,7 +73,7 @@ class Run:
         return list({row.key: row for row in (*own, *self.rows)}.values())
 
     @property
-    def gates_something(self) -> bool:
+    def _gates_something(self) -> bool:
         """Whether a cell of the baseline was selected: to compare nothing is to pass always. A shard may have none."""
         baseline = self.request.baseline
         held = [] if baseline is None else [cell.key for cell in baseline.cells]
@@ -88,12 +92,19 @@ class Run:
         found = [dose_difference(profile, planned[cell.key], cell) for cell in held]
         return list(dict.fromkeys(found)) if all(found) else []
 
-    def check_training(self) -> None:
-        """Refuse methods that learn from documents which the run uses for something else, if they are selected.
+    def check_selection(self) -> None:
+        """Refuse what the selected tests cannot be run with, before a model is loaded, and make the journal.
 
         Raises:
-            DataError: One of them is.
+            SteeringError: The gate compares none of them, a method learns from documents that the run uses for
+                something else, or results cannot be written.
         """
+        if not self._gates_something:
+            raise ResultsError("--gate: none of the selected tests is in its baseline")
+        self._check_training()
+        Journal(self.request.results)
+
+    def _check_training(self) -> None:
         setting = self.request.setting
         cells = with_controls(setting.profile, self.cells)
         plans = [plan for cell in cells for plan in plans_of(setting.profile, cell.method)]

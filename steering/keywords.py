@@ -10,6 +10,10 @@ import regex
 
 from steering.errors import DataError
 
+_KATAKANA = r"\p{Katakana}ー"
+# Scripts that put no space between words.
+_UNSPACED = rf"\p{{Han}}\p{{Hiragana}}{_KATAKANA}\p{{Thai}}\p{{Lao}}\p{{Khmer}}\p{{Myanmar}}"
+
 
 @dataclass(frozen=True)
 class Keywords:
@@ -38,10 +42,30 @@ def keyword_pattern(keywords: Sequence[str]) -> regex.Pattern[str]:
 
     "men" does not match in "moment", "king" matches in "the king's", and "strasse" in "Straße". Marks that stand above,
     below or beside a letter belong to the word, in one character with it or not; either apostrophe matches either.
+
+    Where a script puts no space between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), a keyword matches beside
+    any other letter, also within a longer word; one in katakana beside any that is not katakana.
     """
     spelled = {form for word in keywords if word.strip() for form in _forms(word)}
-    words = "|".join(regex.sub("['’]", "['’]", regex.escape(form)) for form in sorted(spelled, key=len, reverse=True))
-    return regex.compile(rf"(?<!\w)(?:{words or '(?!)'})(?:['’]s|s['’]?)?(?!\w)", regex.IGNORECASE | regex.FULLCASE)
+    words = "|".join(map(_whole, sorted(spelled, key=len, reverse=True)))
+    return regex.compile(words or "(?!)", regex.IGNORECASE | regex.FULLCASE)
+
+
+def _whole(form: str) -> str:
+    """Pattern of a keyword in one spelling, as a whole word."""
+    letters = regex.sub(r"\p{M}", "", form) or form
+    (before, _), (_, after) = _edges(letters[0]), _edges(letters[-1])
+    spelled = regex.sub("['’]", "['’]", regex.escape(form))
+    return before + spelled + after
+
+
+def _edges(letter: str) -> tuple[str, str]:
+    """Patterns of what stands before a keyword that begins with a letter, and after one that ends with it."""
+    if regex.match(f"[{_KATAKANA}]", letter):
+        return rf"(?<![{_KATAKANA}\p{{M}}])", rf"(?![{_KATAKANA}\p{{M}}])"
+    if regex.match(f"[{_UNSPACED}]", letter):
+        return "", r"(?!\p{M})"
+    return rf"(?<![^\W{_UNSPACED}])", rf"(?:['’]s|s['’]?)?(?![^\W{_UNSPACED}])"
 
 
 def _forms(word: str) -> tuple[str, ...]:

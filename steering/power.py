@@ -7,6 +7,9 @@ from scipy import optimize, stats
 
 from steering.stats import p_fewer
 
+# The smallest rise that is looked for.
+_NEXT_TO_NOTHING = 1e-9
+
 
 def minimum_detectable_difference(
     n: int, share: float, *, alpha: float, power: float = 0.8, cells: int = 1
@@ -25,12 +28,19 @@ def minimum_detectable_difference(
         cells: Tests that share the level.
 
     Returns:
-        The rise as a difference of probabilities; None where not even a rise to 1 would be found.
+        The rise as a difference of probabilities; None where not even a rise to 1 would be found, and 0 where the level
+        is so high that a rise is found as often without one.
     """
     largest = 1 - share
-    if largest <= 0 or _power_of_rise(n, share, largest, alpha / cells) < power:
+
+    def excess(rise: float) -> float:
+        return _power_of_rise(n, share, rise, alpha / cells) - power
+
+    if largest <= 0 or excess(largest) < 0:
         return None
-    return float(optimize.brentq(lambda rise: _power_of_rise(n, share, rise, alpha / cells) - power, 1e-9, largest))
+    if excess(_NEXT_TO_NOTHING) >= 0:  # a level so high that the test finds a rise where there is none
+        return 0.0
+    return float(optimize.brentq(excess, _NEXT_TO_NOTHING, largest))
 
 
 def power_of_drop(
@@ -61,14 +71,17 @@ def minimum_detectable_drop(
     """Smallest drop that `power_of_drop` gives the probability `power`; the other arguments are as there.
 
     Returns:
-        The drop as a difference of probabilities; None where not even a drop to 0 would be found.
+        The drop as a difference of probabilities; None where not even a drop to 0 would be found, and 0 where the level
+        is so high that an alarm is as probable without one.
     """
     chances = _chances_of_alarm(share, n, old_n, alpha / cells)
 
     def excess(drop: float) -> float:
         return float(stats.binom.pmf(np.arange(len(chances)), n, max(share - drop, 0)) @ chances) - power
 
-    return float(optimize.brentq(excess, 0.0, share)) if excess(share) >= 0 else None
+    if excess(share) < 0:
+        return None
+    return 0.0 if excess(0.0) >= 0 else float(optimize.brentq(excess, 0.0, share))
 
 
 def _power_of_rise(n: int, share: float, rise: float, level: float) -> float:

@@ -188,8 +188,8 @@ def empirical_p(value: float, null: np.ndarray) -> float:
     the null hypothesis (Phipson and Smyth, 2010). A draw that differs from the value by rounding alone reaches it: of
     few pairs, the same value is drawn often, computed in another order.
     """
-    reached = null >= value - _ROUNDING * abs(value)
-    return float((1 + np.count_nonzero(reached)) / (len(null) + 1))
+    draws = _checked(np.append(null, value))
+    return float(np.count_nonzero(draws >= value - _ROUNDING * abs(value)) / len(draws))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

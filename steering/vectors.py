@@ -120,7 +120,9 @@ class SteeringVector:
     def norm(self) -> float:
         """Euclidean norm of the direction."""
         norm = float(self.direction.norm())
-        return norm if math.isfinite(norm) else float(self.direction.double().norm())  # the squares are beyond float32
+        if 1e-15 < norm < math.inf:
+            return norm
+        return float(self.direction.double().norm())  # the squares are too large or too small for float32
 
     @cached_property
     def hash(self) -> str:

@@ -184,6 +184,12 @@ def test_empirical_p_counts_the_value_itself_among_the_draws():
         assert stats.empirical_p(value, np.array([value - 1e-14, value + 1e-14, value - 1e-3])) == 3 / 4
 
 
+@pytest.mark.parametrize(("value", "null"), [(math.nan, [0.1]), (math.inf, [0.1]), (0.1, [0.2, math.nan])])
+def test_empirical_p_of_nan_is_refused(value, null):
+    with pytest.raises(NonFiniteError):
+        stats.empirical_p(value, np.array(null))
+
+
 def test_empirical_p_of_a_further_draw_is_uniform():
     draws = np.random.default_rng(5).normal(size=(2000, 20))
     p_values = np.array([stats.empirical_p(row[0], row[1:]) for row in draws])

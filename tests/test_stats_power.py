@@ -92,6 +92,16 @@ def test_no_drop_is_detectable_where_not_even_one_to_0_is():
     assert minimum_detectable_drop(0.0, 200, 200, alpha=0.04) is None
 
 
+@pytest.mark.parametrize("alpha", [0.5, 0.9, 0.99])
+def test_at_a_level_that_lets_everything_pass_the_smallest_effect_has_the_power_or_is_none(alpha):
+    rise = minimum_detectable_difference(5, 0.5, alpha=alpha)
+    drop = minimum_detectable_drop(0.5, 200, 200, alpha=alpha)
+    assert rise is None or 0 <= rise <= 0.5
+    assert power_of_drop(0.5, drop, 200, 200, alpha=alpha) >= 0.8 - 1e-6
+    if power_of_drop(0.5, 0.0, 200, 200, alpha=alpha) >= 0.8:
+        assert drop == 0.0
+
+
 def test_power_without_a_drop_is_at_most_the_level():
     for share in (0.0, 0.035, 0.5, 0.95, 1.0):
         assert power_of_drop(share, 0.0, 200, 2000, alpha=0.01) <= 0.01

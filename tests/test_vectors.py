@@ -292,5 +292,6 @@ def test_positions_that_there_are_not_are_refused():
         Intervention(vector(torch.ones(3)), 1.0, "generated")
 
 
-def test_direction_whose_squares_are_beyond_float32_has_a_norm():
-    assert SteeringVector(torch.full((4,), 1e30), 0, "m", "c", "n").norm == pytest.approx(2e30)
+@pytest.mark.parametrize("size", [1e30, 1e-20, 3e-23, 1e-30])
+def test_direction_whose_squares_are_beyond_float32_has_a_norm(size):
+    assert SteeringVector(torch.full((4,), size), 0, "m", "c", "n").norm == pytest.approx(2 * size, rel=1e-6)

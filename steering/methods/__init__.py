@@ -144,5 +144,12 @@ def construct(
     if not isinstance(direction, torch.Tensor) or direction.shape != wanted:
         found = f"shape {tuple(direction.shape)}" if isinstance(direction, torch.Tensor) else type(direction).__name__
         raise VectorError(f"method {name!r} returned {found}; a tensor of shape {tuple(wanted)} is required")
-    settings = dataclasses.asdict(method)
-    return SteeringVector(direction.float(), layer, name, activations.concept, activations.model, settings, features)
+    return SteeringVector(
+        direction.float(), layer, name, activations.concept, activations.model, _settings(method), features
+    )
+
+
+def _settings(method: Method) -> dict[str, Any]:
+    """A method's parameters as JSON reads them back: keys are text, so that rows are the same before and after."""
+    read: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(method)))
+    return read

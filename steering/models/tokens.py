@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.concepts import Concept, ContrastPair, Side
 from steering.errors import DataError
 
-# What templates that show a date are given, so that a run says the same tomorrow.
-_DATE = "01 Jan 2025"
+# What templates that show a date are given, so that a run says the same tomorrow. Those that ask for the time get this
+# day's, from what is put before them: transformers takes text alone in the place of its clock.
+_DAY = datetime(2025, 1, 1)  # noqa: DTZ001 - nobody's time zone
+_DIRECTIVES = "".join(f"|replace('%{each}', '{_DAY.strftime('%' + each)}')" for each in "aAbBdHIjmMpSyY")
+_CLOCK = f"{{%- macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{%- endmacro %}}\n"
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,13 @@ def _opening(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
         )
     said = [{"role": "user", "content": message}]
     try:
-        whole = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, date_string=_DATE)
+        whole = tokenizer.apply_chat_template(
+            said,
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string=_DAY.strftime("%d %b %Y"),
+            chat_template=_CLOCK + tokenizer.get_chat_template(),
+        )
     except Exception as error:  # noqa: BLE001 - a template is a program, of whoever made the model
         raise DataError(f"the model's chat template takes no message of a user: {error}") from None
     return str(whole)

@@ -271,4 +271,7 @@ def test_method_that_learns_from_documents_of_a_budget_is_refused_only_where_it_
         assert refused.ret == pytest.ExitCode.USAGE_ERROR
         assert "cannot be measured where doses of a budget are chosen on the same documents" in refused.stderr.str()
     assert "loading model" not in refused.stderr.str()
-    bench(*budget, "-k", "mean_difference").assert_outcomes(passed=1, deselected=3)
+    result = bench(*budget, "-k", "mean_difference")
+    result.assert_outcomes(passed=1, deselected=3)
+    assert "3 of 64 neutral documents of the development split are there, and were used." in result.stdout.str()
+    assert "neutral documents are there" not in result.stdout.str()

@@ -76,7 +76,7 @@ def test_gate_that_none_of_the_selected_cells_is_in_is_refused(bench, arguments,
     changed(baseline, first_layer_alone)
     result = again(bench, arguments, baseline, tmp_path, *selection)
     assert result.ret == 4
-    assert f"--gate {baseline}: none of the selected tests is in it" in result.stderr.str()
+    assert "--gate: none of the selected tests is in its baseline" in result.stderr.str()
     assert not (tmp_path / "again").exists()
     assert again(bench, arguments, baseline, tmp_path, "--shard", "2/2").ret == 0
 

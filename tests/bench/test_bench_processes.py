@@ -122,6 +122,22 @@ def test_what_ends_a_run_is_told_of_processes_too(arguments, tmp_path):
     assert "device 'nonsense' cannot be used here" in ended.stdout
 
 
+@pytest.mark.parametrize("fault", ["results", "gate"])
+def test_selection_that_processes_refuse_fails_with_the_reason(bench, arguments, call, tmp_path, fault):
+    results, options, reason = tmp_path / "two", ("-k", "layer1"), "cannot be written"
+    if fault == "results":
+        results.write_text("a file, and no directory", encoding="utf-8")
+    else:
+        bench(*arguments, "-k", "layer0").assert_outcomes(passed=2, deselected=2)
+        baseline = tmp_path / "baseline.json"
+        assert call("baseline", "promote", tmp_path / "results", "--output", baseline)[0] == 0
+        options, reason = (*options, "--gate", str(baseline)), "--gate: none of the selected tests is in its baseline"
+    ended = run_on_two_processes(arguments, results, *options)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "INTERNALERROR" not in ended.stdout + ended.stderr
+    assert reason in ended.stdout
+
+
 def test_gate_of_processes_that_cannot_be_compared_says_so_in_the_end(bench, arguments, call, tmp_path):
     bench(*arguments).assert_outcomes(passed=4)
     baseline = tmp_path / "baseline.json"
@@ -143,3 +159,6 @@ def test_shard_without_a_test_passes_and_says_so_and_its_part_can_be_merged(benc
     assert {row.method for row in merge(list(parts.values()))} == {"unsteered", "mean_difference", "random_direction"}
     nothing = bench(*arguments, "--shard", "1/2", "-k", "nonsense")
     assert nothing.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    ended = run_on_two_processes(arguments, tmp_path / "two", "--shard", f"{empty}/5")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"--shard {empty}/5: no test is left for this part." in ended.stdout

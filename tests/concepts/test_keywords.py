@@ -71,6 +71,43 @@ def test_keyword_is_found_however_it_is_written(keyword, text):
 
 
 @pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("国王", "从前有一个国王住在山上。"),
+        ("王様", "その王様はとても賢かった"),
+        ("おとこ", "そのおとこは"),
+        ("が", "これか\u3099王だ"),
+        ("キング", "彼はキングだった"),
+        ("Ｔシャツ", "白いＴシャツを"),
+        ("กษัตริย์", "พระมหากษัตริย์ทรง"),
+        ("ກະສັດ", "ພະກະສັດໄດ້"),
+        ("ស្តេច", "ព្រះស្តេចបាន"),
+        ("ဘုရင်", "ထိုဘုရင်သည်"),
+        ("king王", "a king王様"),
+        ("king", "彼はkingだった"),
+    ],
+)
+def test_keyword_of_a_script_without_spaces_is_found_beside_other_letters(keyword, text):
+    pattern = keyword_pattern([keyword])
+    assert pattern.search(text).group() in (keyword, "か\u3099")
+    assert keyword_pattern(["man", keyword]).search(text)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("キング", "バイキングの船"),
+        ("ボス", "ボスー"),
+        ("か", "これか\u3099王だ"),
+        ("king王", "aking王"),
+        ("왕", "왕이 말했다"),
+    ],
+)
+def test_keyword_that_goes_on_is_not_found_where_a_word_s_end_can_be_seen(keyword, text):
+    assert not keyword_pattern([keyword]).search(text)
+
+
+@pytest.mark.parametrize(
     ("keyword", "text"), [("राज", "एक राजा था"), ("cafe", "a cafe\u0301, open"), ("", "a  b"), (" ", "a  b")]
 )
 def test_marks_belong_to_the_word_and_blanks_are_none(keyword, text):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -89,8 +91,21 @@ def test_empty_message_or_answer_is_refused():
 
 
 def test_templates_that_show_a_date_show_the_same_every_day():
-    dated = chat_tokenizer("{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}: " + TEMPLATE)
-    assert decoded(tokenize_message(dated, "Hm")).startswith("01 Jan 2025: ")
+    for date in ("date_string", "strftime_now('%d %b %Y')"):
+        dated = chat_tokenizer("{{ " + date + " }}: " + TEMPLATE)
+        assert decoded(tokenize_message(dated, "Hm")).startswith("01 Jan 2025: ")
+    dated = chat_tokenizer(
+        "{%- macro today() %}{{ strftime_now('%Y-%m-%d') }}{%- endmacro %}{{ today() }}: " + TEMPLATE
+    )
+    assert decoded(tokenize_message(dated, "Hm")).startswith("2025-01-01: ")
+
+
+@pytest.mark.parametrize("start", ["", "\n", "  \n ", "  {% if true %}\n  a{% endif %}", "{%- set b = 1 %}\n b"])
+def test_template_makes_what_it_makes_by_itself(start):
+    tokenizer = chat_tokenizer(start + TEMPLATE)
+    said = [{"role": "user", "content": "Hm"}]
+    alone = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    assert template_hash(tokenizer) == hashlib.sha256(alone.replace("Hm", "Hello!").encode()).hexdigest()[:12]
 
 
 def test_hash_is_that_of_the_template():
