@@ -15,6 +15,7 @@ from torch.nn import functional
 from steering import load_concept
 from steering.keywords import keyword_pattern
 from steering.metrics.rollouts import is_confirmed
+from steering.models.families import family
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import NucleusSampler, uniform_streams
 from steering.models.tokens import TokenizedText, text_of, tokenize_continuation, tokenize_document, tokenize_prompt
@@ -120,8 +121,8 @@ def intervention(model: LanguageModel, layer: int, multiplier: float) -> Interve
 def block_operations(model: LanguageModel) -> float:
     """Operations of one block's matrix products for one token; attention's own are left out."""
     module = model.module
-    inside = sum(p.numel() for n, p in module.named_parameters() if p.ndim == 2 and "embed" not in n)
-    return 2 * inside / model.layer_count
+    blocks = module.get_submodule(family(module.config.model_type).blocks)
+    return 2 * sum(weights.numel() for weights in blocks.parameters() if weights.ndim == 2) / model.layer_count
 
 
 def head_operations(model: LanguageModel) -> float:

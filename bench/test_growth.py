@@ -52,7 +52,8 @@ def test_growth_with_layers_above(model, report):
         losses.measure(steered)  # stores the outputs below
         return seconds_of(lambda: losses.measure(steered))
 
-    grow(report, "blocks above", (30, 20, 10, 1), timed)
+    count = model.layer_count
+    grow(report, "blocks above", (count, 2 * count // 3, count // 3, 1), timed)
 
 
 def test_growth_with_the_size_of_the_model(model, report):

@@ -35,8 +35,8 @@ from steering.models.sampling import sample_nucleus, uniform_streams
 
 ROLLOUTS, NEW_TOKENS = 200, 40
 CONFIGURATIONS = 8
-# Of 30 layers, every fifth; their mean is that of all.
-LAYERS = range(2, 30, 5)
+# Of the layers, every fifth; of 30, their mean is that of all.
+FIRST, STEP = 2, 5
 MULTIPLIERS = (0.25, 0.5, 0.75, 1.0)
 ROUNDS = 3
 
@@ -70,7 +70,8 @@ def test_rollouts_at_all_positions(benchmark, model, report, prompt):
 def test_losses(benchmark, model, report, ceiling):
     """Every fifth layer × 4 multipliers on 100 continuations and 64 documents; the reference is timed at two."""
     texts, reference = [*stories(model, "test"), *documents(model, 64)], Reference(model)
-    interventions = [intervention(model, layer, multiplier) for layer in LAYERS for multiplier in MULTIPLIERS]
+    layers = range(FIRST, model.layer_count, STEP)
+    interventions = [intervention(model, layer, multiplier) for layer in layers for multiplier in MULTIPLIERS]
     ends = [interventions[0], interventions[-1]]
     reference.losses(texts[:8], ends[0])
     alone = [seconds_of(reference.losses, texts, chosen) for chosen in ends]
@@ -79,7 +80,7 @@ def test_losses(benchmark, model, report, ceiling):
     seconds, count = benchmark.stats.stats.median, len(interventions)
     tokens = sum(len(text.ids) for text in texts)
     scored = sum(len(text.ids) - text.prompt_length for text in texts)
-    blocks = sum(model.layer_count - 1 - each.vector.layer for each in interventions) + max(LAYERS) + 1
+    blocks = sum(model.layer_count - 1 - each.vector.layer for each in interventions) + max(layers) + 1
     operations = tokens * blocks * block_operations(model) + count * scored * head_operations(model)
     share = operations / seconds / ceiling.measure()
     add(benchmark, report, Stage("losses", seconds, median(alone) * count, "3", share))

@@ -98,7 +98,28 @@ def test_baseline_and_steered_rollouts_are_checked_by_one_rule(llama):
 
 
 KEYWORDS = ("king", "man", "kings men", "king's", "boy", "o", "mr.", "é", "王", "か", "キ")
-PIECES = (*KEYWORDS, "KING", "ma", "n", "s", "'", "’", "'s", " ", ".", "_", "7", "-", "\n", "e\u0301", "\ufffd", "wo", "\u3099", "は", "ー")
+PIECES = (
+    *KEYWORDS,
+    "KING",
+    "ma",
+    "n",
+    "s",
+    "'",
+    "’",
+    "'s",
+    " ",
+    ".",
+    "_",
+    "7",
+    "-",
+    "\n",
+    "e\u0301",
+    "\ufffd",
+    "wo",
+    "\u3099",
+    "は",
+    "ー",
+)
 texts = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 
 
