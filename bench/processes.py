@@ -25,7 +25,7 @@ def greet(run: Run, node: Any) -> None:
 
 def report(run: Run, config: pytest.Config) -> None:
     """In a process that ends: hand over what it measured."""
-    told = {
+    message = {
         "rows": [row.to_json() for row in run.all_rows],
         "verdicts": [[*key, state] for key, state in run.verdicts.items()],
         "notes": run.notes,
@@ -34,16 +34,16 @@ def report(run: Run, config: pytest.Config) -> None:
         "deselected": sorted(run.deselected),
         "is_empty_part": run.is_empty_part,
     }
-    config.workeroutput[_KEY] = json.dumps(told)  # type: ignore[attr-defined]
+    config.workeroutput[_KEY] = json.dumps(message)  # type: ignore[attr-defined]
 
 
 def collect(run: Run, node: Any) -> None:
     """In the process that shows the tables: take what another one measured; one that crashed has nothing to say."""
-    told = json.loads(getattr(node, "workeroutput", {}).get(_KEY, "{}"))
-    if not told:
+    message = json.loads(getattr(node, "workeroutput", {}).get(_KEY, "{}"))
+    if not message:
         return
-    run.rows += map(parse_row, told["rows"])
-    run.verdicts |= {(method, layer): state for method, layer, state in told["verdicts"]}
-    run.notes += [note for note in told["notes"] if note not in run.notes]
-    run.take_selection(told["cells"], told["sae_layers"], told["deselected"])
-    run.is_empty_part = told["is_empty_part"]
+    run.rows += map(parse_row, message["rows"])
+    run.verdicts |= {(method, layer): state for method, layer, state in message["verdicts"]}
+    run.notes += [note for note in message["notes"] if note not in run.notes]
+    run.take_selection(message["cells"], message["sae_layers"], message["deselected"])
+    run.is_empty_part = message["is_empty_part"]

@@ -58,13 +58,13 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
     for line in remarks:
         reporter.write_line(visible(line))
     if report is not None:
-        table, told = verdict_table(report), gate_remarks(report)
+        table, gate_lines = verdict_table(report), gate_remarks(report)
         reporter.section("gate")
         _write_table(table, width, reporter)
-        for line in told:
+        for line in gate_lines:
             reporter.write_line(visible(line))
         tables.append(table)
-        remarks += told
+        remarks += gate_lines
         if report.exit_code:  # pytest counts tests alone, and would end on how many passed
             reporter.write_line(f"The gate does not pass: exit status {report.exit_code}.", red=True)
     reporter.write_line(f"Results: {run.request.results / FILE_NAME}")
@@ -107,8 +107,8 @@ def _remarks(run: Run) -> Iterator[str]:
             "control': the control's); 'Holm': adjusted over the cells shown that are no controls, whose own are in "
             "parentheses. norm: of what is added. Δ loss: steered minus unsteered, nats per token."
         )
-    if told := _detectable(run, rows):
-        yield told
+    if detectable_rise := _detectable(run, rows):
+        yield detectable_rise
     yield from (*request.notes, *run.notes)
     if request.waiver:
         yield f"No claim was tested: {request.waiver}."

@@ -109,7 +109,7 @@ class Run:
         cells = with_controls(setting.profile, self.cells)
         plans = [plan for cell in cells for plan in plans_of(setting.profile, cell.method)]
         if any(needs_losses(plan.method) for plan in plans):
-            _ = setting.training_documents
+            setting.load_training_documents()
 
     def check_vectors(self, model: LanguageModel) -> None:
         """Refuse vectors from files that do not fit a model, and note those that were made on another."""

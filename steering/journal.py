@@ -111,18 +111,22 @@ def load_rows(path: Path | str) -> list[Row]:
     except OSError as error:
         raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
     lines = content.split(b"\n")[:-1]
-    rows = [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    last = sorted({row.key: number for number, row in enumerate(rows)}.values())
-    made = {rows[number].cell: (rows[number].vector_hash, rows[number].multiplier) for number in last}
-    constructed = {row.place: number for number, row in enumerate(rows) if not row.lacks_vector}
+    return _that_count([_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()])
 
-    def counts(number: int) -> bool:
-        row = rows[number]
-        if made[row.cell] != (row.vector_hash, row.multiplier):
+
+def _that_count(rows: Sequence[Row]) -> list[Row]:
+    """Of all rows of a journal, those that nothing later took the place of."""
+    last = sorted({row.key: index for index, row in enumerate(rows)}.values())
+    last_vector = {rows[index].cell: (rows[index].vector_hash, rows[index].multiplier) for index in last}
+    last_constructed = {row.place: index for index, row in enumerate(rows) if not row.lacks_vector}
+
+    def counts(index: int) -> bool:
+        row = rows[index]
+        if last_vector[row.cell] != (row.vector_hash, row.multiplier):
             return False
-        return not row.lacks_vector or constructed.get(row.place, -1) < number
+        return not row.lacks_vector or last_constructed.get(row.place, -1) < index
 
-    return [rows[number] for number in last if counts(number)]
+    return [rows[index] for index in last if counts(index)]
 
 
 def parse_row(line: bytes | str) -> Row:

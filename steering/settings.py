@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from steering.concept_files import load_concept
 from steering.concepts import DEVELOPMENT, Concept
@@ -54,9 +53,8 @@ class Setting:
             profile, concept, neutral, None if profile.neutral_budget is None else _development_documents(profile)
         )
 
-    @cached_property
-    def training_documents(self) -> NeutralSet:
-        """Neutral documents for methods that learn from some: those of the development split.
+    def load_training_documents(self) -> NeutralSet:
+        """Load neutral documents for methods that learn from some: those of the development split.
 
         Raises:
             DataError: Something else is done on these documents, or the neutral set holds none beyond the test split's.

@@ -197,8 +197,8 @@ def load_vector(path: Path | str) -> SteeringVector:
                 recommended_multiplier=_parsed(metadata, _MULTIPLIER, float, None),
             )
     except (OSError, SafetensorError, KeyError, ValueError, SteeringError) as error:
-        told = f"{path}: not a steering vector file: {one_line(error)}"
-        raise VectorError(f"{told}. `steering vector import` reads files of other programs") from None
+        message = f"{path}: not a steering vector file: {one_line(error)}"
+        raise VectorError(f"{message}. `steering vector import` reads files of other programs") from None
 
 
 def _parsed(metadata: Mapping[str, str], key: str, kind: Any, absent: Any) -> Any:

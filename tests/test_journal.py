@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 from steering.errors import ResultsError
 from steering.feature_weights import FeatureWeight
 from steering.journal import FILE_NAME, Journal, load_rows
-from steering.methods import construct
-from tests.planted import KING, QUEEN, planted_activations, planted_direction
 from tests.small_rows import small_row, unsteered_row
 
 SEPARATORS = "one\ntwo\r\nthree\rfour\u2028five\u2029six\x85seven\x0b\x0c\x1ceight\x00"
@@ -90,16 +88,6 @@ def test_the_control_s_test_and_the_features_are_read_back(tmp_path, p_control, 
     assert [tuple(entry.values()) for entry in record["features"]] == [
         (entry.feature, entry.weight, entry.description) for entry in features
     ]
-
-
-def test_a_constructed_row_is_read_back_as_the_same_measurement(tmp_path):
-    parameters = {"ids": {"2": [0, KING], "5": [KING], "10": [KING, QUEEN]}}  # as text, 10 comes before 2
-    vector = construct("hand_crafted", planted_activations(planted_direction()), 5, parameters)
-    row = small_row(parameters=dict(vector.parameters))
-    Journal(tmp_path).append([row])
-    [found] = load_rows(tmp_path)
-    assert found == row
-    assert found.key == row.key
 
 
 def test_a_row_of_a_run_before_there_were_controls_and_features_is_read(tmp_path):

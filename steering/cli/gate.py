@@ -158,9 +158,9 @@ def promote_results(
     with turns_at(output):
         if keep_others and output.exists():
             promoted = with_others(promoted, read_baseline(output))
-        told = _told(output, promoted)
+        changes = _changes(output, promoted)
         write_baseline(promoted, output)
-    typer.echo("\n".join([*told, f"{output}: {counted(len(promoted.cells), 'cell')}"]))
+    typer.echo("\n".join([*changes, f"{output}: {counted(len(promoted.cells), 'cell')}"]))
 
 
 @app.command()
@@ -229,7 +229,7 @@ def _baseline(path: Path, methods: tuple[str, ...], layers: tuple[int, ...]) -> 
     return read_cells(path, methods, layers)
 
 
-def _told(output: Path, promoted: Baseline) -> list[str]:
+def _changes(output: Path, promoted: Baseline) -> list[str]:
     """What changes relative to the file that is there, which must be a baseline."""
     from steering.verdicts.promotion import changes
 

@@ -84,8 +84,8 @@ def reproduce(
     for path in _write(measured, output):
         typer.echo(path)
     if failed := len(failure_summary(measured.own)) - 1:
-        told = f"{counted(failed, 'cell')} could not be measured, in part or at all: see 'Not measured' in tables.md"
-        typer.echo(told, err=True)
+        message = f"{counted(failed, 'cell')} could not be measured, in part or at all: see 'Not measured' in tables.md"
+        typer.echo(message, err=True)
     if statement := pareto_statement(measured.rows):
         typer.echo(statement)
 
@@ -165,8 +165,10 @@ def _measure(profile: Profile, output: Path, dtype: Dtype, device: Device, optim
 
 def _with_documents(setting: Setting, optimized: int) -> int:
     """How many vectors are optimised: none where no neutral document is left to train them on."""
+    if not optimized:
+        return 0
     try:
-        _ = setting.training_documents if optimized else None
+        setting.load_training_documents()
     except DataError as error:
         typer.echo(f"No vector is optimised: {error}.", err=True)
         return 0

@@ -20,14 +20,14 @@ class HeatCell:
     Attributes:
         value: As text.
         interval: Of 95 %, as text.
-        told: Everything about the cell in one line.
+        tooltip: Everything about the cell in one line.
         step: Of its colour, from 0 to STEPS - 1.
         marked: Whether it stands out by more than its value.
     """
 
     value: str
     interval: str
-    told: str
+    tooltip: str
     step: int
     marked: bool
 
@@ -92,9 +92,9 @@ def _heat_map(
     for cell, row in cells:
         value, _, interval = shown(row).partition(" ")
         parts = (f"{cell.label}, layer {cell.layer}: {value} {interval}", f"n = {row.n}", remark(study, cell))
-        told = ", ".join(part for part in parts if part)
+        tooltip = ", ".join(part for part in parts if part)
         marked = kind == "success" and study.steers(cell)
-        found[cell.layer, cell.label] = HeatCell(value, interval, told, step_of(row.value or 0.0, high), marked)
+        found[cell.layer, cell.label] = HeatCell(value, interval, tooltip, step_of(row.value or 0.0, high), marked)
     layers = sorted({cell.layer for cell, _ in cells})
     lines = tuple((layer, tuple(found.get((layer, label)) for label, _ in columns)) for layer in layers)
     return HeatMap(kind, columns, lines, f"{high:.3f}")

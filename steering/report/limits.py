@@ -52,15 +52,15 @@ def limits_of(study: Study, samples: Samples | None, chosen_on_development: bool
         ("Neutral text", _neutral(study)),
         ("One model", _model(study)),
     ]
-    return [(heading, told) for heading, told in found if told]
+    return [(heading, paragraph) for heading, paragraph in found if paragraph]
 
 
 def _nothing_found(study: Study) -> str:
-    if not (told := detectable_in(study)):
+    if not (smallest_rise := detectable_in(study)):
         return ""
     return (
-        f"A cell that was not found to steer may still have an effect. {told} The two rollouts of a pair are taken as "
-        "independent here."
+        f"A cell that was not found to steer may still have an effect. {smallest_rise} The two rollouts of a "
+        "pair are taken as independent here."
     )
 
 
@@ -129,11 +129,11 @@ def _one_word(study: Study, samples: Samples | None) -> str:
                 found.setdefault((cell.label, word), []).append(cell.layer)
     if not found:
         return ""
-    told = "; ".join(
+    repeated = "; ".join(
         f"“{word}” by {label} at {wording.counted_layers(layers)}" for (label, word), layers in found.items()
     )
     return (
-        f"At least nine tenths of the successes are the same word: {told}. A vector that makes a model say one word "
+        f"At least nine tenths of the successes are the same word: {repeated}. A vector that makes a model say one word "
         "need not have anything to do with the concept."
     )
 

@@ -155,20 +155,20 @@ def _cost(steering: Sequence[StudyCell], neutral_bound: float) -> list[str]:
     low, high = (wording.signed(value) for value in (min(values), max(values)))
     kept = sum(stats.mean_upper_bound(np.array(row.items)) < neutral_bound for row in rows if row.items)
     change = low if low == high else f"{low} to {high}"
-    told = (
+    statement = (
         f"Where it steers, it changes the loss on neutral text by {change} nats per token; by less than "
         f"{neutral_bound:g} with 95 % confidence at {kept} of {len(rows)}."
     )
     if absent := len(steering) - len(values):
-        told += f" At {absent} where it steers, that could not be measured."
-    return [told]
+        statement += f" At {absent} where it steers, that could not be measured."
+    return [statement]
 
 
 def _missed(study: Study) -> str:
-    told = detectable_in(study)
-    if not told or all(map(study.steers, study.tested)):
+    smallest_rise = detectable_in(study)
+    if not smallest_rise or all(map(study.steers, study.tested)):
         return ""
-    return f"Finding nothing does not prove that there is nothing. {told}"
+    return f"Finding nothing does not prove that there is nothing. {smallest_rise}"
 
 
 def detectable_in(study: Study) -> str:
@@ -185,24 +185,26 @@ def _controls(study: Study) -> str:
     if not tested:
         return ""
     reached, expected = sum(value < study.level for value in tested), len(tested) * study.level
-    told = (
+    statement = (
         f"Of {wording.counted(len(tested), 'control cell')}, {reached} {'is' if reached == 1 else 'are'} "
         f"above the unsteered run at the unadjusted level {study.level:g}, where chance alone would give "
         f"no more than {expected:.2g} on average."
     )
     if reached < _MANY_CONTROLS or reached <= _TIMES_CHANCE * expected:
-        return told
+        return statement
     return (
-        f"{told} That suggests that controls raise P(success), too, or that the unsteered run, with which all cells "
-        "are compared, came out low by chance: rely on cells that are above their control as well."
+        f"{statement} That suggests that controls raise P(success), too, or that the unsteered run, with which all "
+        "cells are compared, came out low by chance: rely on cells that are above their control as well."
     )
 
 
 def _failed(study: Study) -> str:
-    told = [f"{cell.label} at layer {cell.layer} ({'; '.join(cell.failures)})" for cell in study.cells if cell.failures]
-    if not told:
+    incomplete = [
+        f"{cell.label} at layer {cell.layer} ({'; '.join(cell.failures)})" for cell in study.cells if cell.failures
+    ]
+    if not incomplete:
         return ""
-    return f"Of {wording.counted(len(told), 'cell')}, something could not be measured: {', '.join(told)}."
+    return f"Of {wording.counted(len(incomplete), 'cell')}, something could not be measured: {', '.join(incomplete)}."
 
 
 def _all(count: int) -> str:
@@ -210,5 +212,5 @@ def _all(count: int) -> str:
 
 
 def _p(value: float | None) -> str:
-    told = wording.p_value(value)
-    return told if told.startswith("<") else f"= {told}"
+    formatted = wording.p_value(value)
+    return formatted if formatted.startswith("<") else f"= {formatted}"

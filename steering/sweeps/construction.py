@@ -102,7 +102,7 @@ class Constructor:
 
     def _training_texts(self) -> list[TokenizedText]:
         """Neutral documents that are not measured."""
-        documents = self._setting.training_documents.documents
+        documents = self._setting.load_training_documents().documents
         return tokenize_documents(self._model.tokenizer, documents, *self._setting.profile.neutral_lengths)
 
     def _load_saes(self) -> list[tuple[SparseAutoencoder, Descriptions]]:

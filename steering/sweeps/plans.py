@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from steering.errors import DataError
+from steering.errors import DataError, require_known
 from steering.methods import create_method, needs_sae
 from steering.metrics import metrics
 from steering.profiles import MethodPlan, Profile
@@ -23,8 +23,7 @@ def check_plans(profile: Profile) -> None:
         create_method(plan.method, plan.parameters)
         if needs_sae(plan.method) and not profile.saes:
             raise DataError(f"method {plan.name!r} reads SAEs: name some with 'saes' in the profile or with --saes")
-        for name in plan.metrics or ():
-            _ = metrics[name]
+        require_known("metric", plan.metrics or (), metrics)
 
 
 def mean_plan(profile: Profile) -> MethodPlan:
@@ -86,16 +85,16 @@ def without_foreign_saes(profile: Profile, declared: Profile) -> tuple[Profile, 
     kept = [plan for plan in profile.methods if plan.name not in reading | scaled]
     alone = {plan.name for plan in kept if plan.control in reading | scaled}
     parts = (("Not run", reading), ("Not run, scaled to the norm of those", scaled), ("Run without a control", alone))
-    told = "".join(
+    left_out = "".join(
         f"{what}: {', '.join(plan.name for plan in profile.methods if plan.name in names)}. "
         for what, names in parts
         if names
     )
-    note = f"{told}The embedded SAEs are for the model {declared.model!r}; name others with --saes."
+    note = f"{left_out}The embedded SAEs are for the model {declared.model!r}; name others with --saes."
     if not kept:
         raise DataError(f"profile {profile.name!r}: nothing is left to run. {note}")
     plans = tuple(replace(plan, control="") if plan.name in alone else plan for plan in kept)
-    return replace(profile, methods=plans, saes=""), note if told else ""
+    return replace(profile, methods=plans, saes=""), note if left_out else ""
 
 
 def _scaled_to(profile: Profile, names: set[str]) -> set[str]:

@@ -134,7 +134,7 @@ def _provenance(
         if read.descriptions.hash:
             found["descriptions_hash"] = read.descriptions.hash
     if needs_losses(method):
-        found["training_hash"] = setting.training_documents.hash
+        found["training_hash"] = setting.load_training_documents().hash
     return found
 
 

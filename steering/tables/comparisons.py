@@ -59,13 +59,13 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
     for row, name in zip(cells, labels(cells), strict=True):
         here = controls[shared(row)]
         others = [other for other in here if other.layer == row.layer and other.key not in known]
-        told = ", ".join(f"{other.method} {wording.number(other)}" for other in others)
-        if not row.control and not told:
+        others_reached = ", ".join(f"{other.method} {wording.number(other)}" for other in others)
+        if not row.control and not others_reached:
             continue
         lines.append(
             [
                 *(*runs.cell(row), name, str(row.layer), wording.number(row)),
-                *(wording.number(paired[row.key]), *_against(row, nulls[row.key]), told or ABSENT),
+                *(wording.number(paired[row.key]), *_against(row, nulls[row.key]), others_reached or ABSENT),
             ]
         )
     return lines

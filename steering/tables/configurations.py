@@ -105,18 +105,30 @@ def labels(cells: Sequence[Row]) -> list[str]:
     places = [(shared(row), row.layer) for row in cells]
     names = [str(row.parameters.get("sae", SAE)) if row.method == SAE else row.method for row in cells]
     for detail in (_dose, _digest):
-        details = [detail(row) for row in cells]
-        found: dict[tuple[str, Hashable], set[str]] = {}
-        for name, place, text, row in zip(names, places, details, cells, strict=True):
-            found.setdefault((name, place), set()).update([] if row.lacks_vector else [text])
-        unclear = {name for (name, _), texts in found.items() if len(texts) > 1}
-        names = [f"{name} {text}" if name in unclear else name for name, text in zip(names, details, strict=True)]
+        names = _with_detail(names, places, cells, [detail(row) for row in cells])
+    return _numbered(names, places, cells)
+
+
+def _with_detail(
+    names: Sequence[str], places: Sequence[Hashable], cells: Sequence[Row], details: Sequence[str]
+) -> list[str]:
+    """The names, to which a detail is added where it tells cells of one name at one place apart."""
+    details_of: dict[tuple[str, Hashable], set[str]] = {}
+    for name, place, detail, row in zip(names, places, details, cells, strict=True):
+        details_of.setdefault((name, place), set()).update([] if row.lacks_vector else [detail])
+    shared_names = {name for (name, _), several in details_of.items() if len(several) > 1}
+    pairs = zip(names, details, strict=True)
+    return [f"{name} {detail}" if name in shared_names else name for name, detail in pairs]
+
+
+def _numbered(names: Sequence[str], places: Sequence[Hashable], cells: Sequence[Row]) -> list[str]:
+    """The names, with a number at the second and later of one name at one place."""
     times: Counter[tuple[str, Hashable]] = Counter()
-    for index, (name, place, row) in enumerate(zip(names, places, cells, strict=True)):
+    numbered = []
+    for name, place, row in zip(names, places, cells, strict=True):
         times[name, place] += not row.lacks_vector
-        if times[name, place] > 1:
-            names[index] = f"{name} #{times[name, place]}"
-    return names
+        numbered.append(f"{name} #{times[name, place]}" if times[name, place] > 1 else name)
+    return numbered
 
 
 def _dose(row: Row) -> str:

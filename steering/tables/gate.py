@@ -12,7 +12,8 @@ from steering.results import SUCCESS
 from steering.tables import wording
 from steering.tables.wording import ABSENT, HEADINGS
 from steering.verdicts.baselines import GATED, Baseline, BaselineScore
-from steering.verdicts.gate import Comparison, GateReport
+from steering.verdicts.comparison import Comparison
+from steering.verdicts.gate import GateReport
 
 _SIGNED = {name: "" if name == SUCCESS else "+" for name in HEADINGS}
 _MARKS = {"regressed": " worse", "improved": " better"}
@@ -47,10 +48,10 @@ def remarks(report: GateReport) -> list[str]:
             said.setdefault(f"{verdict.state}: {verdict.reason}", []).append(verdict.id)
         if verdict.passed_over:
             said.setdefault(f"a later measurement does not count, since {verdict.passed_over}", []).append(verdict.id)
-    told = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
-    told += [f"{method} at {wording.counted_layers(layers)}: not in the baseline" for method, layers in new.items()]
+    remarks = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
+    remarks += [f"{method} at {wording.counted_layers(layers)}: not in the baseline" for method, layers in new.items()]
     counted = ", ".join(f"{count} {state}" for state, count in sorted(report.counts.items()))
-    return [*told, f"{wording.counted(len(report.verdicts), 'cell')}: {counted or 'nothing to compare'}"]
+    return [*remarks, f"{wording.counted(len(report.verdicts), 'cell')}: {counted or 'nothing to compare'}"]
 
 
 def to_json(report: GateReport) -> str:

@@ -184,8 +184,8 @@ def pareto_statement(rows: Sequence[Row]) -> str:
     """
     studies = grouped(comparisons(rows), lambda comparison: shared(comparison.row))
     runs = Runs.of([found[0].row for found in studies.values()])
-    told = [": ".join([*runs.cell(found[0].row), _statement(found)]) for found in studies.values()]
-    return " ".join(told)
+    statements = [": ".join([*runs.cell(found[0].row), _statement(found)]) for found in studies.values()]
+    return " ".join(statements)
 
 
 def _statement(found: Sequence[ParetoComparison]) -> str:

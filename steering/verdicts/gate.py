@@ -19,68 +19,17 @@ from typing import Literal
 
 import numpy as np
 
-from steering import stats
 from steering.concepts import TEST
 from steering.results import OUTCOMES, Configuration, Row, cell_id
-from steering.verdicts.baselines import GATED, Baseline, BaselineCell, GatedMetric
+from steering.verdicts.baselines import GATED, Baseline, BaselineCell
 from steering.verdicts.comparability import cell_differences
+from steering.verdicts.comparison import Comparison, compare_items
 from steering.verdicts.promotion import measured_cells
 
 State = Literal["ok", "regressed", "improved", "not comparable", "missing", "new"]
 
 #: Exit status where a cell cannot be compared; those up to 5 are pytest's own, 3 its internal error.
 NOT_COMPARABLE_STATUS = 6
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of one cell against the baseline.
-
-    Attributes:
-        metric: Name.
-        old: Mean of the baseline's items.
-        old_n: Their number.
-        new: Mean of the run's items.
-        new_n: Their number.
-        low: Lower end of the 95 % interval of new − old: Newcombe's for rollouts, bootstrap over texts for losses.
-        high: Upper end.
-        margin: Change for the worse that is tolerated.
-        level: What the adjusted p values are held against.
-        p_value: One-sided, of a change for the worse beyond the margin.
-        p_worse: The same, adjusted over the cells.
-        p_better: Of a change for the better beyond the margin, adjusted over the cells.
-    """
-
-    metric: str
-    old: float
-    old_n: int
-    new: float
-    new_n: int
-    low: float
-    high: float
-    margin: float
-    level: float
-    p_value: float
-    p_worse: float
-    p_better: float
-
-    @property
-    def state(self) -> State:
-        """What the adjusted p values say."""
-        if self.p_worse <= self.level:
-            return "regressed"
-        return "improved" if self.p_better <= self.level else "ok"
-
-    @property
-    def message(self) -> str:
-        """The numbers in one line."""
-        p_value, direction = (self.p_better, "better") if self.state == "improved" else (self.p_worse, "worse")
-        return (
-            f"{self.metric} {self.old:.4f} (n = {self.old_n}) → {self.new:.4f} (n = {self.new_n}), "
-            f"difference {self.new - self.old:+.4f} [{self.low:+.4f}, {self.high:+.4f}], "
-            f"{direction} with adjusted p = {p_value:.2g} {'<=' if p_value <= self.level else '>'} {self.level:g} "
-            f"(margin {self.margin:g})"
-        )
 
 
 @dataclass(frozen=True)
@@ -148,37 +97,65 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
             failed counts as missing wherever it was tried.
     """
     # As baselines are; layers and doses may have been chosen on another split, beside it.
-    found = measured_cells([row for row in rows if row.split == TEST])
-    settled: list[CellVerdict] = []
-    comparable: list[tuple[BaselineCell, Configuration]] = []
-    passed_over: dict[tuple[str, int], str] = {}
+    measured = measured_cells([row for row in rows if row.split == TEST])
+    verdicts: list[CellVerdict] = []
+    pairs: list[_Pair] = []
     for cell in baseline.cells:
-        entries = found.pop(cell.key, [])
-        told = [cell_differences(baseline, cell, entry) for entry in entries]
-        fitting = [entry for entry, differences in zip(entries, told, strict=True) if not differences]
-        differing = "; ".join(told[-1]) if told else ""
-        if not entries:
-            if required is None or cell.key in required:
-                settled.append(CellVerdict(*cell.key, "missing", "it is in the baseline and was not measured"))
-        elif not fitting:
-            settled.append(CellVerdict(*cell.key, "not comparable", differing))
-        elif gaps := _gaps(cell, fitting[-1]):
-            settled.append(CellVerdict(*cell.key, "missing", "; ".join(gaps)))
-        else:
-            comparable.append((cell, fitting[-1]))
-            passed_over[cell.key] = differing
-    comparisons: dict[tuple[str, int], list[Comparison]] = {cell.key: [] for cell, _ in comparable}
+        entries = measured.pop(cell.key, [])
+        if entries or required is None or cell.key in required:
+            match = _match(baseline, cell, entries)
+            if isinstance(match, _Pair):
+                pairs.append(match)
+            else:
+                verdicts.append(match)
+    verdicts += _judged_together(baseline, pairs)
+    verdicts += [
+        CellVerdict(*key, "new", "it is not in the baseline")
+        for key, entries in measured.items()
+        if _is_new(entries[-1])
+    ]
+    return GateReport(tuple(sorted(verdicts, key=lambda verdict: (verdict.method, verdict.layer))))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A cell of the baseline with a measurement that can be compared with it.
+
+    Attributes:
+        cell: Of the baseline.
+        measured: The last that can be compared.
+        passed_over: In what a later measurement, which cannot be compared, differs.
+    """
+
+    cell: BaselineCell
+    measured: Configuration
+    passed_over: str
+
+
+def _match(baseline: Baseline, cell: BaselineCell, entries: Sequence[Configuration]) -> _Pair | CellVerdict:
+    """Find the measurement to compare a cell with, or say why there is none."""
+    if not entries:
+        return CellVerdict(*cell.key, "missing", "it is in the baseline and was not measured")
+    differences = [cell_differences(baseline, cell, entry) for entry in entries]
+    last_differences = "; ".join(differences[-1])
+    fitting = [entry for entry, differing in zip(entries, differences, strict=True) if not differing]
+    if not fitting:
+        return CellVerdict(*cell.key, "not comparable", last_differences)
+    if gaps := _gaps(cell, fitting[-1]):
+        return CellVerdict(*cell.key, "missing", "; ".join(gaps))
+    return _Pair(cell, fitting[-1], last_differences)
+
+
+def _judged_together(baseline: Baseline, pairs: Sequence[_Pair]) -> list[CellVerdict]:
+    """Compare each gated metric over all cells, whose p values are adjusted together."""
+    comparisons: dict[tuple[str, int], list[Comparison]] = {pair.cell.key: [] for pair in pairs}
     for metric in GATED:
-        pairs = [(cell, entry) for cell, entry in comparable if metric.name in cell.scores]
-        for (cell, _), comparison in zip(pairs, _compared(baseline, metric, pairs), strict=True):
-            comparisons[cell.key].append(comparison)
-    settled += [
-        _judged(baseline, cell, entry, comparisons[cell.key], passed_over[cell.key]) for cell, entry in comparable
-    ]
-    settled += [
-        CellVerdict(*key, "new", "it is not in the baseline") for key, entries in found.items() if _is_new(entries[-1])
-    ]
-    return GateReport(tuple(sorted(settled, key=lambda verdict: (verdict.method, verdict.layer))))
+        name, having = metric.name, [pair for pair in pairs if metric.name in pair.cell.scores]
+        items = [(np.array(pair.cell.scores[name].items), np.array(pair.measured.rows[name].items)) for pair in having]
+        compared = compare_items(metric, items, margin=baseline.margins[name], level=baseline.levels[name])
+        for pair, comparison in zip(having, compared, strict=True):
+            comparisons[pair.cell.key].append(comparison)
+    return [_judged(baseline, pair, comparisons[pair.cell.key]) for pair in pairs]
 
 
 def _gaps(cell: BaselineCell, measured: Configuration) -> list[str]:
@@ -193,64 +170,13 @@ def _gaps(cell: BaselineCell, measured: Configuration) -> list[str]:
     return gaps
 
 
-def _compared(
-    baseline: Baseline, metric: GatedMetric, pairs: Sequence[tuple[BaselineCell, Configuration]]
-) -> list[Comparison]:
-    """One metric in all cells that can be compared."""
-    margin = baseline.margins[metric.name]
-    items = [
-        (np.array(cell.scores[metric.name].items), np.array(measured.rows[metric.name].items))
-        for cell, measured in pairs
-    ]
-    intervals = [
-        stats.mean_interval(new - old) if metric.paired else stats.difference_interval(new, old) for old, new in items
-    ]
-    worse = [p_of_worse(metric, old, new, margin) for old, new in items]
-    better = [p_of_worse(metric, new, old, margin) for old, new in items]
-    adjusted = zip(items, intervals, worse, stats.holm(worse), stats.holm(better), strict=True)
-    return [
-        Comparison(
-            metric=metric.name,
-            old=float(old.mean()),
-            old_n=len(old),
-            new=float(new.mean()),
-            new_n=len(new),
-            low=low,
-            high=high,
-            margin=margin,
-            level=baseline.levels[metric.name],
-            p_value=p_value,
-            p_worse=float(p_worse),
-            p_better=float(p_better),
-        )
-        for (old, new), (low, high), p_value, p_worse, p_better in adjusted
-    ]
-
-
-def p_of_worse(metric: GatedMetric, old: np.ndarray, new: np.ndarray, margin: float) -> float:
-    """One-sided p value of a change for the worse beyond a margin, in one cell; swapped sides give that for the better.
-
-    Args:
-        metric: Says which direction is worse, and which test applies.
-        old: `[old item]`.
-        new: `[item]`.
-        margin: In the unit of the items.
-    """
-    if not metric.paired:
-        lower, higher = (new, old) if metric.higher_is_better else (old, new)
-        return stats.p_proportion_drop(lower, higher, margin)
-    return stats.p_mean_rise(old - new if metric.higher_is_better else new - old, margin)
-
-
-def _judged(
-    baseline: Baseline, cell: BaselineCell, measured: Configuration, comparisons: Sequence[Comparison], passed_over: str
-) -> CellVerdict:
+def _judged(baseline: Baseline, pair: _Pair, comparisons: Sequence[Comparison]) -> CellVerdict:
     states = {comparison.state for comparison in comparisons}
     state: State = next((name for name in ("regressed", "improved") if name in states), "ok")
     shown = [comparison for comparison in comparisons if comparison.state != "ok"] or comparisons
-    told = [comparison.message for comparison in shown]
-    reason = "; ".join([*told, *_remarks(baseline, cell, measured.row)])
-    return CellVerdict(*cell.key, state, reason, tuple(comparisons), passed_over)
+    messages = [comparison.message for comparison in shown]
+    reason = "; ".join([*messages, *_remarks(baseline, pair.cell, pair.measured.row)])
+    return CellVerdict(*pair.cell.key, state, reason, tuple(comparisons), pair.passed_over)
 
 
 def _remarks(baseline: Baseline, cell: BaselineCell, row: Row) -> list[str]:

@@ -95,8 +95,8 @@ def with_others(new: Baseline, old: Baseline) -> Baseline:
         ResultsError: They were measured in other circumstances, or with other versions of what computes.
     """
     new = dataclasses.replace(new, margins=old.margins, required_rollouts=old.required_rollouts)
-    if told := _changed_fields(old, new, [key for key in _FIELDS if key not in NAMES]):
-        raise ResultsError(f"the other cells cannot be kept: {'; '.join(told)}. Promote results of all cells.")
+    if changed := _changed_fields(old, new, [key for key in _FIELDS if key not in NAMES]):
+        raise ResultsError(f"the other cells cannot be kept: {'; '.join(changed)}. Promote results of all cells.")
     cells = {cell.key: cell for cell in (*old.cells, *new.cells)}
     return dataclasses.replace(new, cells=tuple(cells[key] for key in sorted(cells)))
 
@@ -111,12 +111,12 @@ def changes(old: Baseline, new: Baseline) -> list[str]:
         elif key not in before:
             lines.append(f"{cell_id(*key)}: added")
         else:
-            lines += [f"{cell_id(*key)}: {told}" for told in _cell_changes(before[key], after[key])]
+            lines += [f"{cell_id(*key)}: {change}" for change in _cell_changes(before[key], after[key])]
     return lines
 
 
 def _changed_fields(old: Baseline, new: Baseline, keys: Sequence[str]) -> list[str]:
-    return [f"{key}: {told}" for key in keys if (told := _difference(getattr(old, key), getattr(new, key)))]
+    return [f"{key}: {difference}" for key in keys if (difference := _difference(getattr(old, key), getattr(new, key)))]
 
 
 def _check_agreement(cells: Mapping[tuple[str, int], list[Configuration]]) -> None:
@@ -147,11 +147,11 @@ def _check_alike(where: str, found: Sequence[tuple[str, dict[str, Any]]]) -> Non
     for key in sorted({key for _, entries in found for key in entries}):
         values = {json.dumps(entries.get(key), sort_keys=True): run for run, entries in found}
         if len(values) > 1:
-            told = ", ".join(f"{value} (run {run})" for value, run in values.items())
+            measured = ", ".join(f"{value} (run {run})" for value, run in values.items())
             remedy = "Promote one run, by `steering baseline promote --run`."
             if len(set(values.values())) == 1:
                 remedy = "A baseline holds one for each cell: measure what is to be promoted into a new directory."
-            raise ResultsError(f"{where} cannot be one baseline: {key} is {told}. {remedy}")
+            raise ResultsError(f"{where} cannot be one baseline: {key} is {measured}. {remedy}")
 
 
 def _cell(measured: Configuration) -> BaselineCell:
@@ -195,8 +195,8 @@ def _difference(old: Any, new: Any) -> str:
 
 def _cell_changes(old: BaselineCell, new: BaselineCell) -> Iterator[str]:
     for key in ("multiplier", "parameters", "vector_hash", "vector_norm", "device"):
-        if told := _difference(getattr(old, key), getattr(new, key)):
-            yield f"{key} {told}"
+        if difference := _difference(getattr(old, key), getattr(new, key)):
+            yield f"{key} {difference}"
     for metric in sorted(old.scores | new.scores):
         before, after = (_shown(cell.scores.get(metric)) for cell in (old, new))
         if old.scores.get(metric) != new.scores.get(metric):

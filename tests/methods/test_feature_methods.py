@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from steering.errors import SaeError
+from steering.journal import parse_row
 from steering.methods import construct, create_method
 from tests.planted import CROWN, KING, QUEEN, dense, planted_activations, planted_direction, planted_sae
+from tests.small_rows import small_row
 from tests.small_saes import D_SAE
 
 
@@ -35,6 +37,14 @@ def test_feature_delta_keeps_the_features_that_change_most(activations, top):
     found = create_method("feature_delta", {"top": top}).weights(activations, 5).numpy()
     np.testing.assert_allclose(found, change, rtol=1e-4, atol=1e-6)
     assert set(np.flatnonzero(found)[:2]) <= {KING, QUEEN} or top > 2
+
+
+def test_row_of_chosen_features_is_read_back_as_the_same_measurement(activations):
+    parameters = {"ids": {"2": [0, KING], "5": [KING], "10": [KING, QUEEN]}}  # as text, 10 comes before 2
+    vector = construct("hand_crafted", activations, 5, parameters)
+    row = small_row(parameters=dict(vector.parameters))
+    assert parse_row(row.to_json()) == row
+    assert parse_row(row.to_json()).key == row.key
 
 
 def test_hand_crafted_features_keep_their_own_change_and_its_sign(activations):

@@ -16,7 +16,8 @@ from scipy.stats import ttest_1samp
 from steering import stats
 from steering.power import power_of_drop
 from steering.verdicts.baselines import GATED
-from steering.verdicts.gate import compare, p_of_worse
+from steering.verdicts.comparison import p_of_worse
+from steering.verdicts.gate import compare
 from tests.gate_rows import METRICS, baseline_of, cell
 
 CELLS, NEW, BANKED, TEXTS = 40, 200, 2000, 64

@@ -63,13 +63,13 @@ class SeriesGroup:
     """What was measured under the same circumstances.
 
     Attributes:
-        told: In which circumstances it differs from other groups; empty where there is one only.
+        circumstances: In which circumstances it differs from other groups; empty where there is one only.
         stem: The same for file names.
         unsteered: The unsteered run; None where it was not measured.
         series: Steered cells; those that are no controls first.
     """
 
-    told: str
+    circumstances: str
     stem: str
     unsteered: Configuration | None
     series: tuple[Series, ...]
@@ -91,7 +91,8 @@ class SeriesGroup:
     def heading(self) -> str:
         """Model, concept and side, and the circumstances that are told, for titles."""
         row = self.row
-        return visible(f"{row.model}, {row.concept}, towards {row.toward}" + (f"; {self.told}" if self.told else ""))
+        circumstances = f"; {self.circumstances}" if self.circumstances else ""
+        return visible(f"{row.model}, {row.concept}, towards {row.toward}{circumstances}")
 
     @property
     def budgets(self) -> list[float | None]:
@@ -131,9 +132,10 @@ def groups_of(rows: Sequence[Row]) -> list[SeriesGroup]:
     for cells in grouped(configurations(rows), lambda cell: shared(cell.row)).values():
         series = _series_of([cell for cell in cells if cell.row.layer is not None])
         unsteered = [cell for cell in cells if cell.row.method == UNSTEERED]
-        told = " ".join(runs.cell(cells[0].row))
+        circumstances = " ".join(runs.cell(cells[0].row))
         if series:
-            groups.append(SeriesGroup(told, stem_of(told), unsteered[-1] if unsteered else None, series))
+            own_unsteered = unsteered[-1] if unsteered else None
+            groups.append(SeriesGroup(circumstances, stem_of(circumstances), own_unsteered, series))
     return groups
 
 

@@ -178,14 +178,14 @@ def _scatter(axes: Axes, points: Sequence[Point], look: Look, label: str) -> Non
 def _list(axes: Axes, best: Sequence[Point]) -> None:
     """What the numbers of the points stand for."""
     axes.set_axis_off()
-    entries = [f"{number}  {_told(point)}" for number, point in enumerate(best[:_LISTED], start=1)]
+    entries = [f"{number}  {_legend_entry(point)}" for number, point in enumerate(best[:_LISTED], start=1)]
     entries += [f"and {len(best) - _LISTED} more, in the data"] if len(best) > _LISTED else []
     axes.text(
         0, 1, "\n".join(["Non-dominated:", *entries]), va="top", fontsize=8, linespacing=1.5, transform=axes.transAxes
     )
 
 
-def _told(point: Point) -> str:
+def _legend_entry(point: Point) -> str:
     cost, success = point.at
     if point.series is None:
         return f"unsteered: {success:.3f}"
