@@ -133,8 +133,8 @@ def _one_word(study: Study, samples: Samples | None) -> str:
         f"“{word}” by {label} at {wording.counted_layers(layers)}" for (label, word), layers in found.items()
     )
     return (
-        f"At least nine tenths of the successes are the same word: {repeated}. A vector that makes a model say one word "
-        "need not have anything to do with the concept."
+        f"At least nine tenths of the successes are the same word: {repeated}. A vector that makes a model say one "
+        "word need not have anything to do with the concept."
     )
 
 

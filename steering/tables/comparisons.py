@@ -57,8 +57,8 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
     header = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
     lines = [[*runs.heading, *header]]
     for row, name in zip(cells, labels(cells), strict=True):
-        here = controls[shared(row)]
-        others = [other for other in here if other.layer == row.layer and other.key not in known]
+        at_layer = [control for control in controls[shared(row)] if control.layer == row.layer]
+        others = [control for control in at_layer if control.key not in known]
         others_reached = ", ".join(f"{other.method} {wording.number(other)}" for other in others)
         if not row.control and not others_reached:
             continue
@@ -97,8 +97,9 @@ def _null(paired: Row | None, controls: Sequence[Row]) -> list[Row]:
 
 
 def _same_null(row: Row, control: Row) -> bool:
-    here, there = (without(each.parameters, _VARYING) for each in (row, control))
-    return CONSTRUCTION in here and here == there and _same_dose(row.set_multiplier, control.set_multiplier)
+    settings, of_control = (without(each.parameters, _VARYING) for each in (row, control))
+    is_same = CONSTRUCTION in settings and settings == of_control
+    return is_same and _same_dose(row.set_multiplier, control.set_multiplier)
 
 
 def _same_dose(multiplier: float | None, other: float | None) -> bool:
