@@ -54,10 +54,10 @@ def require_known(kind: str, names: Iterable[object], known: Iterable[object], h
     Raises:
         UnknownNameError: There is one.
     """
-    there = set(known)
+    known_names = set(known)
     for name in names:
-        if name not in there:
-            raise UnknownNameError(kind, str(name), map(str, there), hint)
+        if name not in known_names:
+            raise UnknownNameError(kind, str(name), map(str, known_names), hint)
 
 
 class DataError(SteeringError):

@@ -55,15 +55,16 @@ def paired_difference_interval(values: np.ndarray, others: np.ndarray) -> tuple[
         SteeringError: The two are not of one length.
     """
     gained, lost = discordant(values, others)
-    here, there = float(np.mean(values)), float(np.mean(others))
+    share, other_share = float(np.mean(values)), float(np.mean(others))
     (low, high), (other_low, other_high) = proportion_interval(values), proportion_interval(others)
     correlation = _correlation(int(np.sum(values)) - gained, gained, lost, len(values))
 
     def reach(one: float, other: float) -> float:
         return math.sqrt(max(one**2 - 2 * correlation * one * other + other**2, 0.0))
 
-    difference = here - there
-    return difference - reach(here - low, other_high - there), difference + reach(high - here, there - other_low)
+    difference = share - other_share
+    below, above = reach(share - low, other_high - other_share), reach(high - share, other_share - other_low)
+    return difference - below, difference + above
 
 
 def _correlation(both: int, gained: int, lost: int, n: int) -> float:
@@ -111,8 +112,8 @@ def discordant(successes: np.ndarray, others: np.ndarray) -> tuple[int, int]:
     """Pairs of 0/1 values `[item]` that succeed only here, and pairs that succeed only there."""
     if len(successes) != len(others):
         raise SteeringError(f"paired test of {len(successes)} against {len(others)} items: the numbers must agree")
-    here, there = _checked(successes).astype(bool), _checked(others).astype(bool)
-    return int((here & ~there).sum()), int((there & ~here).sum())
+    succeeded, others_succeeded = _checked(successes).astype(bool), _checked(others).astype(bool)
+    return int((succeeded & ~others_succeeded).sum()), int((others_succeeded & ~succeeded).sum())
 
 
 def p_proportion_drop(new: np.ndarray, old: np.ndarray, margin: float = 0.0) -> float:

@@ -123,9 +123,9 @@ def sample_nucleus(
         cumulative, tokens, enough = _candidates(*seen, width, top_p, temperature)
         place = torch.full((len(logits),), -1, device=logits.device)
         place[pending[enough]] = torch.nonzero(enough).squeeze(1)
-        here = place[branches] >= 0
-        source = place[branches[here]]
-        chosen[here] = _invert(cumulative[source], tokens[source], uniforms[here], top_p)
+        found = place[branches] >= 0
+        source = place[branches[found]]
+        chosen[found] = _invert(cumulative[source], tokens[source], uniforms[found], top_p)
         pending = pending[~enough]
         if len(pending) == 0:
             break

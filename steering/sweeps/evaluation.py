@@ -95,17 +95,21 @@ class Evaluation:
     def score(self, observed: Observed, unsteered: Observed, control: Outcome | None) -> Scored:
         """Scores of each metric that observed a configuration, or the reason why it has none."""
         return {
-            name: self._score(self._metrics[name], here, unsteered[name], control) for name, here in observed.items()
+            name: self._score(self._metrics[name], seen, unsteered[name], control) for name, seen in observed.items()
         }
 
     def _score(
-        self, metric: Metric, here: Observation | Unmeasured, there: Observation | Unmeasured, control: Outcome | None
+        self,
+        metric: Metric,
+        observed: Observation | Unmeasured,
+        unsteered: Observation | Unmeasured,
+        control: Outcome | None,
     ) -> list[Score] | Unmeasured:
-        if isinstance(here, Unmeasured):
-            return here
-        if isinstance(there, Unmeasured):
-            return Unmeasured("failed", f"the unsteered run failed: {there.reason}")
-        return [_against(score, control) for score in metric.score(here, there)]
+        if isinstance(observed, Unmeasured):
+            return observed
+        if isinstance(unsteered, Unmeasured):
+            return Unmeasured("failed", f"the unsteered run failed: {unsteered.reason}")
+        return [_against(score, control) for score in metric.score(observed, unsteered)]
 
     def rescored(self, outcome: Outcome, chosen: Sequence[str], control: Outcome | None) -> Scored:
         """Scores of a configuration whose outcome was written down, tested against the control as it is now."""

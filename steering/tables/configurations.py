@@ -83,8 +83,8 @@ class Runs:
 
     def cell(self, row: Row) -> list[str]:
         """Of the column for one row, or nothing."""
-        here = told_apart_by(row) | _behind_names(row)
-        return [", ".join(f"{key} {here.get(key, '-')}" for key in self.differing)] if self.differing else []
+        circumstances = told_apart_by(row) | _behind_names(row)
+        return [", ".join(f"{key} {circumstances.get(key, '-')}" for key in self.differing)] if self.differing else []
 
 
 def _differing(entries: Sequence[dict[str, Any]]) -> list[str]:

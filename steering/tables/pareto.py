@@ -61,8 +61,11 @@ class ParetoComparison:
     @property
     def success(self) -> tuple[float, float, float]:
         """How much higher P(success) is: difference, and ends of its 95 % interval."""
-        here, there = (np.array(point.success.items) for point in (self.cell, self.against))
-        return (float(here.mean() - there.mean()), *stats.paired_difference_interval(here, there))
+        successes, of_reference = (np.array(point.success.items) for point in (self.cell, self.against))
+        return (
+            float(successes.mean() - of_reference.mean()),
+            *stats.paired_difference_interval(successes, of_reference),
+        )
 
     @property
     def cost(self) -> tuple[float, float, float]:
@@ -120,10 +123,10 @@ def _is_reference(reference: _Point, point: _Point) -> bool:
 
     Of rows from elsewhere, those are passed over whose items are no pairs.
     """
-    here, there = point.success, reference.success
-    methods = [row.parameters.get(CONSTRUCTION, row.method) for row in (there, here)]
-    paired = len(here.items) == len(there.items) and len(point.cost.items) == len(reference.cost.items)
-    return paired and here.layer == there.layer and methods[0] == REFERENCE != methods[1]
+    success, of_reference = point.success, reference.success
+    methods = [row.parameters.get(CONSTRUCTION, row.method) for row in (of_reference, success)]
+    paired = len(success.items) == len(of_reference.items) and len(point.cost.items) == len(reference.cost.items)
+    return paired and success.layer == of_reference.layer and methods[0] == REFERENCE != methods[1]
 
 
 def _p_better(point: _Point, other: _Point) -> float:
