@@ -1,4 +1,4 @@
-"""Steering-bench beside `steering-vectors` and `repeng`, on one model and the same pairs: `tox -e peers`.
+"""This project beside `steering-vectors` and `repeng`, on one model and the same pairs: `tox -e peers`.
 
 The one needs transformers < 5, the other numpy < 2. They run in an environment of their own, and this side exchanges
 files with them: JSON and safetensors. Their interpreter imports `exchange`, `peer_model` and its `run_` module from

@@ -1,4 +1,4 @@
-"""Characters that are not seen, or that turn the direction of reading, made spelled_out."""
+"""Characters that are not seen, or that turn the direction of reading, spelled out."""
 
 from __future__ import annotations
 
