@@ -16,7 +16,10 @@ from hypothesis import settings
 
 from steering import activation_cache
 from steering.cli import main
+from steering.concept_files import load_concept
 from steering.models.language_model import LanguageModel
+from steering.neutral import load_neutral
+from steering.settings import Setting
 from tests.documents import ROOT
 from tests.small_models import ARCHITECTURES, small_model, small_module, small_tokenizer
 
@@ -111,6 +114,12 @@ def neutral_file(tmp_path: Path) -> Path:
     ]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def setting(request: pytest.FixtureRequest, concept_directory: Path, neutral_file: Path) -> Setting:
+    """The PROFILE of the test's module with the small concept and the short documents."""
+    return Setting(request.module.PROFILE, load_concept(str(concept_directory)), load_neutral(str(neutral_file), 4))
 
 
 @pytest.fixture(scope="session")

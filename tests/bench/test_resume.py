@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steering.concept_files import load_concept
 from steering.journal import FILE_NAME, Journal, load_rows
 from steering.metrics.losses import LossChange
 from steering.metrics.rollouts import RolloutProbability
 from steering.models.language_model import LanguageModel
-from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile
 from steering.progress import Silent
 from steering.sae.library import open_library
@@ -37,11 +35,6 @@ PLANS = (
 )
 PROFILE = Profile("test", "", "m", "c", "n", PLANS, rollouts=6, new_tokens=5, neutral_prompt_tokens=4)
 CELLS = tuple(Cell(plan.name, layer, plan.multiplier) for layer in (0, 1) for plan in PLANS)
-
-
-@pytest.fixture
-def setting(concept_directory: Path, neutral_file: Path) -> Setting:
-    return Setting(PROFILE, load_concept(str(concept_directory)), load_neutral(str(neutral_file), 4))
 
 
 def run(

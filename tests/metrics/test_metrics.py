@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from steering.concept_files import load_concept
 from steering.errors import NonFiniteError, SteeringError
 from steering.keywords import keyword_pattern
 from steering.metrics import Observation, Score, metrics
@@ -15,21 +12,14 @@ from steering.metrics.one_word import OneWordCompletion, first_word
 from steering.models.completions import Completed
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_continuation, tokenize_prompt
-from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile
 from steering.progress import Silent
-from steering.settings import Setting
 from tests.references import reference_loss, steer, towards
 
 PROFILE = Profile(
     "test", "", "x", "y", "z", (MethodPlan("mean_difference", 1.0),),
     rollouts=6, new_tokens=5, neutral_prompt_tokens=4, neutral_continuation_tokens=8,
 )  # fmt: skip
-
-
-@pytest.fixture
-def setting(concept_directory: Path, neutral_file: Path) -> Setting:
-    return Setting(PROFILE, load_concept(str(concept_directory)), load_neutral(str(neutral_file), 4))
 
 
 def one_word(model: LanguageModel, prompts: tuple[str, ...], *keywords: str) -> OneWordCompletion:

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from steering.concept_files import load_concept
 from steering.errors import NonFiniteError, UnknownNameError
 from steering.journal import Journal, load_rows
 from steering.keywords import Keywords
 from steering.metrics.losses import LossChange
 from steering.models.language_model import LanguageModel
-from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile
 from steering.settings import Setting
 from steering.sweeps.cells import Cell
@@ -33,11 +31,6 @@ NAMES = {
     "rollout_probability", "loss_positive", "loss_change_positive", "loss_negative", "loss_change_negative",
     "loss_neutral", "loss_change_neutral", "one_word_changed", "one_word_success",
 }  # fmt: skip
-
-
-@pytest.fixture
-def setting(concept_directory: Path, neutral_file: Path) -> Setting:
-    return Setting(PROFILE, load_concept(str(concept_directory)), load_neutral(str(neutral_file), 4))
 
 
 def sweep_of(setting: Setting, model: LanguageModel, directory: Path, layers: tuple[int, ...] = (0, 1)) -> Sweep:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from steering.concept_files import load_concept
 from steering.errors import SaeError
 from steering.journal import Journal, load_rows
 from steering.models.language_model import LanguageModel
@@ -31,11 +30,6 @@ PLANS = (
     MethodPlan("scaled", 2.0, "feature_delta", {"top": 30}, norm_of="mean_difference"),
 )
 PROFILE = Profile("test", "", "m", "c", "n", PLANS, rollouts=4, new_tokens=3, neutral_prompt_tokens=4)
-
-
-@pytest.fixture
-def setting(concept_directory: Path, neutral_file: Path) -> Setting:
-    return Setting(PROFILE, load_concept(str(concept_directory)), load_neutral(str(neutral_file), 4))
 
 
 @pytest.fixture

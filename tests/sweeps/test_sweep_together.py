@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering.concept_files import load_concept
 from steering.errors import NonFiniteError
 from steering.journal import Journal, load_rows
 from steering.metrics.losses import LossChange
 from steering.metrics.rollouts import RolloutProbability
 from steering.models.language_model import LanguageModel
-from steering.neutral import load_neutral
 from steering.profiles import MethodPlan, Profile
 from steering.results import Row
 from steering.settings import Setting
@@ -31,11 +29,6 @@ PLANS = (
 PROFILE = Profile("test", "", "m", "c", "n", PLANS, rollouts=6, new_tokens=5, neutral_prompt_tokens=4)
 CELLS = tuple(Cell(plan.name, layer, plan.multiplier) for layer in (0, 1) for plan in PLANS)
 HUGE = Cell("stronger", 0, 1e300)  # finite as a number, but not in float32
-
-
-@pytest.fixture
-def setting(concept_directory: Path, neutral_file: Path) -> Setting:
-    return Setting(PROFILE, load_concept(str(concept_directory)), load_neutral(str(neutral_file), 4))
 
 
 @pytest.fixture
