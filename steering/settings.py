@@ -29,10 +29,12 @@ class Setting:
     development: NeutralSet | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a budget without the documents that it is for, and a set of documents that gives no interval."""
+        """Refuse a budget without the documents that it is for, and single documents or pairs: they give no interval."""
         for documents in (self.neutral, self.development):
-            if documents is not None and len(documents.documents) == 1:  # it gives no interval
+            if documents is not None and len(documents.documents) == 1:
                 raise DataError(f"neutral set {documents.name!r}: one document is left; at least 2 are needed")
+        if len(self.concept.test) == 1:
+            raise DataError(f"concept {self.concept.name!r} has one test pair; at least 2 are needed")
         if self.profile.neutral_budget is not None and self.development is None:
             raise DataError(f"profile {self.profile.name!r}: a neutral_budget needs development documents")
 

@@ -192,3 +192,11 @@ def test_one_document_is_too_few_to_measure_on(neutral_file, concept_directory):
     profile = replace(load_profile("embedded"), concept=str(concept_directory), neutral=str(one), toward="positive")
     with pytest.raises(DataError, match=r"'one.jsonl': one document is left; at least 2 are needed"):
         Setting.load(profile)
+
+
+def test_one_test_pair_is_too_few_to_measure_on(neutral_file, concept_directory):
+    pairs = concept_directory / "test.jsonl"
+    pairs.write_text(pairs.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    profile = replace(load_profile("embedded"), concept=str(concept_directory), neutral=str(neutral_file))
+    with pytest.raises(DataError, match="concept 'royalty' has one test pair; at least 2 are needed"):
+        Setting.load(profile)
