@@ -29,7 +29,7 @@ class Setting:
     development: NeutralSet | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a budget without the documents that it is for, and single documents or pairs: they give no interval."""
+        """Refuse a budget without the documents that it is for, and a single document or pair: it gives no interval."""
         for documents in (self.neutral, self.development):
             if documents is not None and len(documents.documents) == 1:
                 raise DataError(f"neutral set {documents.name!r}: one document is left; at least 2 are needed")

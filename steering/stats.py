@@ -88,6 +88,20 @@ def mean_upper_bound(values: np.ndarray) -> float:
     return math.inf if len(_checked(values)) == 1 else _bootstrap(values, "less")[1]
 
 
+def ratio_items(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    """Items `[item]` whose mean is the ratio R of two sums, and whose spread is that of the ratio.
+
+    They are R + (y − R x) / mean x, the ratio linearised (Cochran 1977, Sampling Techniques, chapter 6): an interval of
+    their mean is one of the ratio, in which numerators and denominators vary together.
+
+    Args:
+        numerators: y, `[item]`.
+        denominators: x, `[item]`; their sum is not 0.
+    """
+    ratio = float(np.sum(numerators) / np.sum(denominators))
+    return np.asarray(ratio + (numerators - ratio * denominators) / np.mean(denominators))
+
+
 def p_more_successes(successes: np.ndarray, others: np.ndarray) -> float:
     """Exact one-sided McNemar test that successes are more probable than those that they are paired with.
 

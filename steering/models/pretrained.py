@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -32,7 +33,7 @@ def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, P
         raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
     with quiet(), _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        model = _read_weights(source, dtype=dtype, use_safetensors=True)
     return model, tokenizer
 
 
@@ -46,11 +47,22 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
         raise ModelError(f"model {str(path)!r}: no such file")
     with quiet(), _explained(str(path)):
         check_header(path, _MOST_ANNOUNCED)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
         # The bar over its tensors is tqdm's own, which transformers' switch does not reach.
         with contextlib.redirect_stderr(io.StringIO()):
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+            model = _read_weights(path.parent, dtype=dtype, gguf_file=path.name)
     return model, tokenizer
+
+
+def _read_weights(source: str | Path, **options: Any) -> PreTrainedModel:
+    """Read a model all of whose weights are there: those that are not, transformers would draw at random."""
+    model: PreTrainedModel
+    read: Any = AutoModelForCausalLM.from_pretrained  # which transformers declares without the report
+    model, report = read(source, trust_remote_code=False, output_loading_info=True, **options)
+    if missing := sorted(report["missing_keys"]):
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelError(f"its configuration wants weights that its files lack: {missing[0]}{others}")
+    return model
 
 
 def read_layer_count(source: str) -> int:
@@ -63,7 +75,7 @@ def read_layer_count(source: str) -> int:
         if source.endswith(".gguf"):
             path = Path(source)
             check_header(path, _MOST_ANNOUNCED)
-            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
         else:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     family(config.model_type)

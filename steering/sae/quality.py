@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from steering import stats
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
@@ -27,14 +28,14 @@ class Reconstruction:
         tokens: How many tokens of each text were kept.
         squared_error: Of the reconstruction, for each text, float64.
         active: Mean number of active features on a token of each text.
-        variance: Sum of squared distances of all tokens from their common mean.
+        variance: Sum of squared distances of each text's tokens from the mean of all tokens, float64.
         fired: Whether each feature fired at all, `[d_sae]`.
     """
 
     tokens: np.ndarray
     squared_error: np.ndarray
     active: np.ndarray
-    variance: float
+    variance: np.ndarray
     fired: np.ndarray
 
 
@@ -61,14 +62,15 @@ class _Sums:
     tokens: np.ndarray
     squared_error: np.ndarray
     active: np.ndarray
+    squares: np.ndarray
+    totals: torch.Tensor
     fired: torch.Tensor
-    total: torch.Tensor
-    squares: float = 0.0
 
     @classmethod
     def empty(cls, sae: SparseAutoencoder, texts: int) -> _Sums:
-        fired, total = torch.zeros(sae.d_sae, dtype=torch.bool), torch.zeros(sae.d_model, dtype=torch.float64)
-        return cls(np.zeros(texts), np.zeros(texts), np.zeros(texts), fired, total)
+        tokens, squared_error, active, squares = np.zeros((4, texts))
+        totals = torch.zeros(texts, sae.d_model, dtype=torch.float64)
+        return cls(tokens, squared_error, active, squares, totals, torch.zeros(sae.d_sae, dtype=torch.bool))
 
     def add(self, sae: SparseAutoencoder, text: int, residual: torch.Tensor) -> None:
         codes, seen = sae.encode(residual), sae.seen(residual).cpu().double()
@@ -77,11 +79,12 @@ class _Sums:
         self.squared_error[text] = float((residual - sae.decode(codes, residual)).cpu().double().square().sum())
         self.active[text] = float(active.sum()) / max(1, len(residual))
         self.fired |= active.any(dim=0).cpu()
-        self.total += seen.sum(dim=0)
-        self.squares += float(seen.square().sum())
+        self.totals[text] = seen.sum(dim=0)
+        self.squares[text] = float(seen.square().sum())
 
     def result(self) -> Reconstruction:
-        variance = self.squares - float(self.total.square().sum()) / self.tokens.sum()
+        mean = self.totals.sum(dim=0) / self.tokens.sum()
+        variance = self.squares - 2 * (self.totals @ mean).numpy() + self.tokens * float(mean.square().sum())
         return Reconstruction(self.tokens, self.squared_error, self.active, variance, self.fired.numpy())
 
 
@@ -96,10 +99,11 @@ def loss_recovered(clean: np.ndarray, spliced: np.ndarray, ablated: np.ndarray) 
         ablated: The same with zeros.
 
     Returns:
-        1 − (spliced − clean) / (mean ablated − mean clean) `[text]`, whose mean is the ratio of the sums.
+        1 − (spliced − clean) / (ablated − clean) `[text]`, linearised: see `stats.ratio_items`.
     """
-    cost = (ablated - clean).mean()
-    return 1 - (spliced - clean) / cost if cost > 0 else np.zeros_like(clean)
+    if (ablated - clean).mean() <= 0:
+        return np.zeros_like(clean)
+    return 1 - stats.ratio_items(spliced - clean, ablated - clean)
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def held_out_quality(
                 layer=sae.layer,
                 d_sae=sae.d_sae,
                 tokens=int(sums.tokens.sum()),
-                variance_explained=1 - float(sums.squared_error.sum()) / sums.variance,
+                variance_explained=1 - float(sums.squared_error.sum() / sums.variance.sum()),
                 l0=float(np.average(sums.active, weights=sums.tokens)),
                 dead_features=float(1 - sums.fired.mean()),
                 loss=clean,

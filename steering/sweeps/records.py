@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from steering.activations import ContrastActivations
+from steering.errors import DataError
 from steering.methods import needs_losses, needs_sae
 from steering.metrics import Score
 from steering.models.language_model import LanguageModel
@@ -134,7 +136,8 @@ def _provenance(
         if read.descriptions.hash:
             found["descriptions_hash"] = read.descriptions.hash
     if needs_losses(method):
-        found["training_hash"] = setting.load_training_documents().hash
+        with contextlib.suppress(DataError):  # without documents there is no vector, and its row says why
+            found["training_hash"] = setting.load_training_documents().hash
     return found
 
 

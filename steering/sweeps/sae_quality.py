@@ -128,9 +128,8 @@ class SaeQuality:
         spliced = self._losses.replaced(sae.layer, sae.reconstruct, self._progress)
         ablated = self._losses.replaced(sae.layer, torch.zeros_like, self._progress)
         silent = (~found.fired).astype(np.float64)
-        # Shares of a total are spread over the documents so that their mean is the ratio of the sums.
         items = {
-            "sae_variance_explained": 1 - len(texts) * found.squared_error / found.variance,
+            "sae_variance_explained": 1 - stats.ratio_items(found.squared_error, found.variance),
             "sae_l0": found.active,
             "sae_spliced_loss": spliced,
             "sae_loss_recovered": loss_recovered(clean, spliced, ablated),

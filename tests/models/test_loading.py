@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from steering.errors import DataError, ModelError
@@ -13,7 +15,7 @@ from steering.models import pretrained
 from steering.models.families import FAMILIES
 from steering.models.language_model import LanguageModel
 from steering.models.loading import choose_device, choose_dtype, layer_count, load_model
-from tests.small_models import small_module, small_tokenizer
+from tests.small_models import ARCHITECTURES, small_module, small_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -75,6 +77,45 @@ def test_damaged_weights_are_one_message(saved):
     (saved / "model.safetensors").write_bytes(b"\x10\x00\x00\x00damaged")
     with pytest.raises(ModelError, match="my-model' cannot be loaded"):
         load_model(str(saved), CPU, torch.float32)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_model_that_lacks_a_weight_is_refused_and_none_is_drawn_at_random(tmp_path, architecture):
+    small_module(architecture).save_pretrained(tmp_path)
+    small_tokenizer().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights[removed := max(weights, key=lambda name: weights[name].numel() * ("1" in name))]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"wants weights that its files lack: .*{removed.split('1', 1)[1]}"):
+        load_model(str(tmp_path), CPU, torch.float32)
+
+
+def test_configuration_of_more_blocks_than_there_are_weights_for_is_refused(saved):
+    path = saved / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"n_layer": 3}), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"wants weights that its files lack: transformer\.h\.2\..* and 11 more"):
+        load_model(str(saved), CPU, torch.float32)
+
+
+@pytest.mark.parametrize("name", ["", "model.gguf"])
+def test_no_code_of_a_model_is_run(tmp_path, monkeypatch, name):
+    """Unless told not to, transformers asks on the terminal, and takes a yes from a pipe."""
+    calls = []
+
+    def reading(*_, **options):
+        calls.append(options)
+        return small_module("gpt2"), {"missing_keys": set()}
+
+    for reader in (pretrained.AutoConfig, pretrained.AutoTokenizer, pretrained.AutoModelForCausalLM):
+        monkeypatch.setattr(reader, "from_pretrained", reading)
+    monkeypatch.setattr(pretrained, "check_header", lambda *_: None)
+    for file in ("model.safetensors", "model.gguf"):
+        (tmp_path / file).touch()
+    read = pretrained.read_gguf if name else pretrained.read_pretrained
+    read(tmp_path / name, torch.float32)
+    with pytest.raises(AttributeError):  # of a pair, which stands for the configuration
+        pretrained.read_layer_count(str(tmp_path / name))
+    assert [options["trust_remote_code"] for options in calls] == [False] * 3
 
 
 def test_missing_tokenizer_is_one_message(saved):

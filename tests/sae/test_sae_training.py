@@ -114,7 +114,7 @@ def same_weights(first: Path, second: Path) -> bool:
 
 def variance_explained(model, sae: SparseAutoencoder, rows: TokenRows) -> float:
     found = reconstruct(model, [sae], [row.tolist() for row in rows.held_out])[sae.layer]
-    return 1 - float(found.squared_error.sum()) / found.variance
+    return 1 - float(found.squared_error.sum()) / found.variance.sum()
 
 
 def test_training_explains_most_of_the_variance_of_held_out_text(model, rows, start, trained, tmp_path):
