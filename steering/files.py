@@ -153,13 +153,13 @@ def replace_file(target: Path, content: bytes) -> None:
 def append_lines(path: Path, lines: bytes) -> None:
     """Append whole lines to a file, which is made where there is none, or leave it as it was.
 
-    What a killed process left of a line is cut off first, so that the next has a line of its own.
+    A last line that is not ended is ended first; what a killed process left of one is cut off.
 
     Raises:
         OSError: They cannot be written.
     """
     with path.open("ab+", buffering=0) as file:
-        before = _cut_to_whole_lines(file)
+        before = _end_last_line(file)
         try:
             if file.write(lines) != len(lines):
                 raise OSError(0, "the disk took only a part of the data")
@@ -170,16 +170,28 @@ def append_lines(path: Path, lines: bytes) -> None:
             raise
 
 
-def _cut_to_whole_lines(file: FileIO) -> int:
+def _end_last_line(file: FileIO) -> int:
     """Return the size of the file then; only a file that needs it is read."""
     size = file.seek(0, os.SEEK_END)
     if size > 0:
         file.seek(size - 1)
         if file.read(1) != b"\n":
             file.seek(0)
-            size = file.readall().rfind(b"\n") + 1
-            file.truncate(size)
+            whole = b"".join(line + b"\n" for line in whole_lines(file.readall()))
+            file.truncate(min(size, len(whole)))
+            if len(whole) > size:
+                file.write(b"\n")
+            return len(whole)
     return size
+
+
+def whole_lines(content: bytes) -> list[bytes]:
+    """Lines of JSON objects, without their ends; a last one that is not ended counts if it is a whole object."""
+    *lines, last = content.split(b"\n")
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(json.loads(last), dict):
+            lines.append(last)
+    return lines
 
 
 def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:

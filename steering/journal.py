@@ -10,7 +10,7 @@ from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from steering.errors import ResultsError, first_fault
-from steering.files import append_lines, require_each_key_once
+from steering.files import append_lines, require_each_key_once, whole_lines
 from steering.paths import is_directory
 from steering.results import SCHEMA_VERSION, Row
 
@@ -110,8 +110,8 @@ def load_rows(path: Path | str) -> list[Row]:
         raise ResultsError(f"{file}: no such file; give a results directory or its {FILE_NAME}") from None
     except OSError as error:
         raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
-    lines = content.split(b"\n")[:-1]
-    return _that_count([_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()])
+    lines = enumerate(whole_lines(content), start=1)
+    return _that_count([_row(file, number, line) for number, line in lines if line.strip()])
 
 
 def _that_count(rows: Sequence[Row]) -> list[Row]:

@@ -44,7 +44,8 @@ def keyword_pattern(keywords: Sequence[str]) -> regex.Pattern[str]:
     below or beside a letter belong to the word, in one character with it or not; either apostrophe matches either.
 
     Where a script puts no space between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), a keyword matches beside
-    any other letter, also within a longer word; one in katakana beside any that is not katakana.
+    any other letter, also within a longer word; one in katakana beside any that is not katakana. A symbol, such as
+    an emoji, at a keyword's end may stand beside anything.
     """
     spelled = {form for word in keywords if word.strip() for form in _forms(word)}
     words = "|".join(map(_whole, sorted(spelled, key=len, reverse=True)))
@@ -65,6 +66,8 @@ def _edges(letter: str) -> tuple[str, str]:
         return rf"(?<![{_KATAKANA}\p{{M}}])", rf"(?![{_KATAKANA}\p{{M}}])"
     if regex.match(f"[{_UNSPACED}]", letter):
         return "", r"(?!\p{M})"
+    if regex.match(r"\W", letter):  # a symbol ends a word by itself
+        return "", ""
     return rf"(?<![^\W{_UNSPACED}])", rf"(?:['’]s|s['’]?)?(?![^\W{_UNSPACED}])"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
@@ -194,6 +196,9 @@ class Row:
         for name, number in numbers.items():
             if abs(number or 0) > _LARGEST:
                 yield f"{name}: larger than {_LARGEST:g}"
+        yield from self._contradictions_of_value()
+
+    def _contradictions_of_value(self) -> Iterator[str]:
         if self.items and len(self.items) != self.n:
             yield f"n: {self.n}, but there are {len(self.items)} items"
         if self.status != "ok":
@@ -203,6 +208,8 @@ class Row:
             yield "value, low, high: each is needed where the status is 'ok'"
         elif not self.low <= self.value <= self.high:
             yield f"value: {self.value:g} is not between low, {self.low:g}, and high, {self.high:g}"
+        elif self.items and not math.isclose(self.value, mean := fmean(self.items), rel_tol=1e-6, abs_tol=1e-9):
+            yield f"value: {self.value:g}, but the mean of the items is {mean:g}"
 
     def _contradictions_of_settings(self) -> Iterator[str]:
         try:

@@ -74,7 +74,7 @@ class Setting:
 
     @property
     def data_hash(self) -> str:
-        """SHA-256 of all texts that the run uses."""
+        """SHA-256 of the texts that values are measured on, and of those that vectors are constructed from."""
         return json_hash([self.concept.hash, self.neutral.hash])
 
 

@@ -14,7 +14,7 @@ from steering.activation_cache import ActivationCache
 from steering.activations import FeatureReader, capture_pairs, with_losses
 from steering.concepts import Concept
 from steering.errors import DataError, NonFiniteError, SaeError
-from steering.methods import construct, create_method, needs_losses, needs_sae
+from steering.methods import construct, create_method, is_constructed, needs_losses, needs_sae
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import tokenize_documents
 from steering.neutral import NeutralSet
@@ -56,13 +56,16 @@ class Recipe:
 
         Raises:
             UnknownNameError: There is no such method, or it has no such parameter.
-            DataError: A parameter has a value that it cannot take; or the method needs neutral documents.
+            DataError: A parameter has a value that it cannot take; the method needs neutral documents; or it constructs
+                nothing.
             SaeError: The method reads features, and there is no SAE for a layer.
             NonFiniteError: The multiplier is NaN or infinite.
         """
         if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
             raise NonFiniteError(f"multiplier {self.recommended_multiplier} is not finite")
         create_method(self.method, self.parameters)
+        if not is_constructed(self.method):
+            raise DataError(f"method {self.method!r} constructs nothing: its file is a vector already")
         if needs_losses(self.method) and self.neutral is None:
             raise DataError(f"method {self.method!r} needs the losses of neutral documents: give `neutral`")
         if needs_sae(self.method):

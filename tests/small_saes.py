@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE, SparseAutoencoder, load_directory
+from steering.sae.autoencoder import SparseAutoencoder, load_directory
+from steering.sae.config_file import CONFIG_FILE, WEIGHTS_FILE
 
 D_MODEL = 32  # that of the small models
 D_SAE = 64

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,9 +60,10 @@ def disk_of(size: int):
 
 
 @fresh_file
-@given(numbers=st.tuples(finite, finite, finite), items=st.lists(finite, max_size=5), texts=st.lists(names))
-def test_rows_are_read_back_at_full_precision(tmp_path, numbers, items, texts):
-    low, value, high = sorted(numbers)
+@given(items=st.lists(finite, min_size=1, max_size=5), width=st.floats(0, 1e99), texts=st.lists(names))
+def test_rows_are_read_back_at_full_precision(tmp_path, items, width, texts):
+    value = fmean(items)
+    low, high = value - width, value + width
     row = small_row(
         value=value, low=low, high=high, multiplier=value, items=tuple(items), texts=tuple(texts), n=len(items)
     )
@@ -138,44 +140,6 @@ def test_measurements_that_cannot_be_compared_are_kept_apart(tmp_path, field):
 def test_the_order_of_settings_does_not_make_a_new_measurement():
     measurement = {"top_p": 0.95, "rollouts": 8}
     assert small_row(measurement=measurement).key == small_row().key
-
-
-@pytest.mark.parametrize("kept", [0, 1, 100, -2, -1])
-def test_a_line_cut_off_by_a_kill_is_passed_over_and_then_removed(tmp_path, kept):
-    Journal(tmp_path).append([unsteered_row(), small_row()])
-    path = tmp_path / FILE_NAME
-    before = path.read_bytes()
-    last = small_row(metric="loss_positive", texts=("plain",))
-    path.write_bytes(before + (last.to_json() + "\n").encode()[:kept])
-    assert load_rows(tmp_path) == [unsteered_row(), small_row()]
-    journal = Journal(tmp_path)
-    assert path.read_bytes() == before
-    journal.append([last])
-    assert load_rows(tmp_path) == [unsteered_row(), small_row(), last]
-
-
-def test_a_line_that_another_process_was_killed_in_does_not_swallow_the_next(tmp_path):
-    mine, other = Journal(tmp_path), Journal(tmp_path)
-    other.append([unsteered_row()])
-    with (tmp_path / FILE_NAME).open("ab") as file:
-        file.write(small_row(metric="loss_positive").to_json().encode()[:50])
-    mine.append([small_row()])
-    assert load_rows(tmp_path) == [unsteered_row(), small_row()]
-
-
-def test_a_line_cut_off_within_a_letter_is_passed_over(tmp_path):
-    Journal(tmp_path).append([unsteered_row()])
-    path = tmp_path / FILE_NAME
-    line = small_row(texts=("é",)).to_json().encode()
-    path.write_bytes(path.read_bytes() + line[: line.index("é".encode()) + 1])
-    assert load_rows(tmp_path) == [unsteered_row()]
-
-
-def test_a_first_line_cut_off_leaves_an_empty_journal(tmp_path):
-    (tmp_path / FILE_NAME).write_text(small_row().to_json()[:50], encoding="utf-8")
-    assert load_rows(tmp_path) == []
-    Journal(tmp_path)
-    assert (tmp_path / FILE_NAME).read_bytes() == b""
 
 
 @pytest.mark.parametrize(

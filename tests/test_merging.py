@@ -44,7 +44,7 @@ def test_order_of_the_parts_changes_no_measurement(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"value": 0.25}, "0.5 (n = 2) in {a}, 0.25 (n = 2) in {b}"),
+        ({"value": 0.0, "items": (0.0, 0.0)}, "0.5 (n = 2) in {a}, 0.0 (n = 2) in {b}"),
         ({"items": (0.0, 1.0)}, "other items in {a} than in {b}, though 0.5 (n = 2) in both"),
         ({"texts": ("x", "y")}, "other items in {a} than in {b}"),
         ({"status": "failed", "value": None, "reason": "NaN"}, "0.5 (n = 2) in {a}, failed in {b}"),

@@ -30,6 +30,7 @@ def line_of(**changes: object) -> str:
         ({"items": [0.5, -1e200], "n": 2}, "items: larger than 1e+100"),
         ({"multiplier": -1e101}, "multiplier: larger than 1e+100"),
         ({"items": [0.5, 0.5]}, "n: 8, but there are 2 items"),
+        ({"items": [0.5, 0.0], "n": 2}, "value: 0.5, but the mean of the items is 0.25"),
         ({"n": -1}, "n: -1 is not a number from 0 to 9223372036854775807"),
         ({"layer": 1 << 63}, "layer: 9223372036854775808 is not a number from 0 to 9223372036854775807"),
         ({"seed": -1}, "seed: -1 is not a number from 0 to 9223372036854775807"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import pytest
+import torch
 
 from steering import vector_building
 from steering.concept_files import load_concept
 from steering.errors import DataError, SaeError
 from steering.neutral import NeutralSet
 from steering.vector_building import Recipe, build_vectors
+from steering.vectors import SteeringVector
 
 
 @pytest.mark.parametrize("toward", ["positive", "negative"])
@@ -62,3 +64,9 @@ def test_recipe_without_what_its_method_reads_is_refused_before_a_model_is_neede
     with pytest.raises(SaeError, match="method 'feature_delta' reads features: give `saes`"):
         Recipe("feature_delta", [0])
     assert Recipe("optimized", [0], neutral=NeutralSet("one", ("A text.",))).neutral is not None
+
+
+def test_vector_from_a_file_is_not_built_again_under_another_origin(tmp_path):
+    SteeringVector(torch.ones(4), 1, "m", "c", "n").save(tmp_path / "v.safetensors")
+    with pytest.raises(DataError, match="method 'stored' constructs nothing: its file is a vector already"):
+        Recipe("stored", [1], {"path": str(tmp_path / "v.safetensors")})

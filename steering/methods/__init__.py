@@ -38,7 +38,8 @@ class Method(Protocol):
     """A construction method; its dataclass fields are its parameters.
 
     Class variables say what more it takes: `needs_sae`, that it reads feature activations; `needs_losses`, that it
-    follows the gradient of losses; `exceptions`, which properties of the conformance suite it cannot keep, and why.
+    follows the gradient of losses; `is_constructed = False`, that its vector comes from a file; `exceptions`, which
+    properties of the conformance suite it cannot keep, and why.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -88,6 +89,11 @@ def needs_sae(name: str) -> bool:
 def needs_losses(name: str) -> bool:
     """Whether the method of a name follows the gradient of losses, so that it needs a model behind the activations."""
     return bool(getattr(methods[name], "needs_losses", False))
+
+
+def is_constructed(name: str) -> bool:
+    """Whether the method of a name constructs vectors from activations, and does not read them from files."""
+    return bool(getattr(methods[name], "is_constructed", True))
 
 
 def create_method(name: str, parameters: Mapping[str, Any]) -> Method:

@@ -29,6 +29,7 @@ class Stored:
 
     path: str
 
+    is_constructed: ClassVar[bool] = False
     exceptions: ClassVar[Mapping[str, str]] = {
         "finds_planted_direction": "it was constructed elsewhere, from other activations or none",
         "looks_at_its_own_layer": "it is the same at every layer",

@@ -20,20 +20,24 @@ from steering.settings import Setting
 from steering.vectors import Intervention
 
 _NEW_TOKENS = 6
-_WORD = regex.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_START = regex.compile(r"[^\W_]")
+_WORD = regex.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+# Where a keyword may begin: at the first character, or at the first letter or digit, after a quote perhaps.
+_STARTS = (regex.compile(r"\S"), regex.compile(r"[^\W_]"))
 
 
 def first_word(completion: str) -> str:
-    """Return the first word of a text, or an empty string where it has none."""
+    """Return the first word or number of a text, or an empty string where it has none.
+
+    Where a script puts no space between words, that is all up to the first mark that is no letter.
+    """
     match = _WORD.search(completion)
     return match.group() if match else ""
 
 
 def _begins_with(pattern: regex.Pattern[str], text: Completed) -> bool:
     """Whether a match is the first that stands in a completion, but for what is no letter or digit."""
-    first = _START.search(text.whole, text.start)
-    return first is not None and pattern.match(text.whole, first.start()) is not None
+    firsts = (start.search(text.whole, text.start) for start in _STARTS)
+    return any(pattern.match(text.whole, first.start()) is not None for first in firsts if first is not None)
 
 
 @dataclass(frozen=True, eq=False)

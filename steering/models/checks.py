@@ -31,6 +31,20 @@ def check_lengths(lengths: Sequence[int], limit: int | None, model: str) -> None
         raise DataError(f"a text of {longest} tokens is longer than the {limit} that model {model} can read")
 
 
+def check_tokens(rows: Sequence[Sequence[int]], vocabulary: int, model: str) -> None:
+    """Refuse texts with a token that the model does not have, as of a tokenizer that was extended.
+
+    Raises:
+        DataError: The message names the token.
+    """
+    for row in rows:
+        for token in (min(row, default=0), max(row, default=0)):
+            if not 0 <= token < vocabulary:
+                raise DataError(
+                    f"a text holds token {token}, which model {model} does not have: ids are 0 to {vocabulary - 1}"
+                )
+
+
 def check_prompts(prompts: Sequence[Sequence[int]], interventions: int, new_tokens: int, vocabulary: int) -> None:
     """Refuse prompts that are not the token ids of one row each, for as many rows as there are interventions.
 
@@ -46,7 +60,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], interventions: int, new_toke
     if len(prompts) != interventions:
         raise DataError(f"{len(prompts)} prompts and {interventions} interventions: give one of each for every row")
     for row, prompt in enumerate(prompts):
-        if not isinstance(prompt, Sequence) or isinstance(prompt, str) or not prompt:
+        if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(token, int) for token in prompt):
             raise DataError(f"prompt {row} is {prompt!r}: give the token ids of each prompt, at least one")
         if not 0 <= min(prompt) <= max(prompt) < vocabulary:
             raise DataError(f"prompt {row} holds a token that the model does not have: ids are 0 to {vocabulary - 1}")

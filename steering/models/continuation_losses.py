@@ -14,7 +14,7 @@ import torch
 
 from steering.errors import NonFiniteError
 from steering.models.batching import length_sorted_batches
-from steering.models.checks import check_interventions, check_layers, check_lengths
+from steering.models.checks import check_interventions, check_layers, check_lengths, check_tokens
 from steering.models.edits import Edit, adding, but_first
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
@@ -35,7 +35,7 @@ class ContinuationLosses:
         texts: Texts with their prompt boundary.
 
     Raises:
-        DataError: A text is longer than the model's context.
+        DataError: A text is longer than the model's context, or holds a token that it does not have.
     """
 
     def __init__(self, model: LanguageModel, texts: Sequence[TokenizedText]) -> None:
@@ -43,6 +43,7 @@ class ContinuationLosses:
         self._count = len(texts)
         lengths = [len(text.ids) for text in texts]
         check_lengths(lengths, model.length_limit, model.name)
+        check_tokens([text.ids for text in texts], model.vocabulary_size, model.name)
         padded = [-(-length // WIDTH) * WIDTH for length in lengths]
         self._rows = length_sorted_batches(padded, model.token_budget)
         self._batches = [ScoredTexts.stack(model, [texts[row] for row in rows]) for rows in self._rows]

@@ -70,7 +70,7 @@ def _is_sound(directory: Path) -> bool:
     """Whether every file that the manifest names is there, unchanged."""
     try:
         manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
-        return all(_sha256(directory / name) == digest for name, digest in manifest.items())
+        return bool(manifest) and all(_sha256(directory / name) == digest for name, digest in manifest.items())
     except (OSError, ValueError, AttributeError):
         return False
 

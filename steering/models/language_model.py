@@ -19,7 +19,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from steering.errors import NonFiniteError
 from steering.models.attention import use_matrix_products
 from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
-from steering.models.checks import check_interventions, check_layers, check_lengths, check_prompts
+from steering.models.checks import check_interventions, check_layers, check_lengths, check_prompts, check_tokens
 from steering.models.decoding import Ended, Limits, Prefix, Step, decode, filled_up, numbers_of_a_row
 from steering.models.edits import Edit, adding, additions
 from steering.models.families import family
@@ -76,6 +76,11 @@ class LanguageModel:
         return int(self.module.config.hidden_size)
 
     @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens."""
+        return int(self.module.config.vocab_size)
+
+    @property
     def dtype_name(self) -> str:
         """Of the weights, as results call it: "float32", "bfloat16" or "float16"."""
         return str(self.dtype).removeprefix("torch.")
@@ -88,7 +93,7 @@ class LanguageModel:
     @property
     def token_budget(self) -> int:
         """Tokens of a batch with which the device computes at its full speed, so far as memory holds their logits."""
-        return token_budget(self.device, self.dtype, int(self.module.config.vocab_size))
+        return token_budget(self.device, self.dtype, self.vocabulary_size)
 
     @cached_property
     def hash(self) -> str:
@@ -115,13 +120,14 @@ class LanguageModel:
 
         Raises:
             UnknownNameError: The model has no such layer.
-            DataError: A text is longer than the model's context.
+            DataError: A text is longer than the model's context, or holds a token that it does not have.
             NonFiniteError: An activation is NaN or infinite.
         """
         wanted = sorted(set(layers))
         check_layers(wanted, self.layer_count, self.name)
         lengths = [len(row) for row in rows]
         check_lengths(lengths, self.length_limit, self.name)
+        check_tokens(rows, self.vocabulary_size, self.name)
         with progress.work("capturing activations", len(rows)) as advance:
             for indices in length_sorted_batches(lengths, self.token_budget):
                 batch = self.batch([rows[index] for index in indices])
@@ -213,7 +219,7 @@ class LanguageModel:
             VectorError: A vector does not fit the model.
             NonFiniteError: A logit is NaN or infinite.
         """
-        check_prompts(prompts, len(interventions), new_tokens, int(self.module.config.vocab_size))
+        check_prompts(prompts, len(interventions), new_tokens, self.vocabulary_size)
         check_interventions(interventions, self.layer_count, self.d_model, self.name)
         longest = max((len(prompt) for prompt in prompts), default=0)
         check_lengths([longest + new_tokens - 1], self.length_limit, self.name)  # the last token is not read

@@ -72,7 +72,13 @@ class NucleusSampler:
             raise DataError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
 
     def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """Sample one token for each row; see `sample_nucleus`."""
+        """Sample one token for each row; see `sample_nucleus`.
+
+        Raises:
+            DataError: There are fewer uniform numbers than steps.
+        """
+        if step >= self.uniforms.shape[1]:
+            raise DataError(f"there are {self.uniforms.shape[1]} uniform numbers for each row; a token needs one each")
         drawn = self.uniforms[rows.to(self.uniforms.device) % len(self.uniforms), step]
         return sample_nucleus(logits, drawn.to(logits.device), self.top_p, self.temperature, branches)
 

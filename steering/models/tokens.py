@@ -15,8 +15,12 @@ from steering.errors import DataError
 # What templates that show a date are given, so that a run says the same tomorrow. Those that ask for the time get this
 # day's, from what is put before them: transformers takes text alone in the place of its clock.
 _DAY = datetime(2025, 1, 1)  # noqa: DTZ001 - nobody's time zone
-_DIRECTIVES = "".join(f"|replace('%{each}', '{_DAY.strftime('%' + each)}')" for each in "aAbBdHIjmMpSyY")
-_CLOCK = f"{{%- macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{%- endmacro %}}\n"
+_SHOWN = {each: _DAY.strftime(f"%{each}") for each in "aAbBdHIjmMpSyY"}
+_DIRECTIVES = {f"%-{each}": shown.lstrip("0") or "0" for each, shown in _SHOWN.items()} | {
+    f"%{each}": shown for each, shown in _SHOWN.items()
+}
+_REPLACED = "".join(f"|replace('{directive}', '{shown}')" for directive, shown in _DIRECTIVES.items())
+_CLOCK = f"{{%- macro strftime_now(format) %}}{{{{ format{_REPLACED} }}}}{{%- endmacro %}}\n"
 
 
 @dataclass(frozen=True)

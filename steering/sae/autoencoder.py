@@ -6,8 +6,6 @@ That import takes seconds, so it stands in the functions that need it.
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,15 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from steering.errors import SaeError, one_line
+from steering.errors import DataError, SaeError, first_line, one_line
 from steering.models.identity import weights_hash
+from steering.sae.config_file import CONFIG_FILE, WEIGHTS_FILE, asks_for_centring, check_weights, read_config
 from steering.sae.hooks import layer_of_hook
 from steering.sae.recipe import TrainerSettings
-
-CONFIG_FILE = "cfg.json"
-WEIGHTS_FILE = "sae_weights.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +128,7 @@ def read_hook_name(directory: Path) -> str:
     Raises:
         SaeError: The configuration is missing, damaged, or names no hook.
     """
-    config = _read_config(directory)
+    config = read_config(directory)
     metadata = config.get("metadata")
     nested = metadata.get("hook_name") if isinstance(metadata, dict) else None
     hook_name = nested or config.get("hook_name") or config.get("hook_point")
@@ -152,14 +147,14 @@ def load_directory(directory: Path, device: torch.device) -> SparseAutoencoder:
         from sae_lens import SAE
 
     hook_name = read_hook_name(directory)
-    _check_safetensors(directory / WEIGHTS_FILE)
+    check_weights(directory / WEIGHTS_FILE)
     try:
         with _quiet():
             lens = SAE.load_from_disk(directory, device=str(device), dtype="float32")
     except Exception as error:
         raise SaeError(f"{directory}: not an SAE that SAELens can load: {one_line(error)}") from error
     name = f"{directory.resolve().parent.name}/{directory.resolve().name}"
-    return _checked(lens, name, hook_name, _asks_for_centring(_read_config(directory)))
+    return _checked(lens, name, hook_name, asks_for_centring(read_config(directory)))
 
 
 def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoencoder:
@@ -186,7 +181,7 @@ def load_release(release: str, sae_id: str, device: torch.device) -> SparseAutoe
             f"SAE {release}/{sae_id} cannot be loaded: {one_line(error)} Give a directory with {CONFIG_FILE} and "
             f"{WEIGHTS_FILE} where the model hub cannot be reached"
         ) from error
-    centred = _asks_for_centring(config) or _asks_for_centring(dict(entry.config_overrides or {}))
+    centred = asks_for_centring(config) or asks_for_centring(dict(entry.config_overrides or {}))
     return _checked(lens, f"{release}/{sae_id}", str(lens.cfg.metadata.hook_name or sae_id), centred)
 
 
@@ -206,6 +201,9 @@ def new_trainer(settings: TrainerSettings, checkpoint: Path, device: torch.devic
         settings: What it computes with.
         checkpoint: Directory that `trainer.save_checkpoint` wrote, or one that does not exist.
         device: Where to train.
+
+    Raises:
+        DataError: The checkpoint is damaged.
     """
     with _quiet():
         from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
@@ -232,9 +230,17 @@ def new_trainer(settings: TrainerSettings, checkpoint: Path, device: torch.devic
     )
     trainer = SAETrainer(trainer_config, TopKTrainingSAE(config), iter(()))
     if checkpoint.is_dir():
-        trainer.sae.load_weights_from_checkpoint(checkpoint)
-        trainer.load_trainer_state(checkpoint)
+        try:
+            trainer.sae.load_weights_from_checkpoint(checkpoint)
+            trainer.load_trainer_state(checkpoint)
+        except Exception as error:  # what the libraries raise has no common root below it
+            raise damaged_checkpoint(checkpoint, first_line(error)) from error
     return trainer
+
+
+def damaged_checkpoint(directory: Path, reason: str) -> DataError:
+    """What to say of one."""
+    return DataError(f"{directory}: a damaged checkpoint: {reason}. Remove it; its layer is then trained anew")
 
 
 def _checked(lens: Any, name: str, hook_name: str, centred: bool) -> SparseAutoencoder:
@@ -251,45 +257,14 @@ def _checked(lens: Any, name: str, hook_name: str, centred: bool) -> SparseAutoe
             f"SAE {name}: its scaling is not folded into its weights, as in a checkpoint, and SAELens leaves it out; "
             f"normalize_activations is {scaling!r}, and 'none' where it is folded"
         )
-    return SparseAutoencoder(name, layer_of_hook(hook_name), hook_name, centred, lens.eval())
-
-
-def _asks_for_centring(config: dict[str, Any]) -> bool:
-    """Whether a configuration says that the SAE was trained on centred residual streams.
-
-    SAEs that were trained before SAELens 6 may not say how the model was loaded. TransformerLens centred GPT-2 by
-    default then. SAELens 6 writes its own version where it saves one again, and keeps that of the training, or null.
-    """
-    metadata = config["metadata"] if isinstance(config.get("metadata"), dict) else config
-    loading = metadata.get("model_from_pretrained_kwargs") or config.get("model_from_pretrained_kwargs")
-    if isinstance(loading, dict) and "center_writing_weights" in loading:
-        return bool(loading["center_writing_weights"])
-    version = metadata.get("sae_lens_training_version", metadata.get("sae_lens_version"))
-    old = version is None or bool(re.match(r"[0-5]\.", str(version)))
-    return old and str(metadata.get("model_name", "")).startswith("gpt2")
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    path = directory / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SaeError(f"{path}: no such file; an SAE's directory holds {CONFIG_FILE} and {WEIGHTS_FILE}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise SaeError(f"{path}: not a configuration: {error}") from None
-    if not isinstance(config, dict):
-        raise SaeError(f"{path}: a JSON object is required, found {type(config).__name__}")
-    return config
-
-
-def _check_safetensors(path: Path) -> None:
-    if not path.is_file():
-        raise SaeError(f"{path}: no such file; weights are read from safetensors only")
-    try:
-        with safe_open(path, framework="pt"):
-            pass
-    except (OSError, SafetensorError) as error:
-        raise SaeError(f"{path}: damaged safetensors file: {error}") from None
+        with torch.no_grad():
+            lens.eval().decode(lens.encode(torch.zeros(2, lens.cfg.d_in, dtype=lens.dtype, device=lens.device)))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise SaeError(
+            f"SAE {name}: it cannot compute with the settings of its {CONFIG_FILE}: {first_line(error)}"
+        ) from None
+    return SparseAutoencoder(name, layer_of_hook(hook_name), hook_name, centred, lens)
 
 
 @contextlib.contextmanager

@@ -12,14 +12,8 @@ from steering.errors import SaeError, UnknownNameError
 from steering.hashing import json_hash
 from steering.models import embedded
 from steering.paths import data_directory, is_directory, is_file
-from steering.sae.autoencoder import (
-    CONFIG_FILE,
-    SparseAutoencoder,
-    load_directory,
-    load_release,
-    read_hook_name,
-    release_ids,
-)
+from steering.sae.autoencoder import SparseAutoencoder, load_directory, load_release, read_hook_name, release_ids
+from steering.sae.config_file import CONFIG_FILE
 from steering.sae.features import DESCRIPTIONS_FILE, Descriptions, load_descriptions
 from steering.sae.hooks import layer_of_hook
 

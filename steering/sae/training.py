@@ -23,7 +23,8 @@ from steering.errors import DataError
 from steering.models.language_model import LanguageModel
 from steering.progress import SILENT, Reporter
 from steering.sae.activation_store import ActivationStore, writing
-from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE, new_trainer
+from steering.sae.autoencoder import damaged_checkpoint, new_trainer
+from steering.sae.config_file import CONFIG_FILE, WEIGHTS_FILE
 from steering.sae.corpus import Source, TokenRows
 from steering.sae.recipe import TrainerSettings, TrainingRecipe
 
@@ -112,14 +113,18 @@ class TrainingRun:
         """The directory of a layer's checkpoint, which need not exist.
 
         Raises:
-            DataError: The checkpoint in it is of another model, corpus or recipe.
+            DataError: The checkpoint in it is damaged, or of another model, corpus or recipe.
         """
         directory = self.work / f"layer{layer}-checkpoint"
         replacement = directory.with_suffix(_NEW)
         if not directory.is_dir() and (replacement / _RECIPE_FILE).is_file():
             replacement.rename(directory)  # a run was killed between the two renames of `_checkpoint`
         kept = directory / _RECIPE_FILE
-        if directory.is_dir() and kept.read_text(encoding="utf-8") != self._identity_text:
+        if not directory.is_dir():
+            return directory
+        if not kept.is_file():
+            raise damaged_checkpoint(directory, f"it has no {_RECIPE_FILE}")
+        if kept.read_bytes() != self._identity_text.encode():
             raise DataError(
                 f"{directory}: a checkpoint of another model, corpus or recipe; remove it, or give "
                 "another work directory"

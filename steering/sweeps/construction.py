@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +14,16 @@ from steering.errors import DataError, NonFiniteError, SaeError, VectorError
 from steering.methods import construct, needs_losses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
+from steering.profiles import MethodPlan
 from steering.progress import Reporter
+from steering.results import cell_id
 from steering.sae.autoencoder import SparseAutoencoder
 from steering.sae.features import Descriptions
 from steering.sae.library import SaeLibrary
 from steering.settings import Setting
 from steering.sweeps.cells import Cell, norm_plan, reads_sae
 from steering.sweeps.doses import Budget, Dose, DoseFinder
-from steering.vectors import Intervention
+from steering.vectors import Intervention, SteeringVector
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Constructor:
         self._saes = saes
         self._progress = progress
         self._cache = cache
+        self._vectors: dict[tuple[str, int, str], SteeringVector] = {}
 
     @cached_property
     def activations(self) -> ContrastActivations:
@@ -142,16 +146,23 @@ class Constructor:
         """
         profile = self._setting.profile
         plan, scaled_to = profile.plan(cell.method), norm_plan(profile, cell.method)
-        if needs_losses(plan.method):
-            self._progress.note(f"optimising {cell.id} …")  # for a minute, perhaps
-        vector = construct(plan.method, self.activations, cell.layer, plan.parameters)
+        vector = self._vector(plan, cell.layer)
         intervention = Intervention(vector, cell.multiplier, profile.steered_positions)
         if scaled_to is None:
             return intervention
-        reference = construct(scaled_to.method, self.activations, cell.layer, scaled_to.parameters)
+        reference = self._vector(scaled_to, cell.layer)
         if vector.norm == 0:
             raise VectorError(f"{vector.label}: its norm is 0, so that it cannot be scaled to that of {scaled_to.name}")
         return replace(intervention, multiplier=cell.multiplier * reference.norm / vector.norm)
+
+    def _vector(self, plan: MethodPlan, layer: int) -> SteeringVector:
+        """The vector of a plan at a layer, constructed once, however many plans scale theirs to it."""
+        key = (plan.method, layer, json.dumps(dict(plan.parameters), sort_keys=True))
+        if key not in self._vectors:
+            if needs_losses(plan.method):
+                self._progress.note(f"optimising {cell_id(plan.name, layer)} …")  # for a minute, perhaps
+            self._vectors[key] = construct(plan.method, self.activations, layer, plan.parameters)
+        return self._vectors[key]
 
     @cached_property
     def doses(self) -> DoseFinder | None:

@@ -20,7 +20,7 @@ class Earlier:
     """
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
-        self._rows = {row.key: row for row in rows if row.status != "failed"}
+        self._rows = {row.key: row for row in rows if row.status == "skipped" or row.items}
 
     def outcome(self, cell: Cell | None, blank: Row, names: Sequence[str]) -> Outcome | None:
         """The outcome of a cell, None standing for the unsteered run; further arguments as in `find`."""

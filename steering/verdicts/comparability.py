@@ -41,7 +41,8 @@ def circumstances(source: Row | Baseline) -> dict[str, Any]:
 def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that were set: without those that were measured, and what files are called.
 
-    A stored vector is known by its hash, and so is an SAE.
+    An SAE is known by its hash. A stored vector may be another than before, in a file of another name: to compare the
+    two is what a gate can be there for, which remarks it.
     """
     names = {"path"} if parameters.get(CONSTRUCTION) == "stored" else set()
     names |= {"sae"} if "sae_hash" in parameters else set()

@@ -64,6 +64,9 @@ def test_keyword_pattern_treats_any_keyword_literally(words, text):
         ("cafe\u0301", "a café, open"),
         ("राजा", "एक राजा था"),
         ("fire engine", "a Fire engine."),
+        ("👍", "great👍👍"),
+        ("c++", "in C++11"),
+        ("$100", "US$100"),
     ],
 )
 def test_keyword_is_found_however_it_is_written(keyword, text):

@@ -98,6 +98,8 @@ def test_templates_that_show_a_date_show_the_same_every_day():
         "{%- macro today() %}{{ strftime_now('%Y-%m-%d') }}{%- endmacro %}{{ today() }}: " + TEMPLATE
     )
     assert decoded(tokenize_message(dated, "Hm")).startswith("2025-01-01: ")
+    dated = chat_tokenizer("{{ strftime_now('%-d %B %Y, %H:%M') }}: " + TEMPLATE)
+    assert decoded(tokenize_message(dated, "Hm")).startswith("1 January 2025, 00:00: ")
 
 
 @pytest.mark.parametrize("start", ["", "\n", "  \n ", "  {% if true %}\n  a{% endif %}", "{%- set b = 1 %}\n b"])

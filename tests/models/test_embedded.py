@@ -54,7 +54,7 @@ def test_first_use_says_what_it_does_and_the_second_says_nothing(cache, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest", "empty manifest"])
 def test_damaged_cache_is_built_again(cache, damage):
     directory = embedded.ensure_embedded_model()
     if damage == "truncate":
@@ -62,7 +62,7 @@ def test_damaged_cache_is_built_again(cache, damage):
     elif damage == "remove":
         (directory / "model.safetensors").unlink()
     else:
-        (directory / "manifest.json").write_text("[", encoding="utf-8")
+        (directory / "manifest.json").write_text("[" if damage == "manifest" else "{}", encoding="utf-8")
     again = embedded.ensure_embedded_model()
     assert (again / "model.safetensors").read_bytes() == CONTENT
 

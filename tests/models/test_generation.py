@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from steering.errors import DataError
+from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
+from steering.models.tokens import TokenizedText
 from steering.vectors import Intervention
 from tests.references import Scripted, prompt_ids, steer
 from tests.small_models import CONFIGS, small_model, small_module
@@ -204,6 +206,8 @@ def test_generation_of_no_rows_is_empty(llama):
         ([[5, 6], [7]], 1, "2 prompts and 1 interventions"),
         ([5, 6], 2, "prompt 0 is 5: give the token ids of each prompt"),
         (["ab"], 1, "prompt 0 is 'ab'"),
+        ([["a", "b"]], 1, r"prompt 0 is \['a', 'b'\]"),
+        ([[1.5, 2]], 1, r"prompt 0 is \[1.5, 2\]"),
         ([[5], []], 2, r"prompt 1 is \[\]"),
         ([[5], [6, 10_000]], 2, "prompt 1 holds a token that the model does not have: ids are 0 to "),
         ([[-1]], 1, "prompt 0 holds a token"),
@@ -212,6 +216,20 @@ def test_generation_of_no_rows_is_empty(llama):
 def test_prompts_that_are_not_one_row_for_each_intervention_are_refused(llama, prompts, interventions, told):
     with pytest.raises(DataError, match=told):
         llama.generate(prompts, [None] * interventions, Greedy(), 3)
+
+
+def test_token_that_the_model_does_not_have_is_refused_wherever_texts_are_read(any_model):
+    """As of a tokenizer to which tokens were added."""
+    beyond = any_model.vocabulary_size
+    with pytest.raises(DataError, match=f"a text holds token {beyond}, which model small-.* does not have: ids"):
+        list(any_model.capture([[1, 2], [3, beyond]], [0]))
+    with pytest.raises(DataError, match=f"a text holds token {beyond}, which"):
+        ContinuationLosses(any_model, [TokenizedText((1, beyond, 2), 1)])
+
+
+def test_stream_with_fewer_numbers_than_tokens_is_refused(llama):
+    with pytest.raises(DataError, match="there are 2 uniform numbers for each row; a token needs one each"):
+        llama.generate([[5]], [None], NucleusSampler(uniform_streams(0, 1, 2), 1.0, 1.0), 3)
 
 
 @pytest.mark.parametrize("new_tokens", [0, -5])

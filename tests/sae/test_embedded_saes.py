@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from steering.models.embedded import LAYER_COUNT, TITLE
-from steering.sae.autoencoder import CONFIG_FILE, WEIGHTS_FILE
+from steering.sae.config_file import CONFIG_FILE, WEIGHTS_FILE
 from steering.sae.library import open_library
 
 LAYERS = (8, 12, 16, 20, 24)

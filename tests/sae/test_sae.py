@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.errors import SaeError
-from steering.sae.autoencoder import CONFIG_FILE, read_hook_name
+from steering.sae.autoencoder import read_hook_name
+from steering.sae.config_file import CONFIG_FILE
 from tests.small_saes import (
     D_MODEL,
     D_SAE,
@@ -248,6 +249,14 @@ def test_weights_that_are_not_finite_are_named(tmp_path, tensor, wrong):
     values.view(-1)[3] = wrong
     change_weights(directory, **{tensor: values})
     with pytest.raises(SaeError, match=f"{tensor} holds NaN or infinity"):
+        load_small(directory)
+
+
+@pytest.mark.parametrize("change", [{"k": 1000}, {"k": -1}, {"k": 1.5}, {"k": "a"}, {"k": None}])
+def test_settings_that_an_sae_cannot_compute_with_are_named(tmp_path, change):
+    directory = write_sae(tmp_path / "sae", "topk")
+    change_config(directory, **change)
+    with pytest.raises(SaeError, match=r"it cannot compute with the settings of its cfg\.json|cannot be loaded|not a"):
         load_small(directory)
 
 

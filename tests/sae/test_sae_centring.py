@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from steering.sae.autoencoder import CONFIG_FILE, load_release
+from steering.sae.autoencoder import load_release
+from steering.sae.config_file import CONFIG_FILE
 from steering.sae.library import open_library
 from tests.small_saes import write_old_sae, write_sae
 

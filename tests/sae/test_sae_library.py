@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from steering.errors import DataError, SaeError, UnknownNameError
-from steering.sae.autoencoder import CONFIG_FILE, release_ids
+from steering.sae.autoencoder import release_ids
+from steering.sae.config_file import CONFIG_FILE
 from steering.sae.features import DESCRIPTIONS_FILE
 from steering.sae.library import SaeLibrary, open_library
 from tests.small_saes import D_SAE, change_config, numpy_weights, write_sae

@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from steering.errors import DataError
+from steering.progress import Silent
 from steering.sae import training
 from steering.sae.activation_store import ActivationStore
-from steering.sae.autoencoder import CONFIG_FILE, SparseAutoencoder
+from steering.sae.autoencoder import SparseAutoencoder
+from steering.sae.config_file import CONFIG_FILE
 from steering.sae.corpus import Source, TokenRows, token_rows
 from steering.sae.quality import reconstruct
 from steering.sae.training import TrainingRecipe, TrainingRun
@@ -39,7 +41,7 @@ RECIPE = TrainingRecipe(
 )
 
 
-class Watching:
+class Watching(Silent):
     """A reporter that writes down the steps of training; after some of them, the user presses Ctrl-C."""
 
     def __init__(self, interrupt_after: float = math.inf) -> None:
@@ -57,9 +59,6 @@ class Watching:
                 raise KeyboardInterrupt
 
         yield advance
-
-    def note(self, message: str) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

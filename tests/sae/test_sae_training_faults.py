@@ -71,6 +71,23 @@ def test_a_checkpoint_is_no_sae_to_be_used(tmp_path):
         library.load(1, CPU)
 
 
+@pytest.mark.parametrize("damage", ["remove", "cut", "empty"])
+@pytest.mark.parametrize(
+    "name", ["recipe.json", "trainer_state.pt", "sae_weights.safetensors", "activation_scaler.json"]
+)
+def test_damaged_checkpoint_is_one_message(tmp_path, name, damage):
+    run = TrainingRun(small_model("llama"), [], TokenRows((), ()), (1,), TrainingRecipe(k=8), tmp_path)
+    checkpoint = tmp_path / "layer1-checkpoint"
+    training._checkpoint(new_trainer(SETTINGS, tmp_path / "none", CPU), checkpoint, run._identity_text)
+    new_trainer(SETTINGS, run._open_checkpoint(1), CPU)
+    whole = (checkpoint / name).read_bytes()
+    (checkpoint / name).unlink()
+    if damage != "remove":
+        (checkpoint / name).write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    with pytest.raises(DataError, match="layer1-checkpoint: a (?:damaged checkpoint: .|checkpoint of another)"):
+        new_trainer(SETTINGS, run._open_checkpoint(1), CPU)
+
+
 def test_the_rate_that_the_trainer_is_told_to_end_with_is_the_one_it_decays_from(tmp_path):
     trainer = new_trainer(SETTINGS, tmp_path / "none", CPU)
     rates = []

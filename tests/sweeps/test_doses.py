@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from steering.concept_files import load_concept
 from steering.errors import DataError, NonFiniteError, VectorError
 from steering.journal import Journal, load_rows
+from steering.methods import construct
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.tokens import tokenize_document
 from steering.neutral import NeutralSet, load_neutral
@@ -150,6 +151,22 @@ def test_documents_that_doses_cannot_be_found_by_end_the_run_at_once(llama, sett
     sweep = Sweep(setting, llama, Journal(tmp_path), [Cell("mean_difference", 0, 2.0)], run="test")
     with pytest.raises(NonFiniteError, match="the loss of text 2 is nan"):
         sweep.begin()
+
+
+def test_vector_that_several_plans_use_is_constructed_once(llama, setting, tmp_path, monkeypatch):
+    made = []
+
+    def counted(name, activations, layer, parameters):
+        made.append((name, layer))
+        return construct(name, activations, layer, parameters)
+
+    monkeypatch.setattr(construction, "construct", counted)
+    sweep = Sweep(
+        setting, llama, Journal(tmp_path), [Cell(plan.name, 0, plan.multiplier) for plan in PLANS], run="test"
+    )
+    for plan in PLANS:
+        assert not sweep.measure(Cell(plan.name, 0, plan.multiplier)).failures
+    assert sorted(made) == [("mean_difference", 0), ("random_direction", 0)]
 
 
 def test_dose_of_0_stays_0(llama, setting, tmp_path):

@@ -132,7 +132,7 @@ def test_json_holds_the_rows_of_the_journal(value, text):
 
 
 def test_json_lines_of_the_array_are_a_journal(tmp_path):
-    rows = [unsteered_row(), small_row(items=(0.1,), features=(FEATURE,))]
+    rows = [unsteered_row(), small_row(items=(0.5,), features=(FEATURE,))]
     lines = [json.dumps(entry) for entry in json.loads(to_json(rows))]
     (tmp_path / "results.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     assert load_rows(tmp_path) == rows
