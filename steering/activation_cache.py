@@ -52,6 +52,7 @@ _MODULES = (
     "models/loading",
     "models/pretrained",
     "sae/autoencoder",
+    "sae/config_file",
     "sae/contrast_features",
     "sae/encoding",
 )

@@ -15,7 +15,7 @@ from steering.sae.autoencoder import release_ids
 from steering.sae.config_file import CONFIG_FILE
 from steering.sae.features import DESCRIPTIONS_FILE
 from steering.sae.library import SaeLibrary, open_library
-from tests.small_saes import D_SAE, change_config, numpy_weights, write_sae
+from tests.small_saes import D_SAE, change_config, load_small, numpy_weights, write_sae
 
 CPU = torch.device("cpu")
 
@@ -219,3 +219,11 @@ def test_a_library_of_a_release_describes_from_a_given_file_only(release, tmp_pa
     given = write_descriptions(tmp_path / "given.jsonl")
     named = SaeLibrary(library.name, {}, library.release, library.ids, given)
     assert dict(named.describe(sae).texts) == {3: "about kings"}
+
+
+@pytest.mark.parametrize("change", [{"k": 1000}, {"k": -1}, {"k": 1.5}, {"k": "a"}, {"k": None}])
+def test_settings_that_an_sae_cannot_compute_with_are_named(tmp_path, change):
+    directory = write_sae(tmp_path / "sae", "topk")
+    change_config(directory, **change)
+    with pytest.raises(SaeError, match=r"it cannot compute with the settings of its cfg\.json|cannot be loaded|not a"):
+        load_small(directory)
