@@ -29,6 +29,8 @@ from steering.verdicts.claims import ClaimVerdict, judge, judge_sae
 from steering.verdicts.gate import NOT_COMPARABLE_STATUS
 
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
+# Options with which pytest shows what there is, and runs nothing.
+_LOOKING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 _RUN = pytest.StashKey[Run]()
 _GATE = pytest.StashKey[Any]()
 _CLOCK = pytest.StashKey[CellClock]()
@@ -38,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Resolve the options before anything is collected, so that a mistake costs no time."""
     config.addinivalue_line("markers", "layer(index): the block that a benchmark test steers; -m 'layer(index=8)'")
     config.addinivalue_line("markers", "method(name): the construction method of a benchmark test")
-    if any(getattr(config.option, name, False) for name in ("help", "version", "markers", "showfixtures")):
+    if any(getattr(config.option, name, False) for name in ("help", "version", "markers")):
         return
     if _timing(config) and "--benchmark-columns" not in " ".join(config.invocation_params.args):
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
@@ -120,7 +122,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         [cell for item in session.items if (cell := _parameter(item, "cell")) is not None],
         [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None],
     )
-    if (run.cells or run.sae_layers or run.is_empty_part) and not session.config.option.collectonly:
+    looking = any(getattr(session.config.option, name, False) for name in _LOOKING)
+    if (run.cells or run.sae_layers or run.is_empty_part) and not looking:
         try:
             run.check_selection()
         except SteeringError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from steering.results import Row, cell_id
 def merge(sources: Sequence[Path]) -> list[Row]:
     """Join the rows of several journals; what more than one of them measured stands there once.
 
-    Shards share the unsteered run: on machines of one kind it is equal to the last bit.
+    Shards share the unsteered run: on machines of one kind it is equal to the last bit. Where each journal is of one
+    run, all rows get the name of the last, so that the parts are one run from then on.
 
     Args:
         sources: Results directories or journals.
@@ -35,7 +37,12 @@ def merge(sources: Sequence[Path]) -> list[Row]:
     if not joined:
         raise ResultsError(f"no results in {', '.join(map(str, sources))}: there is nothing to merge")
     _check_vectors(list(joined.values()))
-    return [row for row, _ in joined.values()]
+    rows = [row for row, _ in joined.values()]
+    runs = {(source, row.run) for row, source in joined.values()}
+    if len(runs) > len({source for source, _ in runs}):
+        return rows
+    last = max(run for _, run in runs)
+    return [replace(row, run=last) for row in rows]
 
 
 def write_merged(rows: Sequence[Row], directory: Path) -> Path:

@@ -64,7 +64,8 @@ def load_neutral(reference: str, count: int, *, skip: int = 0) -> NeutralSet:
     if reference == "openwebtext":
         return NeutralSet("openwebtext", _after("openwebtext", _openwebtext(skip + count), count, skip))
     if is_file(reference):
-        return NeutralSet(Path(reference).name, _after(reference, _read(Path(reference)), count, skip))
+        name = Path(reference).name.encode(errors="replace").decode()  # as results are written
+        return NeutralSet(name, _after(reference, _read(Path(reference)), count, skip))
     raise UnknownNameError("neutral set", reference, ["embedded", "openwebtext"], "Or give a JSON Lines file.")
 
 

@@ -62,7 +62,7 @@ class MethodPlan:
         """Fill in the method; refuse a name that means something else, a dose that is no number, and idle claims."""
         if not self.name.strip():
             raise DataError(f"method {self.name!r}: its name is blank; name it as in [methods.mean_difference]")
-        if self.name in (UNSTEERED, SAE):
+        if self.name in (UNSTEERED, SAE, "layer", "run"):  # the last two are columns of a pivot table
             raise DataError(f"method {self.name!r}: results call something else by this name; choose another")
         if not self.method:
             object.__setattr__(self, "method", self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_parts_are_joined_and_what_they_share_stands_there_once(tmp_path):
     assert [row.layer for row in rows] == [None, 1, 2, 3]
     assert rows[0].run == "a"
     assert load_rows(write_merged(rows, tmp_path / "whole")) == rows
+
+
+def test_parts_that_are_one_run_each_become_one(tmp_path):
+    """So that `--run last` takes all of them."""
+    parts = [
+        journal(tmp_path / run, unsteered_row(run=run), dataclasses.replace(row, run=run))
+        for run, row in (("b", ONE), ("a", TWO))
+    ]
+    assert [row.run for row in merge(parts)] == ["b"] * 3
 
 
 def test_order_of_the_parts_changes_no_measurement(tmp_path):

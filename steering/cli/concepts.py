@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steering import progress
-from steering.cli.options import Device, Dtype, load_model, parse_layers
+from steering.cli.options import Device, Dtype, load_model, parse_layers, require_text
 from steering.cli.printing import print_table, terminal_width
 from steering.concept_files import builtin_concepts, concept_directory, load_concept
 from steering.concept_writing.briefs import ConceptBrief, concept_brief
@@ -59,7 +59,9 @@ def generate_concept(
     endpoint: Annotated[str, typer.Option(help="OpenAI-compatible server.")] = _OPENAI,
     model: Annotated[str, typer.Option(help="Name of the chat model there; by default, gpt-4-turbo of OpenAI.")] = "",
     key_variable: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = KEY_VARIABLE,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without an answer before another attempt.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds without an answer before another attempt.")
+    ] = 120.0,
 ) -> None:
     """Have a chat model write the pairs of a concept, with a prompt that follows the paper's."""
     from steering.concept_writing.chat import ChatClient
@@ -78,6 +80,7 @@ def generate_concept(
     }
     if not model and endpoint != _OPENAI:
         raise DataError(f"--endpoint {endpoint!r}: give --model, too: the name of the chat model there")
+    require_text("--model", model)
     model = model or "gpt-4-turbo"
     order = Order(_brief(brief, given, output), model, output, pairs, stories)
     opened = chat_endpoint(endpoint, model, os.environ, key_variable)

@@ -103,10 +103,10 @@ def _format_of(output: Path) -> Format:
     Raises:
         DataError: No format has such files.
     """
-    if output.suffix not in _SUFFIXES and not output.is_char_device():
+    if output.suffix.lower() not in _SUFFIXES and not output.is_char_device():
         known = ", ".join(filter(None, _SUFFIXES))
         raise DataError(f"--output {output}: names of files end in {known}; for another name give --format, too")
-    return _SUFFIXES.get(output.suffix, Format.text)
+    return _SUFFIXES.get(output.suffix.lower(), Format.text)
 
 
 def _pivots(width: int) -> dict[Format, Callable[[Sequence[Row], str], str | bytes]]:

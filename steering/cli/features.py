@@ -173,9 +173,13 @@ def similar(
     given = load_vector(vector) if vector else None
     if given and given.layer != layer:
         raise VectorError(f"{vector}: its layer is {given.layer}, and --layer is {layer}; they must be the same")
-    contrasted = load_concept(concept, toward)
-    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
-    found = similarity(opened.sae, given or opened.mean_difference(contrasted))
+    if given is not None:
+        opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+        found = similarity(opened.sae, given)
+    else:
+        contrasted = load_concept(concept, toward)  # before the model, so that a mistake costs no time
+        opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+        found = similarity(opened.sae, opened.mean_difference(contrasted))
     entries = [
         {
             "feature": feature,

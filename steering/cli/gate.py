@@ -170,11 +170,12 @@ def show(
 ) -> None:
     """Print what a baseline holds and when a run can be compared with it."""
     from steering.tables import gate as gate_tables
+    from steering.tables.wording import visible
 
     baseline = read_baseline(file)
     for field in dataclasses.fields(baseline):
         if field.name != "cells":
-            typer.echo(f"{field.name + ':':<20}{_shown(getattr(baseline, field.name))}")
+            typer.echo(visible(f"{field.name + ':':<20}{_shown(getattr(baseline, field.name))}"))
     typer.echo("")
     _print(gate_tables.baseline_table(baseline), form)
 

@@ -112,6 +112,18 @@ def parse_parameters(text: str) -> dict[str, Any]:
     return parsed
 
 
+def require_text(option: str, text: str) -> None:
+    """Refuse a text that holds bytes of another encoding: a file name may, what a model reads or is called may not.
+
+    Raises:
+        DataError: The message shows it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{option} {text!a}: not in the encoding of this terminal") from None
+
+
 def load_model(reference: str, dtype: str, device: str) -> LanguageModel:
     """Load a model, saying so."""
     from steering.models.language_model import LanguageModel

@@ -47,7 +47,9 @@ def report(
     if (names or blocks) and gate is None:
         raise DataError("--methods and --layers choose cells of a baseline: give it with --gate")
     require_other_file(output, results)
-    if output.suffix and output.suffix not in _SUFFIXES:
+    if output.is_dir():
+        raise DataError(f"--output {output}: a directory; give the file to write")
+    if output.suffix and output.suffix.lower() not in _SUFFIXES:
         raise DataError(f"--output {output}: a report is a web page, whose name ends in {' or '.join(_SUFFIXES)}")
     chosen = load_profile(profile) if profile else None
     rows = load_rows(results)

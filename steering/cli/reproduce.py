@@ -55,7 +55,7 @@ def reproduce(
     What the output directory already holds is not measured again: an interrupted run resumes where it stopped.
     """
     from steering.sweeps.plans import without_foreign_saes
-    from steering.tables.failures import failure_summary
+    from steering.tables.failures import failed_cells
     from steering.tables.pareto import pareto_statement
     from steering.tables.wording import counted
 
@@ -83,7 +83,7 @@ def reproduce(
     measured = _measure(chosen, output, dtype, device, optimized)
     for path in _write(measured, output):
         typer.echo(path)
-    if failed := len(failure_summary(measured.own)) - 1:
+    if failed := len(failed_cells(measured.own)):
         message = f"{counted(failed, 'cell')} could not be measured, in part or at all: see 'Not measured' in tables.md"
         typer.echo(message, err=True)
     if statement := pareto_statement(measured.rows):

@@ -112,9 +112,9 @@ def evaluate(
     from steering.sae.library import open_library
     from steering.sae.quality import held_out_quality
 
-    library = open_library(saes)
+    library, sources = open_library(saes), read_corpus(corpus)
     language_model = load_model(model, dtype, device)
-    rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens)
+    rows = token_rows(language_model.tokenizer, sources, context_tokens)
     held_out = rows.sample_held_out(tokens)
     texts = [TokenizedText(tuple(row), 1) for row in rows.sample_held_out(loss_tokens)]
     loaded = [library.load(layer, language_model.device) for layer in library.layers]
@@ -158,8 +158,9 @@ def describe(
             f"SAE release {saes!r}: descriptions are written beside an SAE in a directory; load it with SAELens, "
             "save it (`sae.save_model`), and give the directory"
         )
+    sources = read_corpus(corpus)
     language_model = load_model(model, dtype, device)
-    rows = token_rows(language_model.tokenizer, read_corpus(corpus), context_tokens).sample_held_out(tokens)
+    rows = token_rows(language_model.tokenizer, sources, context_tokens).sample_held_out(tokens)
     loaded = [library.load(layer, language_model.device) for layer in library.layers]
     activity = read_activity(language_model, loaded, rows, _RANKS, progress.for_log())
     for sae in loaded:

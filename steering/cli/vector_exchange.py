@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steering.cli.options import require_text
 from steering.errors import DataError, VectorError
 from steering.files import write_file
 from steering.positions import Positions
@@ -93,6 +94,7 @@ def export(
     target = _EXPORTS[form]
     content = {ExportFormat.gguf: to_gguf, ExportFormat.lm_eval: to_lm_eval}[form]
     require_output(output, target.suffix)
+    require_text("--model-type", model_type)
     interventions = [intervention_of(path, multiplier) for path in vectors]
     write_file(output, content(interventions, model_type))
     for intervention in interventions:

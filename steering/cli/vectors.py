@@ -26,6 +26,7 @@ from steering.cli.options import (
     load_model,
     parse_layers,
     parse_parameters,
+    require_text,
 )
 from steering.cli.printing import print_table, terminal_width
 from steering.cli.vector_exchange import Multiplier, export, import_vector, intervention_of, require_output
@@ -144,6 +145,7 @@ def apply(
     from steering.models.tokens import tokenize_message, tokenize_prompt
     from steering.sweeps.stored_vectors import model_difference
 
+    require_text("PROMPT", prompt)
     steered = intervention_of(vector, multiplier, steered_positions)
     loaded = load_model(model, dtype, device)
     check_interventions([steered], loaded.layer_count, loaded.d_model, loaded.name)

@@ -141,7 +141,7 @@ class ChatClient:
             raise _PassingError("the server took too long") from None
         except httpx.TransportError as error:
             raise _PassingError(f"no connection: {self._shown(str(error) or type(error).__name__)}") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a host's name
             raise EndpointError(f"{self._endpoint.url}: {self._shown(str(error))}") from None
         if response.is_success:
             return Reply(fault="an answer of more than 1 MiB") if content is None else self._reply(response, content)

@@ -139,7 +139,7 @@ def sentences(predictions: Sequence[LayerPrediction]) -> list[str]:
     for verdict, group in groupby(predictions, key=lambda entry: entry.promise):
         layers = list(group)
         where = wording.counted_layers([entry.layer for entry in layers]).capitalize()
-        areas = [entry.separation[0] for entry in layers]
-        area = f"{min(areas):.2f}" if len(areas) == 1 else f"{min(areas):.2f} to {max(areas):.2f}"
+        areas = sorted(entry.separation[0] for entry in layers)
+        area = " to ".join(dict.fromkeys((f"{areas[0]:.2f}", f"{areas[-1]:.2f}")))
         found.append(f"{where}: {verdict.value} (AUC {area}).")
     return found

@@ -93,6 +93,8 @@ def _headline(study: Study, steering: Sequence[StudyCell], cells: Sequence[Study
     beyond = {cell.row.method for cell in steering if study.exceeds_control(cell)}
     if not beyond:
         return f"{steers}, but {'it is not' if len(found) == 1 else 'none is'} shown to be above its control."
+    if len(found) == 1:
+        return f"{steers}, also above its control."
     return f"{steers}, {len(beyond)} of them also above {'its' if len(beyond) == 1 else 'their'} control."
 
 

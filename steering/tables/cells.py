@@ -29,7 +29,10 @@ _FEATURES_SHOWN = 3
 
 
 def summary(
-    rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None, among: Sequence[Row] | None = None
+    rows: Sequence[Row],
+    verdicts: Mapping[tuple[str, int], str] | None = None,
+    among: Sequence[Row] | None = None,
+    runs: Runs | None = None,
 ) -> list[list[str]]:
     """One line for each configuration, the unsteered one first, under a line of headings.
 
@@ -47,10 +50,11 @@ def summary(
         verdicts: (method, layer) -> what became of the claim; adds a last column.
         among: All rows that were measured, where `rows` are a selection of them: what p values are adjusted over does
             not depend on the selection. Columns of metrics that are not in the selection are left out.
+        runs: First column, where the table stands among others; by default, what tells these rows apart.
     """
     rows = [row for row in rows if row.method != SAE]
     among = rows if among is None else among
-    runs, p_values = Runs.of(rows), (_PValues.of(among, "p_value"), _PValues.of(among, "p_control"))
+    runs, p_values = runs or Runs.of(rows), (_PValues.of(among, "p_value"), _PValues.of(among, "p_control"))
     hidden = {row.metric for row in among} - {row.metric for row in rows}
     columns = [(metric, heading) for metric, heading in _COLUMNS if metric not in hidden]
     header = [*runs.heading, "method", "layer", "×", "norm"]
@@ -120,10 +124,12 @@ def _measured(row: Row, metric: str, found: Row | None, p_values: Sequence[_PVal
     return [wording.count(found) if metric == "one_word_changed" else wording.change(found)]
 
 
-def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None) -> list[list[str]]:
+def sae_summary(
+    rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | None = None, runs: Runs | None = None
+) -> list[list[str]]:
     """One line for each SAE whose quality was measured, under a line of headings; arguments as in `summary`."""
     rows = [row for row in rows if row.method == SAE]
-    runs = Runs.of(rows)
+    runs = runs or Runs.of(rows)
     header = [*runs.heading, "SAE", "layer", *(heading for _, heading in _SAE_COLUMNS)]
     lines = [[*header, *([] if verdicts is None else ["claim"])]]
     for configuration in configurations(rows):
@@ -135,13 +141,13 @@ def sae_summary(rows: Sequence[Row], verdicts: Mapping[tuple[str, int], str] | N
     return lines
 
 
-def feature_summary(rows: Sequence[Row]) -> list[list[str]]:
+def feature_summary(rows: Sequence[Row], runs: Runs | None = None) -> list[list[str]]:
     """The heaviest features of each vector that is a sum of features, whatever its doses, under a line of headings.
 
-    Controls are passed over: their features mean nothing.
+    Controls are passed over: their features mean nothing. Arguments as in `summary`.
     """
     rows = [row for row in rows if row.features and not row.is_control]
-    runs = Runs.of(rows)
+    runs = runs or Runs.of(rows)
     lines = [[*runs.heading, "method", "layer", "feature", "weight", "description"]]
     found = [configuration.row for configuration in configurations(rows)]
     for row in {(shared(row), row.method, row.layer, row.vector_hash): row for row in found}.values():

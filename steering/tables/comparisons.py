@@ -33,7 +33,9 @@ from steering.tables.wording import ABSENT
 _VARYING = OUTCOMES | OF_SAE | {"seed"}
 
 
-def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
+def control_summary(
+    rows: Sequence[Row], among: Sequence[Row] | None = None, runs: Runs | None = None
+) -> list[list[str]]:
     """One line for each cell that has controls, with what they reached, under a line of headings.
 
     "control" is the paired control's P(success) at the same layer. The null cells are all cells of the same
@@ -46,6 +48,7 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
     Args:
         rows: Of one or several runs.
         among: All rows that were measured, where `rows` are a selection of them; controls are looked for here.
+        runs: As in `steering.tables.cells.summary`.
     """
     measured = _successes(rows if among is None else among)
     controls = grouped([row for row in measured if row.is_control], shared)
@@ -53,7 +56,7 @@ def control_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> 
     paired = {row.key: _paired(row, controls[shared(row)]) for row in cells}
     nulls = {row.key: _null(paired[row.key], controls[shared(row)]) for row in cells}
     known = {other.key for null in nulls.values() for other in null}
-    runs = Runs.of(cells)
+    runs = runs or Runs.of(cells)
     header = ["method", "layer", "P(success)", "control", "null cells", "highest", "p empirical", "other controls"]
     lines = [[*runs.heading, *header]]
     for row, name in zip(cells, labels(cells), strict=True):
@@ -116,14 +119,14 @@ def _against(row: Row, null: Sequence[Row]) -> list[str]:
     return [str(len(values)), f"{max(values):.3f}", wording.p_value(p_value)]
 
 
-def dose_summary(rows: Sequence[Row]) -> list[list[str]]:
+def dose_summary(rows: Sequence[Row], runs: Runs | None = None) -> list[list[str]]:
     """One line for each cell whose multiplier was chosen to reach a budget of neutral loss, under a line of headings.
 
     The multiplier was chosen on development documents; "optimism" is how much more loss it costs on the test documents
-    than it did there. Losses are changes, nats per token.
+    than it did there. Losses are changes, nats per token. `runs` is as in `steering.tables.cells.summary`.
     """
     rows = [row for row in on_split(rows, TEST) if NEUTRAL_BUDGET in row.parameters and not row.lacks_vector]
-    runs = Runs.of(rows)
+    runs = runs or Runs.of(rows)
     header = ["method", "layer", "×", "norm", "budget", "Δ loss development", "Δ loss test", "optimism"]
     lines = [[*runs.heading, *header, "P(success) [95 % CI]"]]
     for configuration in steered(rows):
@@ -146,7 +149,10 @@ def _minus(value: float | None, other: float | None) -> float | None:
 
 
 def selection_summary(
-    rows: Sequence[Row], among: Sequence[Row] | None = None, neutral_bound: float = Profile.neutral_bound
+    rows: Sequence[Row],
+    among: Sequence[Row] | None = None,
+    neutral_bound: float = Profile.neutral_bound,
+    runs: Runs | None = None,
 ) -> list[list[str]]:
     """One line for each method: the layer and dose that development data choose, and what they reach on test data.
 
@@ -161,6 +167,7 @@ def selection_summary(
         rows: Of both splits; a row that does not say was measured on the test split. Controls are passed over.
         among: All rows that were measured, where `rows` are a selection of them: the choice is among these.
         neutral_bound: Of the neutral loss change, nats per token.
+        runs: As in `steering.tables.cells.summary`; of development rows.
     """
     among = rows if among is None else among
     wanted = {(_choice(row), row.method) for row in rows}
@@ -173,7 +180,8 @@ def selection_summary(
             if not row.is_control and key in wanted and row.data_hash == latest[*key, split]:
                 found.setdefault(key, {DEVELOPMENT: [], TEST: []})[split].append(configuration)
     compared = {key: splits for key, splits in found.items() if splits[DEVELOPMENT]}
-    runs = Runs.of([configuration.row for splits in compared.values() for configuration in splits[DEVELOPMENT]])
+    shown = [configuration.row for splits in compared.values() for configuration in splits[DEVELOPMENT]]
+    runs = runs or Runs.of(shown)
     header = ["method", "layer", "×", "P development", "P test [95 % CI]", "optimism", "best on test"]
     lines = [[*runs.heading, *header]]
     for (_, method), splits in compared.items():

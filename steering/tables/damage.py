@@ -12,7 +12,7 @@ from steering.tables import wording
 from steering.tables.configurations import Runs, steered
 
 
-def damage_summary(rows: Sequence[Row]) -> list[list[str]]:
+def damage_summary(rows: Sequence[Row], runs: Runs | None = None) -> list[list[str]]:
     """One line for each steered cell, under a line of headings: how the neutral loss changes over the documents.
 
     "upper bound" is the one-sided 95 % bound of the mean, which claims are held against; the last two columns are the
@@ -20,9 +20,10 @@ def damage_summary(rows: Sequence[Row]) -> list[list[str]]:
 
     Args:
         rows: Of one or several runs.
+        runs: As in `steering.tables.cells.summary`.
     """
     cells = [row for metrics in steered(rows) if (row := metrics.get(NEUTRAL_CHANGE)) and row.items]
-    runs = Runs.of(cells)
+    runs = runs or Runs.of(cells)
     lines = [[*runs.heading, "method", "layer", "×", "Δ loss neutral", "upper bound", "95th percentile", "worst"]]
     for row in cells:
         items = np.array(row.items)

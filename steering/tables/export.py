@@ -16,13 +16,13 @@ from pyarrow import parquet
 
 from steering.concepts import DEVELOPMENT, TEST
 from steering.profiles import Profile
-from steering.results import Row
+from steering.results import SAE, Row
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
-from steering.tables.configurations import on_split
+from steering.tables.configurations import Runs, on_split
 from steering.tables.csv_format import spreadsheet_cell
 from steering.tables.damage import damage_summary
-from steering.tables.failures import failure_summary
+from steering.tables.failures import failed_cells, failure_summary
 from steering.tables.latex import tabular
 from steering.tables.markdown import escaped, markdown_table
 from steering.tables.pareto import pareto_statement, pareto_summary
@@ -56,27 +56,37 @@ def result_tables(
     """
     everything = rows if among is None else among
     test, all_test = on_split(rows, TEST), on_split(everything, TEST)
+    development, all_development = on_split(rows, DEVELOPMENT), on_split(everything, DEVELOPMENT)
+    # Rows that one table tells apart, all do: whose they are is not to be guessed from the others.
+    runs, development_runs = Runs.of(test), Runs.of(development)
+    autoencoders = [row for row in rows if row.method == SAE]
     tables = {
-        "Cells": summary(test, among=all_test),
-        "Controls": control_summary(test, all_test),
-        "Doses": dose_summary(rows),
-        "Neutral documents": damage_summary(test),
-        "Separation of test pairs": separation_summary(test, all_test),
-        "Selection": selection_summary(rows, everything, neutral_bound),
-        "Improvements on the mean difference": pareto_summary(test, all_test),
-        "Cells on the development split": summary(on_split(rows, DEVELOPMENT), among=on_split(everything, DEVELOPMENT)),
-        "Features": feature_summary(test),
-        "Sparse autoencoders": sae_summary(test),
-        "Not measured": failure_summary(rows),
+        "Cells": summary(test, among=all_test, runs=runs),
+        "Controls": control_summary(test, all_test, runs),
+        "Doses": dose_summary(rows, runs),
+        "Neutral documents": damage_summary(test, runs),
+        "Separation of test pairs": separation_summary(test, all_test, runs),
+        "Selection": selection_summary(rows, everything, neutral_bound, development_runs),
+        "Improvements on the mean difference": pareto_summary(test, all_test, runs),
+        "Cells on the development split": summary(development, among=all_development, runs=development_runs),
+        "Features": feature_summary(test, runs),
+        "Sparse autoencoders": sae_summary(autoencoders, runs=_runs(rows, autoencoders)),
+        "Not measured": failure_summary(rows, _runs(rows, failed_cells(rows))),
     }
     return {title: table for title, table in tables.items() if len(table) > 1}
+
+
+def _runs(rows: Sequence[Row], shown: Sequence[Row]) -> Runs:
+    """What tells apart the rows of those splits that a table shows."""
+    splits = {row.split for row in shown}
+    return Runs.of([row for row in rows if row.split in splits])
 
 
 def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
     """Every table under a heading, as GitHub's Markdown; arguments as in `result_tables`."""
     found = result_tables(rows, among)
     tables = [f"### {title}\n\n{markdown_table(table)}" for title, table in found.items()]
-    statement = pareto_statement(rows if among is None else among)
+    statement = pareto_statement(rows, among)
     return "\n".join([*tables, *([f"{escaped(statement)}\n"] if statement else [])])
 
 
@@ -84,7 +94,7 @@ def to_text(rows: Sequence[Row], width: int, among: Sequence[Row] | None = None)
     """Every table under its title, aligned for a terminal of `width` columns; other arguments as in `result_tables`."""
     found = result_tables(rows, among)
     tables = [f"{title}\n{aligned(table, width)}" for title, table in found.items()]
-    statement = pareto_statement(rows if among is None else among)
+    statement = pareto_statement(rows, among)
     return "\n".join([*tables, *([f"{textwrap.fill(visible(statement), width)}\n"] if statement else [])])
 
 

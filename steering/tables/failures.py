@@ -9,13 +9,25 @@ from steering.results import Row
 from steering.tables.configurations import Runs, labels
 
 
-def failure_summary(rows: Sequence[Row]) -> list[list[str]]:
-    """One line for each cell and reason for which something could not be measured, under a line of headings."""
+def failed_cells(rows: Sequence[Row]) -> list[Row]:
+    """One row of each cell of which something could not be measured."""
+    return list({row.configuration: row for row in rows if row.status == "failed"}.values())
+
+
+def failure_summary(rows: Sequence[Row], runs: Runs | None = None) -> list[list[str]]:
+    """One line for each cell and reason for which something could not be measured, under a line of headings.
+
+    Args:
+        rows: Of one or several runs.
+        runs: As in `steering.tables.cells.summary`.
+    """
+    cells = failed_cells(rows)
+    names = dict(zip((row.configuration for row in cells), labels(cells), strict=True))
     failed = grouped([row for row in rows if row.status == "failed"], lambda row: (row.configuration, row.reason))
-    first = [found[0] for found in failed.values()]
-    runs = Runs.of(first)
+    runs = runs or Runs.of(cells)
     lines = [[*runs.heading, "method", "layer", "not measured", "reason"]]
-    for name, found in zip(labels(first), failed.values(), strict=True):
-        layer = "" if found[0].layer is None else str(found[0].layer)
-        lines.append([*runs.cell(found[0]), name, layer, ", ".join(row.metric for row in found), found[0].reason])
+    for found in failed.values():
+        row, metrics = found[0], ", ".join(each.metric for each in found)
+        layer = "" if row.layer is None else str(row.layer)
+        lines.append([*runs.cell(row), names[row.configuration], layer, metrics, row.reason])
     return lines

@@ -14,6 +14,8 @@ _SPECIAL = re.compile(
     r"|&(?=[#\w])"
     r"|(?<=\])[(\[]"
 )
+# What begins a heading, a quote or another list at the start of a line.
+_BLOCK = re.compile(r"^(\s*\d*)([#>+\-.)])")
 
 
 def escaped(text: str) -> str:
@@ -31,4 +33,8 @@ def markdown_table(table: Sequence[Sequence[str]]) -> str:
 
 def markdown_list(lines: Sequence[str]) -> str:
     """Lines as a list, an item each."""
-    return "".join(f"- {escaped(line)}\n" for line in lines)
+    return "".join(f"- {_BLOCK.sub(_marked, escaped(line))}\n" for line in lines)
+
+
+def _marked(found: re.Match[str]) -> str:
+    return f"{found[1]}\\{found[2]}"

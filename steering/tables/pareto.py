@@ -135,7 +135,9 @@ def _p_better(point: _Point, other: _Point) -> float:
     return max(p_success, stats.p_mean_rise(np.array(other.cost.items) - np.array(point.cost.items)))
 
 
-def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
+def pareto_summary(
+    rows: Sequence[Row], among: Sequence[Row] | None = None, runs: Runs | None = None
+) -> list[list[str]]:
     """One line for each cell, against one dose of the mean difference.
 
     That is the dose that it comes nearest to improving on, by the p value before adjustment. A cell that improves on
@@ -147,10 +149,11 @@ def pareto_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> l
         rows: The cells to show.
         among: All rows that were measured, where `rows` are a selection of them: all of them are compared, and the p
             values adjusted over all.
+        runs: As in `steering.tables.cells.summary`.
     """
     wanted = {row.key for row in rows}
     found = [each for each in _nearest(comparisons(rows if among is None else among)) if each.row.key in wanted]
-    runs = Runs.of([comparison.row for comparison in found])
+    runs = runs or Runs.of([comparison.row for comparison in found])
     header = ["method", "layer", "×", "P(success)", "against ×", "ΔP [95 % CI]", "Δ cost [95 % CI]", "p", "verdict"]
     lines = [[*runs.heading, *header]]
     for comparison in found:
@@ -180,12 +183,14 @@ def _rank(comparison: ParetoComparison) -> tuple[int, float, float]:
     return 0 if comparison.verdict == "improves" else 2, better, worse
 
 
-def pareto_statement(rows: Sequence[Row]) -> str:
+def pareto_statement(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
     """In words, whether anything is a Pareto improvement over the mean difference; empty where nothing was compared.
 
-    Each study, within which p values are adjusted, has a sentence of its own.
+    Each study, within which p values are adjusted, has a sentence of its own, if a compared cell is among the rows.
     """
-    studies = grouped(comparisons(rows), lambda comparison: shared(comparison.row))
+    wanted = {row.key for row in rows}
+    by_study = grouped(comparisons(rows if among is None else among), lambda comparison: shared(comparison.row))
+    studies = {study: found for study, found in by_study.items() if any(each.row.key in wanted for each in found)}
     runs = Runs.of([found[0].row for found in studies.values()])
     statements = [": ".join([*runs.cell(found[0].row), _statement(found)]) for found in studies.values()]
     return " ".join(statements)

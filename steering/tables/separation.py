@@ -15,7 +15,9 @@ from steering.tables.wording import ABSENT
 _SIDES = (NEGATIVE_CHANGE, POSITIVE_CHANGE)
 
 
-def separation_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) -> list[list[str]]:
+def separation_summary(
+    rows: Sequence[Row], among: Sequence[Row] | None = None, runs: Runs | None = None
+) -> list[list[str]]:
     """One line for each cell with the losses of the test pairs, under a line of headings.
 
     The separation of a pair is loss(negative) - loss(positive), nats per token: how much more the model expects the
@@ -31,9 +33,10 @@ def separation_summary(rows: Sequence[Row], among: Sequence[Row] | None = None) 
     Args:
         rows: Of one or several runs.
         among: All rows that were measured, where `rows` are a selection of them: slopes are over all doses of these.
+        runs: As in `steering.tables.cells.summary`.
     """
     cells = _changed(rows)
-    runs = Runs.of([row for row, _ in cells])
+    runs = runs or Runs.of([row for row, _ in cells])
     lines = [[*runs.heading, "method", "layer", "×", "pairs", "wrong way [95 % CI]", "slope per × [95 % CI]"]]
     doses: dict[tuple[object, ...], dict[float, np.ndarray]] = {}
     # A budget may have found a multiplier that was given, too.

@@ -28,7 +28,6 @@ NAMES = (
     "SAE",
     "description",
     "context",
-    "control",
     "other controls",
     "verdict",
     "prompt",
@@ -99,12 +98,14 @@ def count(row: Row | None) -> str:
 
 def multiplier(row: Row | BaselineCell) -> str:
     """What the vector is multiplied by."""
-    return f"{row.multiplier:.3g}"
+    return f"{row.multiplier:.0f}" if 1000 <= abs(row.multiplier) < 1e5 else f"{row.multiplier:.3g}"
 
 
 def norm(row: Row | BaselineCell) -> str:
     """Length of what is added."""
-    return ABSENT if row.added_norm is None else f"{row.added_norm:.0f}"
+    if row.added_norm is None:
+        return ABSENT
+    return f"{row.added_norm:.0f}" if row.added_norm == 0 or 10 <= row.added_norm < 1e5 else f"{row.added_norm:.3g}"
 
 
 def layer_list(layers: Iterable[int]) -> str:

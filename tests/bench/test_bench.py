@@ -151,6 +151,13 @@ def test_looking_at_help_or_collecting_writes_nothing(bench, arguments, tmp_path
     assert not (tmp_path / "results").exists()
 
 
+def test_fixtures_can_be_looked_at(bench, arguments, tmp_path):
+    result = bench(*arguments, "--fixtures")
+    assert result.ret == 0
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    assert not (tmp_path / "results").exists()
+
+
 def test_bench_runs_without_the_benchmark_plugin(bench, arguments):
     bench(*arguments, "--layers", "0", "-p", "no:benchmark").assert_outcomes(passed=2)
 
@@ -244,8 +251,9 @@ def test_full_disk_ends_the_run_with_one_message_and_keeps_what_was_measured(ben
 
 def test_interrupt_keeps_finished_cells_and_prints_the_table(arguments, tmp_path):
     command = [sys.executable, "-c", INTERRUPTED, "bench", *arguments, "-p", "no:cacheprovider"]
+    own = os.environ | {"STEERING_BENCH_CACHE": str(tmp_path / "cache")}
     process = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     output = process.stdout
     assert process.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,14 +87,19 @@ def test_damaged_journal_is_one_message_and_is_not_added_to(bench, arguments, tm
 
 def run_on_two_processes(arguments: list[str], directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "bench", *arguments, "-n", "2", "-p", "no:cacheprovider", *options]
+    own = {"STEERING_BENCH_CACHE": str(directory.with_name("cache")), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*command, "--results", str(directory)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+        [*command, "--results", str(directory)],
+        cwd=ROOT,
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
 
 
-def test_processes_of_pytest_xdist_measure_the_same_and_one_table_shows_all(bench, arguments, tmp_path, monkeypatch):
-    monkeypatch.setenv("STEERING_BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_processes_of_pytest_xdist_measure_the_same_and_one_table_shows_all(bench, arguments, tmp_path):
     bench(*arguments).assert_outcomes(passed=4)
     junit = tmp_path / "junit.xml"
     ended = run_on_two_processes(arguments, tmp_path / "two", "--junitxml", str(junit))

@@ -20,7 +20,7 @@ TEXT_FORMATS = [form for form in Format if form is not Format.parquet]
 def results(tmp_path):
     """A results directory with three cells of two runs."""
     control = configuration(layer=20, method="random", is_control=True, run="run-2")
-    cells = [*configuration(layer=8, items=(0.0, 1.0)), *control]
+    cells = [small_row(layer=8, items=(0.0, 1.0)), *configuration(layer=8)[1:], *control]
     Journal(tmp_path / "results").append([unsteered_row(value=0.1, low=0.05, high=0.2), *cells])
     return tmp_path / "results"
 

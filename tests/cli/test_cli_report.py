@@ -105,7 +105,7 @@ def test_cells_that_were_not_chosen_are_not_new(call, results, tmp_path):
             "--output report.pdf: a report is a web page, whose name ends in .html",
         ),
         (("{results}", "--output", "{results}/results.jsonl"), "--output {results}/results.jsonl is the results"),
-        (("{results}", "--output", "{results}"), "{results}: cannot be written: Is a directory"),
+        (("{results}", "--output", "{results}"), "--output {results}: a directory; give the file to write"),
     ],
 )
 def test_mistake_is_one_message_and_writes_nothing(call, results, tmp_path, monkeypatch, options, message):

@@ -46,3 +46,14 @@ def test_a_vector_of_no_length_is_told(tmp_path):
     result = CliRunner().invoke(app, ["vector", "import", str(tmp_path / "zero.safetensors"), *options])
     assert result.exit_code == 0
     assert "its norm is 0, so that it changes nothing" in result.stderr
+
+
+def test_text_in_another_encoding_is_one_message(call, tmp_path):
+    file = vector_file(tmp_path / "v.safetensors")
+    wrong = b"x\xff".decode(errors="surrogateescape")
+    for arguments, option in (
+        (["apply", file, wrong], "PROMPT"),
+        (["export", file, "--format", "gguf", "--output", tmp_path / "e.gguf", "--model-type", wrong], "--model-type"),
+    ):
+        status, _, err = call("vector", *arguments)
+        assert (status, err) == (2, f"error: {option} 'x\\udcff': not in the encoding of this terminal\n")

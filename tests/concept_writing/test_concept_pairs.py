@@ -57,7 +57,7 @@ def test_unfinished_line_of_a_killed_process_is_dropped(tmp_path, brief):
         partial.append(written(1))
         partial.append(written(2))
     content = partial.path.read_bytes()
-    for end in range(content.index(b"\n", content.index(b"\n") + 1) + 1, len(content)):
+    for end in range(content.index(b"\n", content.index(b"\n") + 1) + 1, len(content) - 1):
         partial.path.write_bytes(content[:end])
         with open_partial(tmp_path, brief) as again:
             assert again.pairs == [written(1)]

@@ -162,7 +162,7 @@ def test_markdown_shows_names_as_they_are(lines):
 
 def test_markdown_of_ordinary_names_is_not_cluttered():
     [*_, line] = markdown_table(result_tables([*configuration(p_value=1e-9)])["Cells"]).splitlines()
-    assert line.startswith("| mean_difference | 1 | 1 | 2 | 0.500 [0.250, 0.750] | < 0.0001 |")
+    assert line.startswith("| mean_difference | 1 | 1 | 2.5 | 0.500 [0.250, 0.750] | < 0.0001 |")
 
 
 def test_development_split_has_a_table_of_its_own():
@@ -173,6 +173,24 @@ def test_development_split_has_a_table_of_its_own():
     assert tables["Cells"][0] == tables["Cells on the development split"][0]
     assert tables["Cells"][1][5] == "0.0100"
     assert "Selection" in tables
+
+
+def test_every_table_says_whose_rows_it_holds_where_another_tells_runs_apart():
+    """Of runs in two dtypes, the second alone has SAEs and features."""
+    rows = [unsteered_row(), *configuration()]
+    rows += [unsteered_row(dtype="bfloat16"), *configuration(dtype="bfloat16", features=(FEATURE,))]
+    rows += quality(dtype="bfloat16")
+    tables = result_tables(rows)
+    assert set(tables) >= {"Cells", "Features", "Sparse autoencoders"}
+    for table in tables.values():
+        assert table[0][0] == "run"
+        assert all(line[0].startswith("dtype ") for line in table[1:])
+
+
+def test_quality_of_saes_on_the_development_split_is_shown():
+    development = {"measurement": {"split": "development"}}
+    assert "Sparse autoencoders" in result_tables(quality(**development))
+    assert "run" not in result_tables(quality(**development))["Sparse autoencoders"][0]
 
 
 def test_selected_cells_are_held_against_all_that_was_measured():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from steering.tables.export import result_tables, to_markdown
-from steering.tables.failures import failure_summary
+from steering.tables.failures import failed_cells, failure_summary
 from tests.small_rows import configuration, quality, small_row, unsteered_row
 
 FAILED = {"value": None, "low": None, "high": None, "n": 0, "status": "failed", "items": ()}
@@ -26,6 +26,13 @@ def test_each_cell_and_reason_is_one_line():
         ["saes/layer8", "8", ", ".join(row.metric for row in quality()), "inf"],
     ]
     assert "| no feature |" in to_markdown(rows)
+
+
+def test_cell_that_failed_for_two_reasons_is_one_cell():
+    first, *others = configuration(layer=0)
+    rows = [unsteered_row(), *failed([first], "the logits hold NaN"), *failed(others, "a loss is NaN")]
+    assert [line[:2] for line in failure_summary(rows)[1:]] == [["mean_difference", "0"]] * 2
+    assert len(failed_cells(rows)) == 1
 
 
 def test_skipped_metrics_did_not_fail():

@@ -164,6 +164,8 @@ def test_each_study_has_a_statement_of_its_own():
     statement = pareto_statement([*one, *other])
     assert statement == f"seed 0: {pareto_statement(one)} seed 7: {pareto_statement(other)}"
     assert "1 of 1 cells" in pareto_statement(one)
+    assert pareto_statement(one, [*one, *other]) == pareto_statement(one)
+    assert pareto_statement([], one) == ""
     assert pareto_statement(other).startswith("Nothing is shown")
 
 

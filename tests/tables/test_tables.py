@@ -40,7 +40,7 @@ def test_summary_of_a_worked_example():
     assert lines == [
         HEADINGS,
         ["unsteered", "", "", "", "0.125 [0.000, 0.500]", *[""] * 6],
-        ["mean_difference", "1", "1.5", "4", "0.500 [0.250, 0.750]", "0.0312", "0.2500", *changes],
+        ["mean_difference", "1", "1.5", "3.75", "0.500 [0.250, 0.750]", "0.0312", "0.2500", *changes],
     ]
 
 
@@ -82,7 +82,7 @@ def test_the_unsteered_run_is_first_and_layers_are_numbers():
 def test_what_was_not_measured_is_a_dash():
     failed = {"value": None, "low": None, "high": None, "p_value": None, "n": 0, "status": "failed", "reason": "NaN"}
     lines = summary([small_row(**failed), small_row(metric="one_word_changed", **failed)])
-    assert lines[1] == ["mean_difference", "1", "1", "2", *["-"] * 7]
+    assert lines[1] == ["mean_difference", "1", "1", "2.5", *["-"] * 7]
     assert summary([unsteered_row(**failed)])[1] == ["unsteered", "", "", "", "-", *[""] * 6]
 
 

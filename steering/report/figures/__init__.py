@@ -36,7 +36,7 @@ def figures_of(
             *success_by_layer(group, paper),
             *success_by_dose(group, paper, level),
             *equal_damage(group),
-            *loss_change_by_layer(group),
+            *loss_change_by_layer(group, paper),
             *pareto(group),
             *vector_norms(group, paper),
             *one_word_matrices(group),

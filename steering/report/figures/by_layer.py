@@ -41,10 +41,16 @@ def success_by_layer(group: SeriesGroup, paper: PaperValues | None) -> list[Figu
     """P(success) by layer (Fig. 5): of all methods that have one given dose, and of each that has several."""
     series = over_layers(group.at(None), [SUCCESS])
     drawn = grouped(lines.panels_of(series, _SUCCESS_DOSES), lambda panel: panel.method)
-    return [_success_figure(group, panels, paper) for panels in drawn.values()]
+    shown = {entry.method for entry in series}
+    left_out = dict.fromkeys(
+        entry.method for entry in group.at(None) if entry.layers([SUCCESS]) and entry.method not in shown
+    )
+    return [_success_figure(group, panels, paper, list(left_out)) for panels in drawn.values()]
 
 
-def _success_figure(group: SeriesGroup, panels: Sequence[Panel], paper: PaperValues | None) -> Figure:
+def _success_figure(
+    group: SeriesGroup, panels: Sequence[Panel], paper: PaperValues | None, left_out: Sequence[str]
+) -> Figure:
     series = list(dict.fromkeys(entry for panel in panels for entry in panel.series))
     baseline, rows = group.without_vector(SUCCESS), [row for entry in series for row in entry.rows(SUCCESS)]
     data = [lines.HEADINGS, *([lines.data_line(baseline)] if baseline else [])]
@@ -55,6 +61,10 @@ def _success_figure(group: SeriesGroup, panels: Sequence[Panel], paper: PaperVal
         f"Wilson intervals{band}{lines.missing(rows)}. Intervals are not adjusted for the "
         "number of layers, and the best of many stands out by chance; lines between points only guide the eye."
     )
+    if left_out:
+        caption += (
+            f" Left out, since measured at one layer only: {', '.join(style.inert(name, 40) for name in left_out)}."
+        )
     beside = None if paper is None else _nearest(series, paper)
     if paper and beside:
         data += _paper_lines(paper)
@@ -111,29 +121,30 @@ def _draw_success(
     return figure
 
 
-def loss_change_by_layer(group: SeriesGroup) -> list[Figure]:
+def loss_change_by_layer(group: SeriesGroup, paper: PaperValues | None) -> list[Figure]:
     """Changes of loss on the three kinds of text, by layer (Fig. 6), for methods together and for doses of each."""
     figures = []
     for budget in group.budgets:
         series = over_layers(group.at(budget), LOSSES)
         doses = "" if budget is None else f"budget_{budget:g}"
         figures += [
-            _loss_figure(group, panel, doses)
+            _loss_figure(group, panel, doses, paper)
             for panel in lines.panels_of(series, _LOSS_DOSES)
             if len(lines.layers_of(panel.series)) > 1 or len(lines.layers_of(group.series)) == 1
         ]
     return figures
 
 
-def _loss_figure(group: SeriesGroup, panel: Panel, doses: str) -> Figure:
+def _loss_figure(group: SeriesGroup, panel: Panel, doses: str, paper: PaperValues | None) -> Figure:
     rows = [(row, entry.dose) for entry in panel.series for metric in LOSSES for row in entry.rows(metric)]
     title = f"Change of loss by layer{_of_method(panel)}: {group.heading}"
     caption = (
         "Steered minus unsteered cross-entropy of the same texts, mean over texts with 95 % bootstrap intervals as "
         f"bands ({_counts(rows)}){lines.missing([row for row, _ in rows])}. Above 0 the steered model expects a text "
-        f"less{style.WIDE if style.is_wide(_ends(panel)) else ''}. The axis of the paper's Fig. 6 is labelled with "
-        "this sign, but its curves have the opposite one."
+        f"less{style.WIDE if style.is_wide(_ends(panel)) else ''}."
     )
+    if paper:
+        caption += " The axis of the paper's Fig. 6 is labelled with this sign, but its curves have the opposite one."
     data = [lines.HEADINGS, *(lines.data_line(row, dose) for row, dose in rows)]
     name = group.name("loss_change_by_layer", panel.method, doses)
     return Figure(name, title, caption, data, partial(_draw_losses, panel, title))
