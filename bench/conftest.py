@@ -154,7 +154,7 @@ def sweep(request: pytest.FixtureRequest, model: LanguageModel) -> Sweep:
     run = config.stash[_RUN]
     # Of a process of pytest-xdist that ends, no message is shown: there, the gate says so in the end.
     if not processes.is_worker(config):
-        run.check_baseline(model)
+        run.obstacles = run.obstacles_on(model)
         if run.obstacles:
             pytest.exit(reporting.refusal(run.obstacles), returncode=NOT_COMPARABLE_STATUS)
     with _ending_cleanly(config), _uncaptured(config):

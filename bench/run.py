@@ -79,11 +79,12 @@ class Run:
         held = [] if baseline is None else [cell.key for cell in baseline.cells]
         return not held or self.request.shard is not None or not self.deselected.issuperset(held)
 
-    def check_baseline(self, model: LanguageModel) -> None:
-        """Note why nothing that is measured on a model could be compared with the baseline, if there is one."""
-        if self.request.baseline is not None:
-            row = blank_row(self.request.setting, model, self.request.name)
-            self.obstacles = obstacles(self.request.baseline, row) + self._other_doses(self.request.baseline)
+    def obstacles_on(self, model: LanguageModel) -> list[str]:
+        """Why nothing that is measured on a model could be compared with the baseline, if there is one."""
+        if self.request.baseline is None:
+            return []
+        row = blank_row(self.request.setting, model, self.request.name)
+        return obstacles(self.request.baseline, row) + self._other_doses(self.request.baseline)
 
     def _other_doses(self, baseline: Baseline) -> list[str]:
         """In what all selected cells of a baseline are to have another dose, or nothing where one has the same."""

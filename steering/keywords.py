@@ -57,7 +57,7 @@ def _whole(form: str) -> str:
     letters = regex.sub(r"\p{M}", "", form) or form
     (before, _), (_, after) = _edges(letters[0]), _edges(letters[-1])
     spelled = regex.sub("['’]", "['’]", regex.escape(form))
-    return before + spelled + after
+    return f"{before}{spelled}{after}"
 
 
 def _edges(letter: str) -> tuple[str, str]:

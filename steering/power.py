@@ -106,5 +106,7 @@ def _chances_of_alarm(share: float, n: int, old_n: int, level: float) -> np.ndar
         middle = (rejected + kept) // 2
         rejects = p_fewer(middle, n, old, old_n) <= level
         rejected, kept = np.where(rejects, middle, rejected), np.where(rejects, kept, middle)
-    chances = np.bincount(rejected + 1, stats.binom.pmf(old, old_n, share), minlength=n + 2)
-    return np.asarray(chances[::-1].cumsum()[-2::-1])
+    # Beside an old sample, all numbers of new successes up to `rejected`: the chances add up from the highest down.
+    most = np.bincount(rejected + 1, stats.binom.pmf(old, old_n, share), minlength=n + 2)
+    at_least = most[::-1].cumsum()[::-1]
+    return np.asarray(at_least[1:])

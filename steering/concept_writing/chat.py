@@ -16,6 +16,7 @@ import httpx
 
 from steering.concept_writing.endpoints import ChatEndpoint
 from steering.errors import EndpointError
+from steering.tables.wording import visible
 
 #: Of sampling, as the paper has them.
 TEMPERATURE, TOP_P = 0.7, 1.0
@@ -222,8 +223,7 @@ class ChatClient:
 
     def _shown(self, text: str) -> str:
         """The beginning of another's text, on one line, without the key or what a terminal would obey."""
-        line = " ".join(self._endpoint.redacted(text).split())
-        return "".join(character if character.isprintable() else "\ufffd" for character in line)[:_SHOWN]
+        return visible(" ".join(self._endpoint.redacted(text).split()))[:_SHOWN]
 
 
 def _host(location: str) -> str:

@@ -102,14 +102,14 @@ def _measure(generation: ContrastActivations, test: ContrastActivations, layer: 
     agreement = float(leave_one_out_cosines(positive - negative).mean())
     null = sign_flip_null(positive - negative, flips)
     direction = construct("mean_difference", generation, layer).direction.double().numpy()
-    projected = [side.double().numpy() @ direction for side in test.at(layer)]
-    right, wrong = ((one > other).astype(float) for one, other in (projected, projected[::-1]))
+    positive, negative = (side.double().numpy() @ direction for side in test.at(layer))
+    right, wrong = (positive > negative).astype(float), (negative > positive).astype(float)
     return LayerPrediction(
         layer=layer,
         agreement=agreement,
         by_chance=float(np.quantile(null, 0.95)),
         p_value=stats.empirical_p(agreement, null),
-        separation=class_separation(*projected),
+        separation=class_separation(positive, negative),
         right=(float(right.mean()), *stats.proportion_interval(right)),
         p_right=stats.p_more_successes(right, wrong),
     )
