@@ -42,8 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "method(name): the construction method of a benchmark test")
     if any(getattr(config.option, name, False) for name in ("help", "version", "markers")):
         return
-    if _timing(config) and "--benchmark-columns" not in " ".join(config.invocation_params.args):
+    given = " ".join(config.invocation_params.args)
+    if _timing(config) and "--benchmark-columns" not in given:
         config.option.benchmark_columns = ["mean"]  # one round a cell: the other statistics say nothing
+    if _timing(config) and "--benchmark" not in given:
+        config.option.benchmark_quiet = True  # its table ranks equal shares of what was measured together
     config.stash[_CLOCK] = CellClock()
     try:
         config.stash[_RUN] = Run(resolve(config))
@@ -127,9 +130,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         try:
             run.check_selection()
         except SteeringError as error:
-            if not processes.is_worker(session.config):
-                raise pytest.UsageError(str(error)) from None
             run.refusal = str(error)
+            if not processes.is_worker(session.config):
+                raise pytest.UsageError(run.refusal) from None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -284,10 +287,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     """Print what was measured, what the profile claims of it, and where it is kept."""
     run, report = config.stash.get(_RUN, None), config.stash.get(_GATE, None)
-    if run is not None and (run.all_rows or report is not None):
+    if run is None or run.refusal:
+        return
+    if run.all_rows or report is not None:
         reporting.show(run, report, terminalreporter)
-    elif run is not None and run.is_empty_part:
+    elif run.is_empty_part:
         terminalreporter.write_line(f"--shard {config.getoption('shard')}: no test is left for this part.")
+    elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and run.request.cells:
+        terminalreporter.write_line(reporting.nothing_selected(run))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from bench.run import Run
+from steering.concepts import TEST
 from steering.journal import FILE_NAME
 from steering.results import SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary
@@ -19,7 +20,7 @@ from steering.tables.gate import verdict_table
 from steering.tables.markdown import markdown_list, markdown_table
 from steering.tables.step_summary import append_step_summary
 from steering.tables.terminal import aligned
-from steering.tables.wording import visible
+from steering.tables.wording import layer_list, visible
 from steering.verdicts import gate
 from steering.verdicts.gate import GateReport
 
@@ -49,11 +50,12 @@ def refusal(obstacles: Sequence[str]) -> str:
 
 def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter) -> None:
     """Print what was measured, what the profile claims of it, and where it is kept."""
-    tables = [table for table in _tables(run) if len(table) > 1]
+    titled = {title: table for title, table in _tables(run) if len(table) > 1}
     remarks = list(_remarks(run))
     reporter.section("steering")
     width = shutil.get_terminal_size().columns if reporter.isatty else _WIDTH
-    for table in tables:
+    for title, table in titled.items():
+        reporter.write_line(title, bold=True)
         _write_table(table, width, reporter)
     for line in remarks:
         reporter.write_line(visible(line))
@@ -63,12 +65,13 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
         _write_table(table, width, reporter)
         for line in gate_lines:
             reporter.write_line(visible(line))
-        tables.append(table)
+        titled["Gate"] = table
         remarks += gate_lines
         if report.exit_code:  # pytest counts tests alone, and would end on how many passed
             reporter.write_line(f"The gate does not pass: exit status {report.exit_code}.", red=True)
     reporter.write_line(f"Results: {run.request.results / FILE_NAME}")
-    markdown = "\n".join(["## steering-bench", *map(markdown_table, tables), markdown_list(remarks)])
+    parts = [f"### {title}\n\n{markdown_table(table)}" for title, table in titled.items()]
+    markdown = "\n".join(["## steering-bench\n", *parts, markdown_list(remarks)])
     if trouble := append_step_summary(markdown, os.environ):
         reporter.write_line(trouble)
 
@@ -79,13 +82,23 @@ def _write_table(table: _Table, width: int, reporter: pytest.TerminalReporter) -
         reporter.write_line(line)
 
 
-def _tables(run: Run) -> Iterator[_Table]:
+def _tables(run: Run) -> Iterator[tuple[str, _Table]]:
+    """Titles and tables; some may have no lines."""
     rows = run.all_rows
-    yield summary(rows, run.verdicts)
-    yield control_summary(rows)
-    yield dose_summary(rows)
-    yield feature_summary(rows)
-    yield sae_summary(rows, run.verdicts)
+    on_test = run.request.setting.profile.split == TEST
+    yield "Cells" if on_test else "Cells on the development split", summary(rows, run.verdicts)
+    yield "Controls", control_summary(rows)
+    yield "Doses", dose_summary(rows)
+    yield "Features", feature_summary(rows)
+    yield "Sparse autoencoders", sae_summary(rows, run.verdicts)
+
+
+def nothing_selected(run: Run) -> str:
+    """What there would have been to select from, where a name was mistyped."""
+    cells = run.request.cells
+    methods = ", ".join(dict.fromkeys(cell.method for cell in cells))
+    layers = layer_list(cell.layer for cell in cells)
+    return visible(f"None of the tests was selected. Methods: {methods}; layers: {layers}. --collect-only lists them.")
 
 
 def _detectable(run: Run, rows: Sequence[Row]) -> str:

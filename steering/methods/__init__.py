@@ -19,15 +19,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from steering.activations import ContrastActivations
-from steering.errors import DataError, VectorError, first_fault, require_known
+from steering.errors import DataError, SteeringError, VectorError, first_fault, first_line, require_known
 from steering.feature_weights import FeatureWeight
 from steering.registry import Registry
 from steering.sae.features import heaviest_features
@@ -108,6 +110,8 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
         DataError: A parameter has a value that it cannot take.
     """
     plugin = methods[name]
+    if not dataclasses.is_dataclass(plugin):
+        raise DataError(f"method {name!r}: its class is no dataclass; put @dataclass(frozen=True) before it")
     known = {field.name for field in dataclasses.fields(plugin)}
     require_known(f"parameter of method {name}", parameters, known)
     try:
@@ -135,17 +139,16 @@ def construct(
         UnknownNameError: Unknown method, parameter or layer.
         DataError: A parameter has a value that it cannot take.
         SaeError: The method reads features, and the layer has no SAE, or none of its features can be used.
-        VectorError: What the method returns is no direction of the activations' width.
+        VectorError: What the method returns is no direction of the activations' width, or its code fails.
         NonFiniteError: The direction is not finite.
     """
     method = create_method(name, parameters or {})
-    features: tuple[FeatureWeight, ...] = ()
-    if isinstance(method, SumOfFeatures):
-        weights, descriptions = method.weights(activations, layer), activations.features_at(layer).descriptions
-        features = heaviest_features(weights, descriptions, _SHOWN_FEATURES)
-        direction = activations.decode_at(layer, weights)
-    else:
-        direction = method.fit(activations, layer)
+    try:
+        direction, features = _fitted(method, activations, layer)
+    except SteeringError:
+        raise
+    except Exception as error:
+        raise VectorError(f"method {name!r} failed: {_described(error)}") from error
     wanted = activations.positive.shape[2:]
     if not isinstance(direction, torch.Tensor) or direction.shape != wanted:
         found = f"shape {tuple(direction.shape)}" if isinstance(direction, torch.Tensor) else type(direction).__name__
@@ -153,6 +156,23 @@ def construct(
     return SteeringVector(
         direction.float(), layer, name, activations.concept, activations.model, _settings(method), features
     )
+
+
+def _fitted(
+    method: Method, activations: ContrastActivations, layer: int
+) -> tuple[torch.Tensor, tuple[FeatureWeight, ...]]:
+    """A method's direction, and the heaviest features where it is a sum of features."""
+    if not isinstance(method, SumOfFeatures):
+        return method.fit(activations, layer), ()
+    weights, descriptions = method.weights(activations, layer), activations.features_at(layer).descriptions
+    return activations.decode_at(layer, weights), heaviest_features(weights, descriptions, _SHOWN_FEATURES)
+
+
+def _described(error: Exception) -> str:
+    """An error of a method's code, with the last place in it: the method may be anybody's."""
+    frames = traceback.extract_tb(error.__traceback__)[2:]  # after `construct` and `_fitted`
+    place = [frame for frame in frames if frame.filename == frames[0].filename][-1]
+    return f"{type(error).__name__}: {first_line(error)} ({Path(place.filename).name}:{place.lineno})"
 
 
 def _settings(method: Method) -> dict[str, Any]:

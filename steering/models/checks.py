@@ -81,6 +81,11 @@ def check_interventions(
     for intervention in interventions:
         if intervention is None:
             continue
+        if not isinstance(intervention, Intervention):
+            kind = type(intervention).__name__
+            raise VectorError(
+                f"interventions hold a {kind}; give each vector its multiplier: Intervention(vector, 1.0)"
+            )
         vector = intervention.vector
         check_layers([vector.layer], layer_count, model)
         if vector.direction.shape[0] != d_model:

@@ -28,13 +28,15 @@ _LOGITS_SHARE = 1 / 16
 def prepare_process() -> None:
     """Let this process compute at the machine's speed, and in float32 to the same bits whatever is computed together.
 
-    There are as many threads as cores, memory is kept for the next batch, and MKL adds up products in an order that
-    depends on neither the rows of a batch nor the threads, which takes no longer. OMP_NUM_THREADS and MKL_CBWR, where
-    they are set, decide instead. MKL looks at its variable when a process multiplies for the first time.
+    There are as many threads as cores, which the processes of pytest-xdist share. Memory is kept for the next batch.
+    MKL adds up products in an order that depends on neither the rows of a batch nor the threads, which takes no longer.
+    OMP_NUM_THREADS and MKL_CBWR, where they are set, decide instead; MKL looks at its variable when a process
+    multiplies for the first time.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(allowed_cores())
+        processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        torch.set_num_threads(max(1, allowed_cores() // processes))
     if sys.platform == "linux":
         _keep_freed_memory()
 

@@ -32,7 +32,7 @@ def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, P
     if is_directory(source) and not any(Path(source).glob("*.safetensors")):
         raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
     with quiet(), _explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = _read_tokenizer(source)
         model = _read_weights(source, dtype=dtype, use_safetensors=True)
     return model, tokenizer
 
@@ -47,11 +47,19 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
         raise ModelError(f"model {str(path)!r}: no such file")
     with quiet(), _explained(str(path)):
         check_header(path, _MOST_ANNOUNCED)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+        tokenizer = _read_tokenizer(path.parent, gguf_file=path.name)
         # The bar over its tensors is tqdm's own, which transformers' switch does not reach.
         with contextlib.redirect_stderr(io.StringIO()):
             model = _read_weights(path.parent, dtype=dtype, gguf_file=path.name)
     return model, tokenizer
+
+
+def _read_tokenizer(source: str | Path, **options: Any) -> PreTrainedTokenizerBase:
+    """Read a tokenizer; where there is none, transformers makes one that knows nothing."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise ModelError("there is no tokenizer beside it; put one there with tokenizer.save_pretrained")
+    return tokenizer
 
 
 def _read_weights(source: str | Path, **options: Any) -> PreTrainedModel:

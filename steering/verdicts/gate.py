@@ -22,7 +22,7 @@ import numpy as np
 from steering.concepts import TEST
 from steering.results import OUTCOMES, Configuration, Row, cell_id
 from steering.verdicts.baselines import GATED, Baseline, BaselineCell
-from steering.verdicts.comparability import cell_differences
+from steering.verdicts.comparability import cell_differences, obstacles
 from steering.verdicts.comparison import Comparison, compare_items
 from steering.verdicts.promotion import measured_cells
 
@@ -97,13 +97,17 @@ def compare(baseline: Baseline, rows: Sequence[Row], required: Collection[tuple[
             failed counts as missing wherever it was tried.
     """
     # As baselines are; layers and doses may have been chosen on another split, beside it.
-    measured = measured_cells([row for row in rows if row.split == TEST])
+    tested = [row for row in rows if row.split == TEST]
+    measured = measured_cells(tested)
+    # Where none of the cells was measured, that may be because something else was.
+    is_another = bool(tested) and not any(cell.key in measured for cell in baseline.cells)
+    others = "; ".join(obstacles(baseline, tested[-1])) if is_another else ""
     verdicts: list[CellVerdict] = []
     pairs: list[_Pair] = []
     for cell in baseline.cells:
         entries = measured.pop(cell.key, [])
         if entries or required is None or cell.key in required:
-            match = _match(baseline, cell, entries)
+            match = _match(baseline, cell, entries, others)
             if isinstance(match, _Pair):
                 pairs.append(match)
             else:
@@ -132,8 +136,19 @@ class _Pair:
     passed_over: str
 
 
-def _match(baseline: Baseline, cell: BaselineCell, entries: Sequence[Configuration]) -> _Pair | CellVerdict:
-    """Find the measurement to compare a cell with, or say why there is none."""
+def _match(
+    baseline: Baseline, cell: BaselineCell, entries: Sequence[Configuration], others: str
+) -> _Pair | CellVerdict:
+    """Find the measurement to compare a cell with, or say why there is none.
+
+    Args:
+        baseline: What the cell is of.
+        cell: To be compared.
+        entries: Measurements of it.
+        others: In what the circumstances of all that was measured differ, if nothing of the baseline was.
+    """
+    if not entries and others:
+        return CellVerdict(*cell.key, "not comparable", others)
     if not entries:
         return CellVerdict(*cell.key, "missing", "it is in the baseline and was not measured")
     differences = [cell_differences(baseline, cell, entry) for entry in entries]

@@ -185,6 +185,22 @@ def test_activations_that_are_not_finite_name_pair_and_layer():
         dataclasses.replace(activations, positive=damaged)
 
 
+def test_method_whose_code_fails_says_where(monkeypatch):
+    def broken(*_):
+        return torch.ones(2) @ torch.ones(3)
+
+    monkeypatch.setattr(MeanDifference, "fit", broken)
+    with pytest.raises(VectorError, match=r"method 'mean_difference' failed: RuntimeError: .*\(test_methods.py:\d+\)$"):
+        construct("mean_difference", planted_activations(planted_direction()), 5)
+
+
+def test_class_that_is_no_dataclass_is_refused(monkeypatch):
+    methods["mean_difference"]
+    monkeypatch.setitem(methods._entries, "plain", type("Plain", (), {"fit": lambda *_: torch.ones(3)}))
+    with pytest.raises(DataError, match=r"method 'plain': its class is no dataclass; put @dataclass\(frozen=True\)"):
+        create_method("plain", {})
+
+
 @pytest.mark.parametrize(("returned", "found"), [(torch.ones(3), r"shape \(3,\)"), (None, "NoneType"), ([1.0], "list")])
 def test_what_is_no_direction_of_the_model_s_width_is_refused(returned, found, monkeypatch):
     monkeypatch.setattr(MeanDifference, "fit", lambda *_: returned)

@@ -106,8 +106,13 @@ def test_no_code_of_a_model_is_run(tmp_path, monkeypatch, name):
         calls.append(options)
         return small_module("gpt2"), {"missing_keys": set()}
 
-    for reader in (pretrained.AutoConfig, pretrained.AutoTokenizer, pretrained.AutoModelForCausalLM):
+    def reading_tokenizer(*_, **options):
+        calls.append(options)
+        return small_tokenizer()
+
+    for reader in (pretrained.AutoConfig, pretrained.AutoModelForCausalLM):
         monkeypatch.setattr(reader, "from_pretrained", reading)
+    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", reading_tokenizer)
     monkeypatch.setattr(pretrained, "check_header", lambda *_: None)
     for file in ("model.safetensors", "model.gguf"):
         (tmp_path / file).touch()
@@ -121,6 +126,9 @@ def test_no_code_of_a_model_is_run(tmp_path, monkeypatch, name):
 def test_missing_tokenizer_is_one_message(saved):
     (saved / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="my-model' cannot be loaded"):
+        load_model(str(saved), CPU, torch.float32)
+    (saved / "tokenizer_config.json").unlink()  # as a model that was saved alone
+    with pytest.raises(ModelError, match="my-model' cannot be loaded: there is no tokenizer beside it; put one there"):
         load_model(str(saved), CPU, torch.float32)
 
 

@@ -34,9 +34,17 @@ def test_cores_without_a_control_group_are_those_of_the_machine(tmp_path, monkey
     assert machine.allowed_cores() == os.cpu_count()
 
 
-@pytest.mark.parametrize(("given", "threads"), [({}, machine.allowed_cores()), ({"OMP_NUM_THREADS": "1"}, 1)])
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [
+        ({}, machine.allowed_cores()),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"PYTEST_XDIST_WORKER_COUNT": str(2 * machine.allowed_cores())}, 1),
+    ],
+)
 def test_threads_are_the_cores_unless_the_environment_says_otherwise(given, threads):
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | given
+    deciding = {"OMP_NUM_THREADS", "PYTEST_XDIST_WORKER_COUNT"}
+    environment = {key: value for key, value in os.environ.items() if key not in deciding} | given
     found = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
     assert int(found.stdout) == threads
 

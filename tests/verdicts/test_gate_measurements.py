@@ -95,3 +95,13 @@ def test_other_texts_under_the_same_names_are_told_with_what_may_be_the_matter()
     assert hint == "the texts of royalty or embedded are others, or another number of neutral documents"
     [row, *_] = cell(data_hash="e", concept="weddings")
     assert len(obstacles(baseline_of(cell()), row)) == 2, "concept and hash"
+
+
+def test_run_of_another_model_without_a_cell_of_the_baseline_is_not_comparable():
+    """Not missing: that would say that the code got worse."""
+    baseline = baseline_of(cell(20))
+    report = compare(baseline, cell(8, method="other", model="another", model_hash="f" * 64))
+    states = {verdict.method: verdict.state for verdict in report.verdicts}
+    assert states == {"mean_difference": "not comparable", "other": "new"}
+    assert report.exit_code == 6
+    assert compare(baseline, cell(8, method="other")).exit_code == 1, "of the same model, the cell was not measured"
