@@ -36,7 +36,7 @@ class Run:
         rows: Rows that other processes of the run sent.
         verdicts: (method, layer) -> what became of the claim.
         is_empty_part: Whether tests were selected, and none of them is left for this shard.
-        refusal: In a process of pytest-xdist: why none of the selected tests can be run, or an empty string.
+        refusal: Why none of the selected tests can be run, or an empty string.
     """
 
     request: Request

@@ -177,21 +177,25 @@ def _end_last_line(file: FileIO) -> int:
         file.seek(size - 1)
         if file.read(1) != b"\n":
             file.seek(0)
-            whole = b"".join(line + b"\n" for line in whole_lines(file.readall()))
-            file.truncate(min(size, len(whole)))
-            if len(whole) > size:
-                file.write(b"\n")
-            return len(whole)
+            last = file.readall().rpartition(b"\n")[2]
+            if _is_object(last):
+                return size + file.write(b"\n")
+            size -= len(last)
+            file.truncate(size)
     return size
 
 
 def whole_lines(content: bytes) -> list[bytes]:
     """Lines of JSON objects, without their ends; a last one that is not ended counts if it is a whole object."""
     *lines, last = content.split(b"\n")
-    with contextlib.suppress(ValueError, RecursionError):
-        if isinstance(json.loads(last), dict):
-            lines.append(last)
-    return lines
+    return [*lines, last] if _is_object(last) else lines
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -168,18 +168,15 @@ def similar(
 ) -> None:
     """List the 0.1 % of features most and least like a vector, by the product W_dec @ v (the paper's Fig. 7)."""
     from steering.sae.similarity import similarity
-    from steering.vectors import load_vector
+    from steering.vectors import SteeringVector, load_vector
 
     given = load_vector(vector) if vector else None
     if given and given.layer != layer:
         raise VectorError(f"{vector}: its layer is {given.layer}, and --layer is {layer}; they must be the same")
-    if given is not None:
-        opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
-        found = similarity(opened.sae, given)
-    else:
-        contrasted = load_concept(concept, toward)  # before the model, so that a mistake costs no time
-        opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
-        found = similarity(opened.sae, opened.mean_difference(contrasted))
+    source = given or load_concept(concept, toward)  # before the model, so that a mistake costs no time
+    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+    direction = source if isinstance(source, SteeringVector) else opened.mean_difference(source)
+    found = similarity(opened.sae, direction)
     entries = [
         {
             "feature": feature,

@@ -171,8 +171,9 @@ def _fitted(
 def _described(error: Exception) -> str:
     """An error of a method's code, with the last place in it: the method may be anybody's."""
     frames = traceback.extract_tb(error.__traceback__)[2:]  # after `construct` and `_fitted`
-    place = [frame for frame in frames if frame.filename == frames[0].filename][-1]
-    return f"{type(error).__name__}: {first_line(error)} ({Path(place.filename).name}:{place.lineno})"
+    own = [frame for frame in frames if frame.filename == frames[0].filename]  # none where it could not be called
+    place = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in own[-1:])
+    return f"{type(error).__name__}: {first_line(error)}{place}"
 
 
 def _settings(method: Method) -> dict[str, Any]:

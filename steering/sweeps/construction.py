@@ -157,7 +157,7 @@ class Constructor:
 
     def _vector(self, plan: MethodPlan, layer: int) -> SteeringVector:
         """The vector of a plan at a layer, constructed once, however many plans scale theirs to it."""
-        key = (plan.method, layer, json.dumps(dict(plan.parameters), sort_keys=True))
+        key = (plan.method, layer, json.dumps(dict(plan.parameters), sort_keys=True, default=str))
         if key not in self._vectors:
             if needs_losses(plan.method):
                 self._progress.note(f"optimising {cell_id(plan.name, layer)} …")  # for a minute, perhaps

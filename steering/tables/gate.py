@@ -48,10 +48,10 @@ def remarks(report: GateReport) -> list[str]:
             said.setdefault(f"{verdict.state}: {verdict.reason}", []).append(verdict.id)
         if verdict.passed_over:
             said.setdefault(f"a later measurement does not count, since {verdict.passed_over}", []).append(verdict.id)
-    remarks = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
-    remarks += [f"{method} at {wording.counted_layers(layers)}: not in the baseline" for method, layers in new.items()]
+    lines = [f"{', '.join(cells)}: {message}" for message, cells in said.items()]
+    lines += [f"{method} at {wording.counted_layers(layers)}: not in the baseline" for method, layers in new.items()]
     counted = ", ".join(f"{count} {state}" for state, count in sorted(report.counts.items()))
-    return [*remarks, f"{wording.counted(len(report.verdicts), 'cell')}: {counted or 'nothing to compare'}"]
+    return [*lines, f"{wording.counted(len(report.verdicts), 'cell')}: {counted or 'nothing to compare'}"]
 
 
 def to_json(report: GateReport) -> str:

@@ -194,6 +194,12 @@ def test_method_whose_code_fails_says_where(monkeypatch):
         construct("mean_difference", planted_activations(planted_direction()), 5)
 
 
+def test_method_that_cannot_be_called_says_so(monkeypatch):
+    monkeypatch.setattr(MeanDifference, "fit", lambda _method, _activations: None)  # the layer was forgotten
+    with pytest.raises(VectorError, match=r"method 'mean_difference' failed: TypeError: .*2 positional arguments"):
+        construct("mean_difference", planted_activations(planted_direction()), 5)
+
+
 def test_class_that_is_no_dataclass_is_refused(monkeypatch):
     methods["mean_difference"]
     monkeypatch.setitem(methods._entries, "plain", type("Plain", (), {"fit": lambda *_: torch.ones(3)}))
