@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 from steering.errors import DataError, NonFiniteError, UnknownNameError, VectorError
 from steering.vectors import Intervention
@@ -60,7 +61,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], interventions: int, new_toke
     if len(prompts) != interventions:
         raise DataError(f"{len(prompts)} prompts and {interventions} interventions: give one of each for every row")
     for row, prompt in enumerate(prompts):
-        if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(token, int) for token in prompt):
+        if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(token, Integral) for token in prompt):
             raise DataError(f"prompt {row} is {prompt!r}: give the token ids of each prompt, at least one")
         if not 0 <= min(prompt) <= max(prompt) < vocabulary:
             raise DataError(f"prompt {row} holds a token that the model does not have: ids are 0 to {vocabulary - 1}")
