@@ -31,6 +31,7 @@ from bench.speed import (
 )
 from steering.models.batching import length_sorted_batches
 from steering.models.continuation_losses import ContinuationLosses
+from steering.models.packing import pack
 from steering.models.sampling import sample_nucleus, uniform_streams
 
 ROLLOUTS, NEW_TOKENS = 200, 40
@@ -78,7 +79,7 @@ def test_losses(benchmark, model, report, ceiling):
     losses = benchmark.pedantic(lambda: ContinuationLosses(model, texts).measure(interventions), rounds=1)
     assert abs(losses[-1].mean() - reference.losses(texts, ends[-1]).mean()) < 0.01
     seconds, count = benchmark.stats.stats.median, len(interventions)
-    tokens = sum(len(text.ids) for text in texts)
+    tokens = pack(texts).ids.numel()  # texts that share a prompt compute it once
     scored = sum(len(text.ids) - text.prompt_length for text in texts)
     blocks = sum(model.layer_count - 1 - each.vector.layer for each in interventions) + max(layers) + 1
     operations = tokens * blocks * block_operations(model) + count * scored * head_operations(model)

@@ -39,19 +39,20 @@ class TokenBatch:
     ids: torch.Tensor
     mask: torch.Tensor
 
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What a model is given. The mask may begin before the ids, at positions that are in the model's cache."""
+        positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -self.ids.shape[1] :]
+        return {"input_ids": self.ids, "attention_mask": self.mask, "position_ids": positions}
+
     def to(self, device: torch.device) -> TokenBatch:
         """The same on another device."""
         return TokenBatch(self.ids.to(device), self.mask.to(device))
 
-    def repeated(self, copies: int) -> TokenBatch:
-        """The rows several times, one copy after another."""
-        return TokenBatch(self.ids.repeat(copies, 1), self.mask.repeat(copies, 1))
 
-
-def pad_right(rows: Sequence[Sequence[int]], multiple: int = 1) -> TokenBatch:
-    """Stack rows, padded on the right to a multiple of some width."""
-    longest = max(len(row) for row in rows)
-    return _pad(rows, -(-longest // multiple) * multiple, left=False)
+def pad_right(rows: Sequence[Sequence[int]]) -> TokenBatch:
+    """Stack rows, padded on the right to the longest."""
+    return _pad(rows, max(len(row) for row in rows), left=False)
 
 
 def pad_left(rows: Sequence[Sequence[int]], width: int) -> TokenBatch:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from steering.errors import NonFiniteError
-from steering.models.batching import length_sorted_batches
 from steering.models.checks import check_interventions, check_layers, check_lengths, check_tokens
-from steering.models.edits import Edit, adding, but_first
+from steering.models.edits import Change, adding, at_positions
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
-from steering.models.scored_texts import WIDTH, ScoredTexts
+from steering.models.packing import packed_batches
+from steering.models.scored_texts import ScoredTexts
 from steering.models.tokens import TokenizedText
 from steering.progress import SILENT, Advance, Reporter
 from steering.vectors import Intervention
@@ -44,8 +44,7 @@ class ContinuationLosses:
         lengths = [len(text.ids) for text in texts]
         check_lengths(lengths, model.length_limit, model.name)
         check_tokens([text.ids for text in texts], model.vocabulary_size, model.name)
-        padded = [-(-length // WIDTH) * WIDTH for length in lengths]
-        self._rows = length_sorted_batches(padded, model.token_budget)
+        self._rows = packed_batches(texts, model.token_budget)
         self._batches = [ScoredTexts.stack(model, [texts[row] for row in rows]) for rows in self._rows]
         self._stored: list[StoredOutput | None] = [None] * len(self._batches)
 
@@ -65,10 +64,10 @@ class ContinuationLosses:
         with self._work(progress, len(interventions)) as advance:
             for number, (rows, batch) in enumerate(zip(self._rows, self._batches, strict=True)):
                 for layer, members in self._stacks(interventions, batch):
-                    chosen = [interventions[member] for member in members for _ in rows]
-                    texts, totals = batch.repeated(len(members)), self._model.additions(chosen)
-                    edits = adding(totals, texts.steered(chosen))
-                    losses[np.ix_(members, rows)] = self._continue(number, layer, edits, texts)
+                    chosen = [interventions[member] for member in members]
+                    edits = adding(model.additions(chosen), batch.steered(chosen))
+                    changes = [change for _, change in edits]
+                    losses[np.ix_(members, rows)] = self._continue(number, layer, changes, len(members))
                     advance(len(members) * len(rows))
         return self._finite(losses)
 
@@ -79,8 +78,8 @@ class ContinuationLosses:
 
         Args:
             layer: The block.
-            replace: From `[row, pos, d_model]` to the same shape; the first position keeps what it had, because it is
-                an attention sink that nothing trained on activations has seen.
+            replace: From `[1, token, d_model]` to the same shape; the first position of a text keeps what it had,
+                because it is an attention sink that nothing trained on activations has seen.
             progress: Where to report.
 
         Returns:
@@ -94,7 +93,8 @@ class ContinuationLosses:
         losses = np.empty(self._count)
         with self._work(progress, 1) as advance:
             for number, rows in enumerate(self._rows):
-                losses[rows] = self._continue(number, layer, [(layer, but_first(replace))], self._batches[number])[0]
+                later = self._batches[number].packed.positions[0] > 0
+                losses[rows] = self._continue(number, layer, [at_positions(later, replace)], 1)[0]
                 advance(len(rows))
         return self._finite(losses)
 
@@ -109,31 +109,30 @@ class ContinuationLosses:
         The unsteered run changes nothing at block 0.
         """
         layers = [0 if intervention is None else intervention.vector.layer for intervention in interventions]
-        together = max(1, self._model.token_budget // texts.tokens.ids.numel())
+        together = max(1, self._model.token_budget // texts.packed.slots.numel())
         for layer in sorted(set(layers)):
             members = [index for index, found in enumerate(layers) if found == layer]
             for first in range(0, len(members), together):
                 yield layer, members[first : first + together]
 
     @torch.inference_mode()
-    def _continue(self, number: int, layer: int, edits: Sequence[Edit], texts: ScoredTexts) -> np.ndarray:
-        """Losses `[copy, text]` of copies of a batch of texts, from a block's output repeated and edited."""
-        output = self._output(number, layer)
-        residual = output.repeat(len(texts.prompt) // len(output), 1, 1)
-        for _, change in edits:
+    def _continue(self, number: int, layer: int, changes: Sequence[Change], copies: int) -> np.ndarray:
+        """Losses `[copy, text]` of copies of a batch of texts, from a block's output repeated and changed."""
+        residual = self._output(number, layer).repeat(copies, 1, 1)
+        for change in changes:
             residual = change(residual)
-        token_losses, rows = (
-            found.cpu().numpy() for found in texts.token_losses(self._model, StoredOutput(layer, residual))
-        )
+        texts = self._batches[number].repeated(copies)
+        start = StoredOutput(layer, residual.flatten(0, 1).unsqueeze(0))
+        token_losses, rows = (found.cpu().numpy() for found in (texts.token_losses(self._model, start), texts.rows))
         means = np.bincount(rows, token_losses.astype(np.float64)) / np.bincount(rows)
-        return means.reshape(-1, len(output))
+        return means.reshape(copies, -1)
 
     def _output(self, number: int, layer: int) -> torch.Tensor:
         """Output of a block for a batch of unsteered texts, from the stored one where that lies below."""
         stored = self._stored[number]
         if stored is None or stored.layer != layer:
             below = stored if stored is not None and stored.layer < layer else None
-            residual = self._model.outputs(self._batches[number].tokens, [layer], below)[layer]
+            residual = self._model.outputs(self._batches[number].packed, [layer], below)[layer]
             stored = self._stored[number] = StoredOutput(layer, residual)
         return stored.residual
 

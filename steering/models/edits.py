@@ -52,6 +52,17 @@ def _adding(total: torch.Tensor, positions: torch.Tensor) -> Change:
     return lambda residual: residual + total * positions
 
 
-def but_first(change: Change) -> Change:
-    """Apply a change to all positions but the first, an attention sink that nothing trained on activations has seen."""
-    return lambda residual: torch.cat([residual[:, :1], change(residual[:, 1:])], dim=1)
+def at_positions(changed: torch.Tensor, change: Change) -> Change:
+    """Apply a change to some positions alone.
+
+    Args:
+        changed: `[pos]`, true at these positions.
+        change: What becomes of them.
+    """
+
+    def apply(residual: torch.Tensor) -> torch.Tensor:
+        result = residual.clone()
+        result[:, changed] = change(residual[:, changed])
+        return result
+
+    return apply

@@ -6,7 +6,6 @@ layers, vectors and multipliers can share one. An unsteered row is a row without
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from nnsight import TransformersModel
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from steering.errors import NonFiniteError
-from steering.models.attention import use_matrix_products
+from steering.models.attention import use_own_attention
 from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
 from steering.models.checks import check_interventions, check_layers, check_lengths, check_prompts, check_tokens
 from steering.models.decoding import Ended, Limits, Prefix, Step, decode, filled_up, numbers_of_a_row
@@ -27,6 +26,7 @@ from steering.models.identity import settings_hash, weights_hash
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.models.machine import decoding_bytes, prepare_process, token_budget
 from steering.models.outputs import CapturedBatch, StoredOutput
+from steering.models.packing import PackedTexts
 from steering.models.sampling import Sampler
 from steering.models.tokens import end_of_text_ids
 from steering.progress import SILENT, Reporter
@@ -52,10 +52,9 @@ class LanguageModel:
         self._traced: Any = TransformersModel(module, tokenizer=tokenizer, task="text-generation")
         self._blocks: Any = self._traced.get(family(module.config.model_type).blocks)
         self._unembedding: Any = self._traced.get(_path_of(module, module.get_output_embeddings()))
-        self._parameters = inspect.signature(module.forward).parameters
         self._end_ids = end_of_text_ids(module, tokenizer)
         self.length_limit = getattr(module.config, "max_position_embeddings", None)
-        use_matrix_products(module)
+        use_own_attention(module)
 
     @classmethod
     def load(cls, reference: str | Path, dtype: DtypeName = "auto", device: str = "auto") -> LanguageModel:
@@ -138,13 +137,13 @@ class LanguageModel:
                 yield CapturedBatch(tuple(indices), tuple(lengths[index] for index in indices), residuals)
                 advance(len(indices))
 
-    def batch(self, rows: Sequence[Sequence[int]], *, multiple: int = 1) -> TokenBatch:
-        """Stack token rows on the model's device, padded on the right to a multiple of some width."""
-        return pad_right(rows, multiple).to(self.device)
+    def batch(self, rows: Sequence[Sequence[int]]) -> TokenBatch:
+        """Stack token rows on the model's device, padded on the right."""
+        return pad_right(rows).to(self.device)
 
     @torch.inference_mode()
     def outputs(
-        self, batch: TokenBatch, layers: Sequence[int], start: StoredOutput | None = None
+        self, batch: TokenBatch | PackedTexts, layers: Sequence[int], start: StoredOutput | None = None
     ) -> dict[int, torch.Tensor]:
         """Read the outputs of some blocks.
 
@@ -154,11 +153,11 @@ class LanguageModel:
             start: The output of a block below all of them, up to which nothing is run.
 
         Returns:
-            Layer -> `[row, pos, d_model]`.
+            Layer -> `[row, pos, d_model]`, of packed texts `[1, token, d_model]`.
         """
         residuals: dict[int, torch.Tensor] = {}
         below = [] if start is None else [start.residual] * (start.layer + 1)
-        with self._traced.trace(**self._inputs(batch), use_cache=False) as tracer:
+        with self._traced.trace(**batch.inputs, use_cache=False) as tracer:
             for layer, residual in enumerate(below):
                 self._blocks[layer].skip(residual)
             for layer in layers:
@@ -166,25 +165,24 @@ class LanguageModel:
             tracer.stop()
         return residuals
 
-    def logits(self, batch: TokenBatch, wanted: torch.Tensor, start: StoredOutput) -> torch.Tensor:
+    def logits(self, texts: PackedTexts, wanted: torch.Tensor, start: StoredOutput) -> torch.Tensor:
         """Run the blocks above a stored output; unembed where it is wanted only. Gradients reach the output.
 
         Args:
-            batch: What the output is of.
-            wanted: `[row, pos]`, true at the positions of interest.
+            texts: What the output is of.
+            wanted: Numbers of tokens.
             start: The output of a block.
 
         Returns:
-            `[wanted, vocab]`, row by row.
+            `[wanted, vocab]`.
         """
-        indices = wanted.flatten().nonzero().squeeze(1)
-        with self._traced.trace(**self._inputs(batch), use_cache=False):
+        with self._traced.trace(**texts.inputs, use_cache=False):
             for layer in range(start.layer + 1):
                 self._blocks[layer].skip(start.residual)
             final = self._unembedding.input
-            self._unembedding.input = final.flatten(0, 1)[filled_up(indices)].unsqueeze(0)
+            self._unembedding.input = final[:, filled_up(wanted)]
             logits: torch.Tensor = self._traced.output.logits.save()
-        return logits[0, : len(indices)]
+        return logits[0, : len(wanted)]
 
     @torch.inference_mode()
     def generate(
@@ -249,7 +247,7 @@ class LanguageModel:
         """Read prompts, padded on the left to a width, each with its intervention."""
         batch = pad_left([prompt for prompt, _ in rows], width).to(self.device)
         edits = adding(self.additions([intervention for _, intervention in rows]), batch.mask.bool())
-        output = self._edited(self._inputs(batch) | {"use_cache": True}, edits)
+        output = self._edited(batch.inputs | {"use_cache": True}, edits)
         return Prefix(output.past_key_values, batch.mask, self._sampled(output.logits))
 
     def _decode_step(self, rows: Sequence[tuple[Sequence[int], Intervention | None]]) -> Step:
@@ -258,7 +256,7 @@ class LanguageModel:
 
         def step(ids: torch.Tensor, mask: torch.Tensor, cache: Cache, origins: torch.Tensor) -> torch.Tensor:
             edits = adding({layer: total[origins] for layer, total in totals.items()}, mask[:, -1:].bool())
-            inputs = self._inputs(TokenBatch(ids, mask)) | {"past_key_values": cache, "use_cache": True}
+            inputs = TokenBatch(ids, mask).inputs | {"past_key_values": cache, "use_cache": True}
             output = self._edited(inputs, edits) if edits else self.module(**inputs)
             return self._sampled(output.logits)
 
@@ -273,12 +271,6 @@ class LanguageModel:
             self._unembedding.input = self._unembedding.input[:, -1:].contiguous()
             output: Any = self._traced.output.save()
         return output
-
-    def _inputs(self, batch: TokenBatch) -> dict[str, Any]:
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
-        if "position_ids" in self._parameters:
-            inputs["position_ids"] = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -batch.ids.shape[1] :]
-        return inputs
 
     def _sampled(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits of the last position `[row, vocab]`, where a sampler can compute."""

@@ -28,7 +28,7 @@ class StoredOutput:
 
     Attributes:
         layer: The block.
-        residual: `[row, pos, d_model]`.
+        residual: `[row, pos, d_model]`, of packed texts `[1, token, d_model]`.
     """
 
     layer: int

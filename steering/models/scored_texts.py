@@ -6,62 +6,58 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
-from steering.models.batching import TokenBatch
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
+from steering.models.packing import PackedTexts, pack
 from steering.models.probabilities import cross_entropy
 from steering.models.tokens import TokenizedText
 from steering.positions import Positions
 from steering.vectors import Intervention
 
-# Attention adds up over positions in vectors of at most 16 numbers: with padding to a multiple of that, a text's loss
-# does not depend on the longest text beside it.
-WIDTH = 16
-
 
 @dataclass(frozen=True, eq=False)
 class ScoredTexts:
-    """Texts that the model reads together.
+    """Texts that the model reads together, and the tokens of their continuations.
 
     Attributes:
-        tokens: Their tokens.
-        prompt: `[row, pos]`, true at prompt positions.
-        scored: `[row, pos]`, true at continuation positions.
+        packed: The texts.
+        targets: Ids of the continuation tokens, text after text, `[scored]`.
+        before: The token, of those that are packed, that each follows, `[scored]`.
+        rows: The text that each is of, `[scored]`.
     """
 
-    tokens: TokenBatch
-    prompt: torch.Tensor
-    scored: torch.Tensor
+    packed: PackedTexts
+    targets: torch.Tensor
+    before: torch.Tensor
+    rows: torch.Tensor
 
     @classmethod
     def stack(cls, model: LanguageModel, texts: Sequence[TokenizedText]) -> ScoredTexts:
         """Put texts into one batch on the model's device."""
-        tokens = model.batch([text.ids for text in texts], multiple=WIDTH)
-        positions = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
-        prompt_lengths = torch.tensor([text.prompt_length for text in texts], device=positions.device)
-        prompt = positions < prompt_lengths.unsqueeze(1)
-        return cls(tokens, prompt, tokens.mask.bool() & ~prompt)
+        packed = pack(texts)
+        scored = [(row, pos) for row, text in enumerate(texts) for pos in range(text.prompt_length, len(text.ids))]
+        targets = torch.tensor([texts[row].ids[pos] for row, pos in scored])
+        rows, positions = torch.tensor(scored).unbind(dim=1)
+        tensors = (targets, packed.slots[rows, positions - 1], rows)
+        return cls(packed.to(model.device), *(tensor.to(model.device) for tensor in tensors))
 
     def repeated(self, copies: int) -> ScoredTexts:
         """The same texts several times over, one copy after another."""
-        prompt, scored = (mask.repeat(copies, 1) for mask in (self.prompt, self.scored))
-        return ScoredTexts(self.tokens.repeated(copies), prompt, scored)
+        numbers = torch.arange(copies, device=self.rows.device).unsqueeze(1)
+        before = (self.before + self.packed.ids.numel() * numbers).flatten()
+        rows = (self.rows + len(self.packed.slots) * numbers).flatten()
+        return ScoredTexts(self.packed.repeated(copies), self.targets.repeat(copies), before, rows)
 
     def at(self, positions: Positions) -> torch.Tensor:
-        """Where a vector is added that is added at such positions, `[row, pos]`."""
-        return self.prompt if positions == "prompt" else self.prompt | self.scored
+        """Where a vector is added that is added at such positions, `[1, token]`."""
+        return self.packed.prompt if positions == "prompt" else torch.ones_like(self.packed.prompt)
 
     def steered(self, interventions: Sequence[Intervention | None]) -> torch.Tensor:
-        """Where each row's own intervention is added, `[row, pos]`."""
-        everywhere = [each is not None and each.is_everywhere for each in interventions]
-        chosen = torch.tensor(everywhere, device=self.prompt.device).unsqueeze(1)
-        return torch.where(chosen, self.at("all"), self.at("prompt"))
+        """Where interventions are added, each to a copy of its own, `[copy, token]`."""
+        chosen = [self.at("prompt" if each is None else each.positions) for each in interventions]
+        return torch.cat(chosen)
 
-    def token_losses(self, model: LanguageModel, start: StoredOutput) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of each continuation token, in nats, and the row that it is of; both `[token]`."""
-        scored = self.scored[:, 1:]
-        logits = model.logits(self.tokens, functional.pad(scored, (0, 1)), start)
-        targets = self.tokens.ids[:, 1:][scored]
-        return cross_entropy(logits, targets), scored.nonzero()[:, 0]
+    def token_losses(self, model: LanguageModel, start: StoredOutput) -> torch.Tensor:
+        """Cross-entropy of each continuation token, in nats, `[scored]`; the output is `[1, token, d_model]`."""
+        return cross_entropy(model.logits(self.packed, self.before, start), self.targets)

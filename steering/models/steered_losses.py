@@ -75,13 +75,10 @@ class SteeredLosses:
         texts = ScoredTexts.stack(self._model, [self._texts[kind][row] for row in rows])
         model = self._model
         added = texts.at(self._positions).unsqueeze(2) * addition.to(model.device, model.dtype)
-        unsteered = torch.zeros_like(added)
-        for row, index in enumerate(rows):
-            residual = self._residuals[kind][index]
-            unsteered[row, : len(residual)] = residual
-        losses, owners = texts.token_losses(model, StoredOutput(self._layer, unsteered + added))
-        sums = torch.zeros(len(rows), device=losses.device).index_add(0, owners, losses)
-        return (sums / texts.scored.sum(dim=1)).mean()
+        unsteered = texts.packed.gathered([self._residuals[kind][row] for row in rows])
+        losses = texts.token_losses(model, StoredOutput(self._layer, unsteered + added))
+        counts = torch.bincount(texts.rows)
+        return torch.zeros(len(rows), device=losses.device).index_add(0, texts.rows, losses).div(counts).mean()
 
 
 def pair_losses(

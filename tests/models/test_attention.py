@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
 from steering.models import attention
 from steering.models.attention import attend
@@ -129,7 +130,7 @@ def test_attention_with_a_position_bias_is_the_library_s():
     assert not torch.allclose(found, attend(module, query, key, value, None)[0])
 
 
-@pytest.mark.parametrize("architecture", [name for name in CONFIGS if name != "gemma2"])
+@pytest.mark.parametrize("architecture", CONFIGS)
 def test_model_on_the_cpu_attends_by_matrix_products(architecture, monkeypatch):
     model, steps = small_model(architecture), []
 
@@ -144,12 +145,38 @@ def test_model_on_the_cpu_attends_by_matrix_products(architecture, monkeypatch):
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_only_models_of_the_fused_kernel_are_changed(implementation):
-    module = small_module("llama")
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_model_computes_what_transformers_own_attention_does(architecture, implementation):
+    if (architecture, implementation) == ("gemma2", "sdpa"):
+        pytest.skip("transformers refuses its cap on the scores there")
+    ids = torch.randint(1, 250, (3, 40), generator=torch.Generator().manual_seed(0))
+    module = small_module(architecture)
     module.set_attn_implementation(implementation)
-    LanguageModel(module, small_tokenizer(), "small")
-    assert (module.config._attn_implementation == implementation) == (implementation == "eager")
+    with torch.inference_mode():
+        expected = module(ids, use_cache=False).logits
+        found = LanguageModel(module, small_tokenizer(), "small").module(ids, use_cache=False).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_model_whose_attention_the_fused_kernel_cannot_compute_is_left_alone():
-    assert small_model("gemma2").module.config._attn_implementation == "eager"
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("positions", ["few", "many"])
+def test_attention_caps_its_scores(kind, positions, monkeypatch):
+    if positions == "many":
+        monkeypatch.setattr(attention, "_MOST_SCORES", 1)
+    module, mask, cap = attention_module(4, 2), mask_of(kind, queries=POSITIONS), 0.3
+    query, key, value = tensors(4, 2, queries=POSITIONS)
+    found, _ = attend(module, query, key, value, mask, softcap=cap)
+    capped, _ = eager_attention_forward(
+        module, query, key, value, added(mask), scaling=WIDTH**-0.5, dropout=0.0, softcap=cap
+    )
+    torch.testing.assert_close(found, capped)
+    assert not torch.allclose(found, attend(module, query, key, value, mask)[0], atol=0.01)
+
+
+def added(mask: torch.Tensor | None) -> torch.Tensor:
+    """The mask as numbers."""
+    if mask is None:
+        mask = torch.ones(1, 1, POSITIONS, POSITIONS, dtype=torch.bool).tril()
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steering.models.batching import distinct_rows, length_sorted_batches, pad_left, pad_right
+from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
 
 rows_of_ids = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=8)
 
@@ -46,26 +47,25 @@ def test_padding_fills_one_side_and_the_mask_finds_the_rows(rows):
             assert filled == (gap + [1] * len(row) if left else [1] * len(row) + gap)
 
 
-@given(rows_of_ids, st.integers(1, 16), st.integers(0, 5))
-def test_padding_to_a_multiple_and_to_a_width_adds_padding_alone(rows, multiple, more):
+@given(rows_of_ids, st.integers(0, 5))
+def test_padding_to_a_width_adds_padding_alone(rows, more):
     longest = max(map(len, rows))
-    right, left = pad_right(rows, multiple), pad_left(rows, longest + more)
-    width = right.ids.shape[1]
-    assert width % multiple == 0
-    assert 0 <= width - longest < multiple
-    assert right.ids[:, :longest].equal(pad_right(rows).ids)
-    assert right.mask[:, :longest].equal(pad_right(rows).mask)
+    left = pad_left(rows, longest + more)
     assert left.ids[:, more:].equal(pad_left(rows, longest).ids)
     assert left.mask[:, more:].equal(pad_left(rows, longest).mask)
-    for padding in (right.ids[:, longest:], right.mask[:, longest:], left.ids[:, :more], left.mask[:, :more]):
-        assert not padding.any()
+    assert not left.ids[:, :more].any()
+    assert not left.mask[:, :more].any()
 
 
-@given(rows_of_ids, st.integers(1, 3))
-def test_repeated_batches_hold_whole_copies_one_after_another(rows, copies):
-    batch = pad_right(rows).repeated(copies)
-    assert batch.ids.tolist() == pad_right(rows).ids.tolist() * copies
-    assert batch.mask.tolist() == pad_right(rows).mask.tolist() * copies
+@given(rows_of_ids, st.integers(1, 12))
+def test_positions_are_those_within_each_text_whatever_a_cache_holds(rows, last):
+    width = max(map(len, rows))
+    for batch in (pad_left(rows, width), pad_right(rows)):
+        positions = batch.inputs["position_ids"]
+        for row, found, filled in zip(rows, positions, batch.mask.bool(), strict=True):
+            assert found[filled].tolist() == list(range(len(row)))
+        rest = TokenBatch(batch.ids[:, -last:], batch.mask).inputs["position_ids"]
+        assert torch.equal(rest, positions[:, -last:])
 
 
 @given(st.lists(st.integers(0, 5), max_size=20))
