@@ -69,7 +69,7 @@ def test_rollouts_at_all_positions(benchmark, model, report, prompt):
 
 
 def test_losses(benchmark, model, report, ceiling):
-    """Every fifth layer × 4 multipliers on 100 continuations and 64 documents; the reference is timed at two."""
+    """Every fifth layer × 4 multipliers on 100 continuations and 64 documents; the reference is timed at two, before and after."""
     texts, reference = [*stories(model, "test"), *documents(model, 64)], Reference(model)
     layers = range(FIRST, model.layer_count, STEP)
     interventions = [intervention(model, layer, multiplier) for layer in layers for multiplier in MULTIPLIERS]
@@ -77,6 +77,7 @@ def test_losses(benchmark, model, report, ceiling):
     reference.losses(texts[:8], ends[0])
     alone = [seconds_of(reference.losses, texts, chosen) for chosen in ends]
     losses = benchmark.pedantic(lambda: ContinuationLosses(model, texts).measure(interventions), rounds=1)
+    alone += [seconds_of(reference.losses, texts, chosen) for chosen in ends]
     assert abs(losses[-1].mean() - reference.losses(texts, ends[-1]).mean()) < 0.01
     seconds, count = benchmark.stats.stats.median, len(interventions)
     tokens = pack(texts).ids.numel()  # texts that share a prompt compute it once

@@ -50,6 +50,7 @@ _MODULES = (
     "models/identity",
     "models/language_model",
     "models/loading",
+    "models/packing",
     "models/pretrained",
     "sae/autoencoder",
     "sae/config_file",

@@ -66,6 +66,7 @@ MODELS = Page(
         "steering.activation_cache.ActivationCache",
         *_of("steering.models.outputs", "CapturedBatch", "StoredOutput"),
         "steering.models.batching.TokenBatch",
+        "steering.models.packing.PackedTexts",
         "steering.models.loading.load_model",
         *_of("steering", "Greedy", "NucleusSampler"),
         *_of("steering.models.sampling", "Sampler", "uniform_streams", "sample_nucleus"),
