@@ -12,7 +12,7 @@ import pytest
 from bench import processes, reporting
 from bench.request import resolve
 from bench.run import Run
-from bench.timing import CellClock
+from bench.timing import CellClock, extra_info
 from steering import progress
 from steering.activation_cache import ActivationCache
 from steering.cli.options import load_model
@@ -125,14 +125,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         [cell for item in session.items if (cell := _parameter(item, "cell")) is not None],
         [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None],
     )
-    looking = any(getattr(session.config.option, name, False) for name in _LOOKING)
-    if (run.cells or run.sae_layers or run.is_empty_part) and not looking:
+    if (run.cells or run.sae_layers or run.is_empty_part) and not _is_looking(session.config):
         try:
             run.check_selection()
         except SteeringError as error:
             run.refusal = str(error)
             if not processes.is_worker(session.config):
                 raise pytest.UsageError(run.refusal) from None
+
+
+def _is_looking(config: pytest.Config) -> bool:
+    return any(getattr(config.option, name, False) for name in _LOOKING)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -221,17 +224,10 @@ def timed(request: pytest.FixtureRequest) -> Callable[..., Any]:
                 return work(argument)
             work = config.stash[_CLOCK].counting(work)
             outcome = benchmark.pedantic(work, args=(argument,), rounds=1, iterations=1)
-        benchmark.extra_info.update(_extra_info(outcome) | extra)
+        benchmark.extra_info.update(extra_info(outcome) | extra)
         return outcome
 
     return measure
-
-
-def _extra_info(outcome: Outcome | SaeOutcome) -> dict[str, object]:
-    """Metrics beside the timings in pytest-benchmark's JSON."""
-    values = {row.metric: {"value": row.value, "low": row.low, "high": row.high, "n": row.n} for row in outcome.rows}
-    seconds = ("construction_seconds", "evaluation_seconds")
-    return {key: getattr(outcome, key) for key in seconds if hasattr(outcome, key)} | {"metrics": values}
 
 
 @contextmanager
@@ -273,7 +269,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hold the run against its baseline, whose verdict decides about the exit status where pytest has no trouble."""
     config = session.config
     run = config.stash.get(_RUN, None)
-    if run is None or config.option.collectonly:
+    if run is None or _is_looking(config):
         return
     if processes.is_worker(config):
         processes.report(run, config)

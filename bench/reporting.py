@@ -14,6 +14,7 @@ from steering.journal import FILE_NAME
 from steering.results import SAE, SUCCESS, UNSTEERED, Row
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary
+from steering.tables.controls import controls_above_unsteered
 from steering.tables.detectable import detectable
 from steering.tables.gate import remarks as gate_remarks
 from steering.tables.gate import verdict_table
@@ -111,6 +112,13 @@ def _detectable(run: Run, rows: Sequence[Row]) -> str:
     return detectable(profile.rollouts, success[0], profile.alpha, count)
 
 
+def _controls_above(run: Run, rows: Sequence[Row]) -> str:
+    """Whether controls appear to steer."""
+    of_controls = [row.p_value for row in rows if row.is_control and row.metric == SUCCESS]
+    tested = [value for value in of_controls if value is not None]
+    return controls_above_unsteered(tested, run.request.setting.profile.alpha)
+
+
 def _remarks(run: Run) -> Iterator[str]:
     """What has to be said under the tables."""
     request, rows = run.request, run.all_rows
@@ -122,6 +130,8 @@ def _remarks(run: Run) -> Iterator[str]:
         )
     if detectable_rise := _detectable(run, rows):
         yield detectable_rise
+    if doubt := _controls_above(run, rows):
+        yield doubt
     yield from (*request.notes, *run.notes)
     if request.waiver:
         yield f"No claim was tested: {request.waiver}."

@@ -69,7 +69,7 @@ def test_rollouts_at_all_positions(benchmark, model, report, prompt):
 
 
 def test_losses(benchmark, model, report, ceiling):
-    """Every fifth layer × 4 multipliers on 100 continuations and 64 documents; the reference is timed at two, before and after."""
+    """Every fifth layer × 4 multipliers on 100 continuations and 64 documents; the reference is timed at two."""
     texts, reference = [*stories(model, "test"), *documents(model, 64)], Reference(model)
     layers = range(FIRST, model.layer_count, STEP)
     interventions = [intervention(model, layer, multiplier) for layer in layers for multiplier in MULTIPLIERS]

@@ -39,3 +39,10 @@ class CellClock:
             return outcome
 
         return counted
+
+
+def extra_info(outcome: Outcome | SaeOutcome) -> dict[str, object]:
+    """Metrics beside the timings in pytest-benchmark's JSON."""
+    values = {row.metric: {"value": row.value, "low": row.low, "high": row.high, "n": row.n} for row in outcome.rows}
+    seconds = ("construction_seconds", "evaluation_seconds")
+    return {key: getattr(outcome, key) for key in seconds if hasattr(outcome, key)} | {"metrics": values}

@@ -11,11 +11,8 @@ from steering import stats
 from steering.grouping import grouped
 from steering.report.studies import Study, StudyCell
 from steering.tables import wording
+from steering.tables.controls import controls_above_unsteered
 from steering.tables.detectable import detectable
-
-# Controls above the unsteered run that are too many for chance; they share that run, and are above it together.
-_MANY_CONTROLS = 3
-_TIMES_CHANCE = 5
 
 
 @dataclass(frozen=True)
@@ -183,21 +180,7 @@ def detectable_in(study: Study) -> str:
 
 def _controls(study: Study) -> str:
     p_values = [cell.success.p_value for cell in study.controls if cell.success is not None]
-    tested = [value for value in p_values if value is not None]
-    if not tested:
-        return ""
-    reached, expected = sum(value < study.level for value in tested), len(tested) * study.level
-    statement = (
-        f"Of {wording.counted(len(tested), 'control cell')}, {reached} {'is' if reached == 1 else 'are'} "
-        f"above the unsteered run at the unadjusted level {study.level:g}, where chance alone would give "
-        f"no more than {expected:.2g} on average."
-    )
-    if reached < _MANY_CONTROLS or reached <= _TIMES_CHANCE * expected:
-        return statement
-    return (
-        f"{statement} That suggests that controls raise P(success), too, or that the unsteered run, with which all "
-        "cells are compared, came out low by chance: rely on cells that are above their control as well."
-    )
+    return controls_above_unsteered([value for value in p_values if value is not None], study.level)
 
 
 def _failed(study: Study) -> str:

@@ -186,3 +186,11 @@ def test_junit_file_holds_values_and_claims(bench, arguments, tmp_path):
     text = path.read_text(encoding="utf-8")
     for name in ("rollout_probability", "loss_change_neutral", "claim"):
         assert text.count(f'<property name="{name}"') == 2
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan"])
+def test_run_that_only_looks_is_not_compared(bench, arguments, baseline, tmp_path, option):
+    result = again(bench, arguments, baseline, tmp_path, option)
+    assert result.ret == 0
+    assert "The gate does not pass" not in result.stdout.str()
+    assert not (tmp_path / "again").exists()

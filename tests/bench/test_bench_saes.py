@@ -87,7 +87,12 @@ def test_run_with_saes_shows_and_keeps_vectors_and_quality(bench, arguments, wri
     result = bench(*arguments)
     result.assert_outcomes(passed=5)
     text = result.stdout.str()
-    for words in ("p control", "variance explained", "loss recovered"):
+    for words in (
+        "p control",
+        "variance explained",
+        "loss recovered",
+        "Of 1 control cell, 0 are above the unsteered run",
+    ):
         assert words in " ".join(text.split())
     assert "Not finished" not in text
     rows = measured(tmp_path)
