@@ -1,4 +1,8 @@
-"""Where a model family keeps its parts: the one record that a new family needs."""
+"""Where a model family keeps its parts: the one record that a new family needs.
+
+Its attention has to be one that transformers' `AttentionInterface` replaces, and to see all positions before, or a
+window of them: `steering.models.attention` computes it.
+"""
 
 from __future__ import annotations
 

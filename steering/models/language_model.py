@@ -37,8 +37,9 @@ class LanguageModel:
     """A decoder-only language model with its tokenizer.
 
     Args:
-        module: A Hugging Face causal language model on its device. It is put into evaluation mode, and its weights are
-            frozen: nothing here notices a later change of them.
+        module: A Hugging Face causal language model on its device. It is put into evaluation mode, its attention is
+            computed by `steering.models.attention` from now on, and its weights are frozen: nothing here notices a
+            later change of them.
         tokenizer: A fast tokenizer.
         name: How results call the model.
     """
