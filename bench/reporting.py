@@ -114,9 +114,8 @@ def _detectable(run: Run, rows: Sequence[Row]) -> str:
 
 def _controls_above(run: Run, rows: Sequence[Row]) -> str:
     """Whether controls appear to steer."""
-    of_controls = [row.p_value for row in rows if row.is_control and row.metric == SUCCESS]
-    tested = [value for value in of_controls if value is not None]
-    return controls_above_unsteered(tested, run.request.setting.profile.alpha)
+    p_values = [row.p_value for row in rows if row.is_control and row.metric == SUCCESS]
+    return controls_above_unsteered(p_values, run.request.setting.profile.alpha)
 
 
 def _remarks(run: Run) -> Iterator[str]:

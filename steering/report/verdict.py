@@ -180,7 +180,7 @@ def detectable_in(study: Study) -> str:
 
 def _controls(study: Study) -> str:
     p_values = [cell.success.p_value for cell in study.controls if cell.success is not None]
-    return controls_above_unsteered([value for value in p_values if value is not None], study.level)
+    return controls_above_unsteered(p_values, study.level)
 
 
 def _failed(study: Study) -> str:

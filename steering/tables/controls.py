@@ -11,18 +11,19 @@ _MANY_CONTROLS = 3
 _TIMES_CHANCE = 5
 
 
-def controls_above_unsteered(p_values: Sequence[float], level: float) -> str:
+def controls_above_unsteered(p_values: Sequence[float | None], level: float) -> str:
     """How many controls are above the unsteered run, and what follows from it; empty if none was tested.
 
     Args:
-        p_values: Of each control, against the unsteered run, unadjusted.
+        p_values: Of each control, against the unsteered run, unadjusted; None of one that was not tested.
         level: Of the test.
     """
-    if not p_values:
+    tested = [value for value in p_values if value is not None]
+    if not tested:
         return ""
-    reached, expected = sum(value < level for value in p_values), len(p_values) * level
+    reached, expected = sum(value < level for value in tested), len(tested) * level
     statement = (
-        f"Of {wording.counted(len(p_values), 'control cell')}, {reached} {'is' if reached == 1 else 'are'} "
+        f"Of {wording.counted(len(tested), 'control cell')}, {reached} {'is' if reached == 1 else 'are'} "
         f"above the unsteered run at the unadjusted level {level:g}, where chance alone would give "
         f"no more than {expected:.2g} on average."
     )

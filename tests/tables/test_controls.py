@@ -12,7 +12,7 @@ from steering.tables.controls import controls_above_unsteered
     [
         ([0.2], "Of 1 control cell, 0 are above the unsteered run at the unadjusted level 0.05"),
         ([0.049, 0.05, 0.9], "Of 3 control cells, 1 is above"),
-        ([0.01, 0.02, 0.5], "no more than 0.15 on average."),
+        ([0.01, None, 0.02, 0.5], "no more than 0.15 on average."),
     ],
 )
 def test_controls_above_the_unsteered_run_are_counted(p_values, told):
@@ -29,3 +29,4 @@ def test_more_controls_than_chance_gives_put_the_unsteered_run_in_doubt(above, b
 
 def test_nothing_is_said_where_no_control_was_tested():
     assert not controls_above_unsteered([], 0.05)
+    assert not controls_above_unsteered([None, None], 0.05)
