@@ -196,7 +196,7 @@ def _read_description(files: ConceptFiles, path: Path) -> dict[str, Any]:
     }
     values = {key: value for key, value in found.items() if value is not None}
     sound = _SOUND | values
-    for key, fault in description_faults(*(sound[key] for key in _SOUND)):
+    for key, fault in description_faults(**{key: sound[key] for key in _SOUND}):
         files.find(place_of(key), fault)
     if "keywords" in table:
         values["keywords"] = _read_keywords(files, place_of, table["keywords"])

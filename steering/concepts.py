@@ -22,6 +22,8 @@ PAIR_FIELDS = ("id", "prompt", "positive", "negative")
 
 #: What a concept may be called.
 CONCEPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+#: What that is, in words.
+NAME_RULE = "lower-case letters, digits, '-' and '_'"
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def description_faults(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with a concept's name and prompts: the key that is at fault, and why."""
     if not CONCEPT_NAME.fullmatch(name):
-        yield "name", f"name is {name!r}; use lower-case letters, digits, '-' and '_'"
+        yield "name", f"name is {name!r}; use {NAME_RULE}"
     if not rollout_prompts:
         yield "rollout_prompts", "rollout_prompts is empty; give at least one prompt"
     if both := set(rollout_prompts) & set(development_prompts):

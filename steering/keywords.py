@@ -41,7 +41,8 @@ def keyword_pattern(keywords: Sequence[str]) -> regex.Pattern[str]:
     """Match any keyword as a whole word, in any case, with a plural or possessive s allowed; blank ones match nothing.
 
     "men" does not match in "moment", "king" matches in "the king's", and "strasse" in "Straße". Marks that stand above,
-    below or beside a letter belong to the word, in one character with it or not; either apostrophe matches either.
+    below or beside a letter belong to the word, in one character with it or not; either apostrophe matches either; and
+    any white space may stand between the words of a keyword.
 
     Where a script puts no space between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), a keyword matches beside
     any other letter, also within a longer word; one in katakana beside any that is not katakana. A symbol, such as
@@ -56,7 +57,7 @@ def _whole(form: str) -> str:
     """Pattern of a keyword in one spelling, as a whole word."""
     letters = regex.sub(r"\p{M}", "", form) or form
     (before, _), (_, after) = _edges(letters[0]), _edges(letters[-1])
-    spelled = regex.sub("['’]", "['’]", regex.escape(form))
+    spelled = regex.sub("['’]", "['’]", r"\s+".join(map(regex.escape, regex.split(r"\s+", form))))
     return f"{before}{spelled}{after}"
 
 

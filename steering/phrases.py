@@ -7,10 +7,11 @@ import unicodedata
 import regex
 
 _WORD = regex.compile(r"\w+(?:['’]\w+)*")
-_CLOSED = regex.compile(r"[.!?…][\"”’»')\]]*$")
-# A sentence ends before white space and a capital letter, but not after these.
+_END = r"[\p{Sentence_Terminal}…][\"”’»')\]]*"
+_CLOSED = regex.compile(_END + "$")
+# A sentence ends before white space and a capital letter, or one of a script without case, but not after these.
 _ENDS_NO_SENTENCE = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bProf)"
-_NEXT_SENTENCE = regex.compile(_ENDS_NO_SENTENCE + r"[.!?…][\"”’»')\]]*\s+[\"“‘«'(\[]*[A-ZÀ-ÖØ-Þ]")
+_NEXT_SENTENCE = regex.compile(_ENDS_NO_SENTENCE + _END + r"\s+[\"“‘«'(\[]*[\p{Lu}\p{Lo}]")
 
 
 def words(text: str) -> list[str]:

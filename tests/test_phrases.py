@@ -40,6 +40,12 @@ def test_words_have_neither_case_nor_punctuation(text, found):
         ("He waited... Then he left.", False),
         ("It cost 3.50 in all.", True),
         ("Elle partit. Être seul!", False),
+        ("Она пришла домой.", True),
+        ("Она пришла домой. Он ушёл в лес.", False),
+        ("Poszła do domu. Żaden nie został.", False),
+        ("वह घर आई।", True),
+        ("वह घर आई। वह जंगल गया।", False),
+        ("ذهب الرجل إلى البيت؟", True),
         ("", False),
     ],
 )

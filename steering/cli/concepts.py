@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -18,7 +19,7 @@ from steering.cli.printing import print_table, terminal_width
 from steering.concept_files import builtin_concepts, concept_directory, load_concept
 from steering.concept_writing.briefs import ConceptBrief, concept_brief
 from steering.concept_writing.endpoints import KEY_VARIABLE, chat_endpoint
-from steering.concepts import Concept, ContrastPair
+from steering.concepts import CONCEPT_NAME, NAME_RULE, Concept, ContrastPair, Side
 from steering.errors import DataError
 from steering.files import read_toml
 from steering.tables.wording import counted, visible
@@ -80,7 +81,8 @@ def generate_concept(
     }
     if not model and endpoint != _OPENAI:
         raise DataError(f"--endpoint {endpoint!r}: give --model, too: the name of the chat model there")
-    require_text("--model", model)
+    for option, value in (given | {"--model": model}).items():
+        require_text(option, json.dumps(value, ensure_ascii=False))
     model = model or "gpt-4-turbo"
     order = Order(_brief(brief, given, output), model, output, pairs, stories)
     opened = chat_endpoint(endpoint, model, os.environ, key_variable)
@@ -173,10 +175,20 @@ def _brief(path: Path | None, given: dict[str, Any], output: Path) -> ConceptBri
     if isinstance(keywords := table.get("keywords"), dict) and "keywords" in given:
         given["keywords"] = keywords | given["keywords"]  # an option of one side leaves the other
     table |= given
-    missing = [option for key, option in _NEEDED.items() if key not in table]
-    if missing and path is None:
+    if path is None:
+        _require_options(table)
+    if "name" not in table and not CONCEPT_NAME.fullmatch(output.resolve().name):
+        raise DataError(f"--output {output}: a concept cannot be called so; give its name by --name ({NAME_RULE})")
+    return concept_brief({"name": output.resolve().name} | table, str(path) if path else "options")
+
+
+def _require_options(given: dict[str, Any]) -> None:
+    """Refuse to go on without an option that no file stands in for."""
+    if missing := [option for key, option in _NEEDED.items() if key not in given]:
         raise DataError(f"the pairs to write are not described: give {', '.join(missing)}, or a --brief file")
-    return concept_brief({"name": output.resolve().name} | table, str(path) if path else "brief")
+    sides = given.get("keywords", {})
+    if sides and (lacking := [f"--{side}-keyword" for side in get_args(Side) if side not in sides]):
+        raise DataError(f"success words of one side alone were given: give {', '.join(lacking)}, too")
 
 
 def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dtype: str, device: str) -> None:

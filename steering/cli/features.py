@@ -29,6 +29,7 @@ from steering.concept_files import load_concept
 from steering.concepts import Concept
 from steering.errors import DataError, VectorError
 from steering.neutral import load_neutral
+from steering.tables.wording import visible
 
 if TYPE_CHECKING:
     from steering.activations import ContrastActivations
@@ -61,12 +62,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find features by words in their descriptions."""
-    import torch
-
-    from steering.sae.library import open_library
-
-    library = open_library(saes, descriptions)
-    known = library.describe(library.load(layer, torch.device("cpu")))
+    _, known = _open_sae(saes, descriptions, layer, "cpu")
     _print([{"feature": feature, "description": known[feature]} for feature in known.search(keywords)], as_json)
 
 
@@ -87,12 +83,13 @@ def show(
     """Show one feature: its description, the tokens that it promotes and demotes, and where it fires most in a text."""
     from steering.models.tokens import text_ids
     from steering.sae.feature_activity import read_activity
-    from steering.sae.features import logit_lens
-    from steering.tables.wording import visible
+    from steering.sae.features import check_features, logit_lens
 
     read = load_neutral(text, documents).documents
-    opened = _Opened.load(model, saes, descriptions, layer, dtype, device, features=[feature])
-    sae, tokenizer = opened.sae, opened.model.tokenizer
+    sae, known = _open_sae(saes, descriptions, layer, device)
+    check_features([feature], sae)  # before the model, so that a mistake costs no time
+    opened = _Opened.load(sae, known, model, dtype, device)
+    tokenizer = opened.model.tokenizer
     rows = [text_ids(tokenizer, document)[:_DOCUMENT_TOKENS] for document in read]
     activity = read_activity(opened.model, [sae], rows, contexts, progress.for_terminal())[layer]
     effect = next(logit_lens(opened.model, sae.decoder[feature : feature + 1], _LENS_TOKENS))
@@ -104,7 +101,7 @@ def show(
         "feature": feature,
         "layer": layer,
         "hook_name": sae.hook_name,
-        "description": opened.descriptions[feature],
+        "description": known[feature],
         "promotes": list(effect.promoted),
         "demotes": list(effect.demoted),
         "frequency": activity.frequency(feature),
@@ -146,13 +143,14 @@ def changed(
     if not isinstance(chosen, SumOfFeatures):
         raise DataError(f"method {method!r} decodes no features; choose feature_delta or hand_crafted")
     contrasted = load_concept(concept, toward)
-    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
+    opened = _Opened.load(*_open_sae(saes, descriptions, layer, device), model, dtype, device)
     weights = chosen.weights(opened.capture(contrasted), layer)
     _print([asdict(entry) for entry in heaviest_features(weights, opened.descriptions, top)], as_json)
 
 
 @app.command()
 def similar(
+    context: typer.Context,
     layer: Layer,
     vector: Annotated[
         Path | None, typer.Option(help="A vector's safetensors file; by default the mean difference of the concept.")
@@ -166,26 +164,57 @@ def similar(
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """List the 0.1 % of features most and least like a vector, by the product W_dec @ v (the paper's Fig. 7)."""
-    from steering.sae.similarity import similarity
-    from steering.vectors import SteeringVector, load_vector
+    """List the 0.1 % of features most and least like a vector, by the product W_dec @ v (the paper's Fig. 7).
 
-    given = load_vector(vector) if vector else None
-    if given and given.layer != layer:
-        raise VectorError(f"{vector}: its layer is {given.layer}, and --layer is {layer}; they must be the same")
-    source = given or load_concept(concept, toward)  # before the model, so that a mistake costs no time
-    opened = _Opened.load(model, saes, descriptions, layer, dtype, device)
-    direction = source if isinstance(source, SteeringVector) else opened.mean_difference(source)
-    found = similarity(opened.sae, direction)
+    With --vector, no model is loaded.
+    """
+    from steering.methods import construct
+    from steering.sae.similarity import similarity
+
+    if vector:
+        _refuse_beside_vector(context, "concept", "toward")
+        direction = _vector_of(vector, layer)
+        sae, known = _open_sae(saes, descriptions, layer, device)
+        if other := sae.other_model(direction.model):
+            typer.echo(visible(f"note: {vector} is of model {direction.model}, and the SAE of {other}"), err=True)
+    else:
+        contrasted = load_concept(concept, toward)  # before the model, so that a mistake costs no time
+        sae, known = _open_sae(saes, descriptions, layer, device)
+        opened = _Opened.load(sae, known, model, dtype, device)
+        direction = construct("mean_difference", opened.capture(contrasted), layer)
+    found = similarity(sae, direction)
     entries = [
-        {
-            "feature": feature,
-            "product": float(found.products[feature]),
-            "description": opened.descriptions[feature],
-        }
+        {"feature": feature, "product": float(found.products[feature]), "description": known[feature]}
         for feature in (*found.top, *reversed(found.bottom))
     ]
     _print(entries, as_json)
+
+
+def _refuse_beside_vector(context: typer.Context, *names: str) -> None:
+    """Refuse options that say what a vector is to be constructed from."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise DataError(f"--{name} says what a vector is constructed from, and --vector gives one: choose")
+
+
+def _vector_of(path: Path, layer: int) -> SteeringVector:
+    from steering.vectors import load_vector
+
+    vector = load_vector(path)
+    if vector.layer != layer:
+        raise VectorError(f"{path}: its layer is {vector.layer}, and --layer is {layer}; they must be the same")
+    return vector
+
+
+def _open_sae(saes: str, descriptions: str, layer: int, device: str) -> tuple[SparseAutoencoder, Descriptions]:
+    """The SAE of a layer, with what its features are about."""
+    from steering.models.loading import choose_device
+    from steering.sae.library import open_library
+
+    library = open_library(saes, descriptions)
+    sae = library.load(layer, choose_device(device))
+    return sae, library.describe(sae)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,31 +226,11 @@ class _Opened:
     descriptions: Descriptions
 
     @classmethod
-    def load(
-        cls,
-        model: str,
-        saes: str,
-        descriptions: str,
-        layer: int,
-        dtype: str,
-        device: str,
-        features: Sequence[int] = (),
-    ) -> _Opened:
-        """Open both; what can be found wrong without the model, which takes long to load, is found before.
-
-        `features` are those that the SAE must have.
-        """
-        from steering.models.loading import choose_device
-        from steering.sae.features import check_features
-        from steering.sae.library import open_library
-
-        library = open_library(saes, descriptions)
-        sae = library.load(layer, choose_device(device))
-        check_features(features, sae)
-        known = library.describe(sae)
+    def load(cls, sae: SparseAutoencoder, descriptions: Descriptions, model: str, dtype: str, device: str) -> _Opened:
+        """Load the model, which takes long, beside an SAE that is there."""
         loaded = load_model(model, dtype, device)
         sae.check_fits(loaded.name, loaded.d_model, loaded.layer_count)
-        return cls(loaded, sae, known)
+        return cls(loaded, sae, descriptions)
 
     def capture(self, concept: Concept) -> ContrastActivations:
         from steering.activation_cache import ActivationCache
@@ -231,11 +240,6 @@ class _Opened:
         reporter, cache = progress.for_terminal(), ActivationCache()
         pairs, layers = concept.generation, [self.sae.layer]
         return capture_pairs(self.model, pairs, layers, concept.name, reader=reader, progress=reporter, cache=cache)
-
-    def mean_difference(self, concept: Concept) -> SteeringVector:
-        from steering.methods import construct
-
-        return construct("mean_difference", self.capture(concept), self.sae.layer)
 
 
 def _context(tokenizer: Any, row: Sequence[int], position: int) -> str:

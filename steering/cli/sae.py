@@ -12,7 +12,7 @@ import typer
 from steering import progress
 from steering.cli.options import AsJson, Device, Dtype, Model, load_model, parse_layers
 from steering.cli.printing import print_table
-from steering.errors import SaeError
+from steering.errors import DataError, SaeError
 from steering.files import make_directory
 from steering.sae.recipe import TrainingRecipe
 
@@ -38,7 +38,7 @@ Saes = Annotated[str, typer.Argument(help="'embedded', a directory in SAELens's 
 def train(
     layers: Annotated[str, typer.Option(help="Blocks to train on, for instance 8,20 or 8-12.")],
     corpus: Corpus,
-    out: Annotated[Path, typer.Option(help="Where the SAEs go: one directory per layer, in SAELens's format.")],
+    output: Annotated[Path, typer.Option(help="Where the SAEs go: one directory per layer, in SAELens's format.")],
     work: Annotated[Path, typer.Option(help="Where activations and checkpoints are kept; a killed run resumes there.")],
     model: Model = "embedded",
     tokens: Annotated[int, typer.Option(min=1, help="Training tokens.")] = TrainingRecipe.tokens,
@@ -63,7 +63,7 @@ def train(
     from steering.models.checks import check_layers
     from steering.models.loading import choose_device, choose_dtype, layer_count
     from steering.sae.corpus import read_corpus, token_rows
-    from steering.sae.training import TrainingRun, only_training
+    from steering.sae.training import TrainingRun, check_target, only_training
 
     recipe = TrainingRecipe(
         tokens=tokens,
@@ -79,17 +79,21 @@ def train(
     chosen = parse_layers(layers)
     choose_dtype(dtype, choose_device(device))
     check_layers(chosen, layer_count(model), model)
+    if output.resolve() == work.resolve():
+        raise DataError(f"--work {work}: that is --output, too, and checkpoints would be taken for SAEs; name another")
+    targets = {layer: output / f"layer{layer}" for layer in chosen}
+    for target in targets.values():
+        check_target(target)
     reporter = progress.for_log()
     reporter.note("reading the corpus …")
     sources = read_corpus(corpus)
-    make_directory(out)
+    make_directory(output)
     with only_training(work):
         language_model = load_model(model, dtype, device)
         rows = token_rows(language_model.tokenizer, sources, context_tokens)
         run = TrainingRun(language_model, sources, rows, chosen, recipe, work, reporter)
         store = run.capture()
-        for layer in chosen:
-            target = out / f"layer{layer}"
+        for layer, target in targets.items():
             run.train(store, layer, target)
             typer.echo(target)
 
@@ -167,4 +171,4 @@ def describe(
         path = library.directories[sae.layer] / DESCRIPTIONS_FILE
         records = list(describe_features(language_model, sae, activity[sae.layer], rows))
         write_descriptions(path, records)
-        typer.echo(f"{path}: {len(records)} features, {activity[sae.layer].dead_share:.1%} never fired")
+        typer.echo(f"{path}: {len(records)} features, {activity[sae.layer].silent_share:.1%} never fired")

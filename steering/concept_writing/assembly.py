@@ -82,7 +82,8 @@ def assemble(brief: ConceptBrief, written: Sequence[WrittenPair]) -> Concept:
     generation, test = split_by_id([entry.pair for entry in written])
     rollout_prompts = brief.rollout_prompts or tuple(pair.prompt for pair in test[:_HOOKS_AS_PROMPTS])
     development_prompts = brief.development_prompts or tuple(pair.prompt for pair in generation[:_HOOKS_AS_PROMPTS])
-    prompted = frozenset(word for prompt in (*rollout_prompts, *brief.one_word_prompts) for word in words(prompt))
+    prompts = (*rollout_prompts, *brief.one_word_prompts, *development_prompts)
+    prompted = frozenset(word for prompt in prompts for word in words(prompt))
     models = ", ".join(sorted({entry.model for entry in written}))
     source = (
         f"Written by {models}, asked by `steering concept generate` (temperature {TEMPERATURE}, top-p {TOP_P:g}) for "

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steering.concept_writing.replies import Story, fault
-from steering.concepts import CONCEPT_NAME
+from steering.concepts import CONCEPT_NAME, NAME_RULE
 from steering.errors import DataError, first_fault
 from steering.keywords import Keywords
 from steering.phrases import normalised, words
@@ -69,7 +69,7 @@ class ConceptBrief:
     def __post_init__(self) -> None:
         """Refuse what no concept could be made of, before anything is written."""
         if not CONCEPT_NAME.fullmatch(self.name):
-            raise DataError(f"name {self.name!r}: use lower-case letters, digits, '-' and '_'")
+            raise DataError(f"name {self.name!r}: use {NAME_RULE}")
         for key in ("description", "positive", "negative", "licence"):
             if not getattr(self, key).strip():
                 raise DataError(f"{key} is empty")

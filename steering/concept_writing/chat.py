@@ -99,7 +99,7 @@ class ChatClient:
         by_proxy = not (endpoint.key and endpoint.url.startswith("http:"))
         try:
             self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, trust_env=by_proxy)
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
             message = f"the environment's proxy or certificates cannot be used: {self._shown(str(error))}"
             raise EndpointError(f"{endpoint.url}: {message}") from None
 
@@ -149,12 +149,19 @@ class ChatClient:
         raise self._refusal(response, content or b"")
 
     def _read(self, response: httpx.Response) -> bytes | None:
-        """The body, or None where it is too large; a redirect's is not read."""
+        """The body, or None where it is too large; a redirect's is not read.
+
+        Raises:
+            EndpointError: It is compressed, though that was not asked for: a few bytes could then fill the memory.
+        """
         content = bytearray()
         if response.has_redirect_location:
             return bytes(content)
+        if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+            refused = f"the answer is compressed ({self._shown(encoding)}), which was not asked for"
+            raise EndpointError(f"{self._endpoint.url}: {refused}")
         started = self._clock.now()
-        for chunk in response.iter_bytes():
+        for chunk in response.iter_raw():
             content += chunk
             if len(content) > _LARGEST_ANSWER:
                 return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ NEAR_DUPLICATE = 0.6
 PARTIAL_NAME = ".partial.jsonl"
 
 _FIELDS = (*PAIR_FIELDS, "model")
+_NUMBER = re.compile(r"-([0-9]{1,9})$")
 _FILES = ("concept.toml", "generation.jsonl", "test.jsonl")
 # What a pair depends on; keywords and prompts may still be chosen when the pairs have been written.
 _WRITTEN_BY = ("name", "description", "positive", "negative", "example")
@@ -71,6 +73,12 @@ class PartialFile:
         self.path = path
         self.pairs = list(pairs)
 
+    @property
+    def next_number(self) -> int:
+        """For the id of the next pair: above those of all pairs, of which some may have been removed by hand."""
+        found = (_NUMBER.search(written.pair.id) for written in self.pairs)
+        return max((int(number[1]) for number in found if number), default=0) + 1
+
     def append(self, written: WrittenPair) -> None:
         """Keep a pair.
 
@@ -98,7 +106,7 @@ def open_partial(directory: Path, brief: ConceptBrief) -> Iterator[PartialFile]:
         ResultsError: It cannot be written.
     """
     path, lock_path = directory / PARTIAL_NAME, directory / f"{PARTIAL_NAME}.lock"
-    lock = FileLock(lock_path)
+    lock, is_new = FileLock(lock_path), not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -117,6 +125,9 @@ def open_partial(directory: Path, brief: ConceptBrief) -> Iterator[PartialFile]:
         if not path.exists():  # before the lock is released: afterwards the file may be another process's
             lock_path.unlink(missing_ok=True)
         lock.release()
+        if is_new:
+            with suppress(OSError):  # it holds something
+                directory.rmdir()
 
 
 def _open(path: Path, brief: Mapping[str, Any]) -> PartialFile:

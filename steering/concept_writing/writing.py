@@ -150,7 +150,7 @@ def _keep(order: Order, stories: list[Story], partial: PartialFile, known: Known
             tally.refused[reason] += 1
         elif len(partial.pairs) < order.pairs:
             known.add(story)
-            name = f"{order.brief.name}-{len(partial.pairs) + 1:03d}"
-            pair = ContrastPair(name, story.hook, story.positive, story.negative)
+            identifier = f"{order.brief.name}-{partial.next_number:03d}"
+            pair = ContrastPair(identifier, story.hook, story.positive, story.negative)
             partial.append(WrittenPair(pair, order.model))
     return len(partial.pairs) - before

@@ -107,6 +107,14 @@ class SparseAutoencoder:
         given = residuals.to(self.device).float()
         return given - given.mean(dim=-1, keepdim=True) if self.centred else given
 
+    def other_model(self, name: str) -> str:
+        """The model that its configuration names, where that is another than a model of a name; else an empty string.
+
+        Of the name of a repository, the part after its owner counts.
+        """
+        own = str(getattr(self._lens.cfg.metadata, "model_name", None) or "")
+        return "" if not name or Path(own).name.lower() == Path(name).name.lower() else own
+
     def check_fits(self, model: str, d_model: int, layer_count: int) -> None:
         """Refuse a model of another width or with fewer blocks.
 

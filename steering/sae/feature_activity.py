@@ -33,7 +33,7 @@ class FeatureActivity:
     positions: torch.Tensor
 
     @property
-    def dead_share(self) -> float:
+    def silent_share(self) -> float:
         """Share of the features that never fired."""
         return float((self.fired == 0).float().mean())
 

@@ -116,7 +116,7 @@ class HeldOutQuality:
         tokens: How many were reconstructed, outliers left out.
         variance_explained: 1 − squared error / variance.
         l0: Mean number of active features.
-        dead_features: Share of the features that never fired.
+        silent_features: Share of the features that never fired.
         loss: Cross-entropy of the model, nats per token.
         spliced_loss: The same with the reconstruction in place of the residual stream.
         ablated_loss: The same with zeros in its place.
@@ -128,7 +128,7 @@ class HeldOutQuality:
     tokens: int
     variance_explained: float
     l0: float
-    dead_features: float
+    silent_features: float
     loss: float
     spliced_loss: float
     ablated_loss: float
@@ -177,7 +177,7 @@ def held_out_quality(
                 tokens=int(sums.tokens.sum()),
                 variance_explained=1 - float(sums.squared_error.sum() / sums.variance.sum()),
                 l0=float(np.average(sums.active, weights=sums.tokens)),
-                dead_features=float(1 - sums.fired.mean()),
+                silent_features=float(1 - sums.fired.mean()),
                 loss=clean,
                 spliced_loss=spliced,
                 ablated_loss=ablated,

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -88,11 +89,13 @@ class TrainingRun:
         return store
 
     def train(self, store: ActivationStore, layer: int, target: Path) -> None:
-        """Train the SAE of one layer and save it in SAELens's format, in bfloat16.
+        """Train the SAE of one layer and save it in SAELens's format, in bfloat16, in place of one that is there.
 
         Raises:
-            DataError: There are too few activations for one batch, or the disk is full.
+            DataError: There are too few activations for one batch, the disk is full, or the target holds something
+                else than an SAE.
         """
+        check_target(target)
         recipe = self.recipe
         steps = store.batch_count(layer, recipe.batch_size, recipe.epochs)
         if steps == 0:
@@ -174,6 +177,16 @@ class TrainingRun:
         )
 
 
+def check_target(target: Path) -> None:
+    """Refuse to save an SAE in place of something else.
+
+    Raises:
+        DataError: The target is a file, or a directory that holds something and no SAE.
+    """
+    if target.exists() and not (target / CONFIG_FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError(f"{target}: this is no SAE, and would be replaced by one; move it, or name another directory")
+
+
 @contextlib.contextmanager
 def only_training(work: Path) -> Iterator[None]:
     """Make a work directory and keep it for one process at a time: two would replace each other's checkpoints.
@@ -220,14 +233,15 @@ def _checkpoint(trainer: Any, directory: Path, recipe: str) -> None:
 
 def _save(trainer: Any, target: Path) -> None:
     """Save for inference: decoder rows of norm 1, the scaling of activations folded in, bfloat16."""
-    scratch = target.with_name(f".{target.name}.tmp")
     with writing(target):
-        shutil.rmtree(scratch, ignore_errors=True)
-        trainer.sae.save_inference_model(scratch)
-        weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(scratch / WEIGHTS_FILE).items()}
-        save_file(weights, scratch / WEIGHTS_FILE)
-        config = json.loads((scratch / CONFIG_FILE).read_text(encoding="utf-8"))
-        config |= {"dtype": "bfloat16", "device": "cpu"}
-        (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            new = Path(scratch) / target.name
+            trainer.sae.save_inference_model(new)
+            weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(new / WEIGHTS_FILE).items()}
+            save_file(weights, new / WEIGHTS_FILE)
+            config = json.loads((new / CONFIG_FILE).read_text(encoding="utf-8"))
+            config |= {"dtype": "bfloat16", "device": "cpu"}
+            (new / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)
+            new.rename(target)

@@ -89,7 +89,7 @@ def test_group_without_a_command_shows_its_help(call, group):
 
 
 def training(*options: str) -> tuple[str, ...]:
-    return ("sae", "train", "--corpus", "texts", "--out", "out", "--work", "work", *options)
+    return ("sae", "train", "--corpus", "texts", "--output", "out", "--work", "work", *options)
 
 
 @pytest.mark.parametrize(

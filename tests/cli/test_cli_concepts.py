@@ -79,13 +79,15 @@ def test_keywords_of_one_side_leave_those_of_the_brief_s_other_side(call, tmp_pa
     ("options", "message"),
     [
         (("--positive", ""), "the pairs to write are not described: give --positive, or a --brief file\n"),
-        (("--name", "No Name"), "brief: name 'No Name': use lower-case"),
+        (("--output", "My-Weddings"), "--output My-Weddings: a concept cannot be called so; give its name by --name ("),
+        (("--describe", "a\udcff"), "description '\"a\\udcff\"': not in the encoding of this terminal"),
+        (("--name", "No Name"), "options: name 'No Name': use lower-case"),
         (("--key-variable", "ABSENT"), "--key-variable 'ABSENT': the environment has no such variable"),
         (("--endpoint", "http://example.org"), "the key in OPENAI_API_KEY would travel unencrypted to example.org"),
         (("--endpoint", f"https://{KEY}@h"), "--endpoint must hold neither"),
         (("--pairs", "1"), "--pairs 1: a concept needs at least 2"),
         (("--brief", "/nowhere.toml"), "/nowhere.toml: no such file"),
-        (("--positive-keyword", "king"), "brief: missing keywords.negative"),
+        (("--positive-keyword", "king"), "success words of one side alone were given: give --negative-keyword, too"),
     ],
 )
 def test_mistake_is_one_message_and_asks_nobody(call, tmp_path, options, message):

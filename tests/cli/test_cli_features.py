@@ -6,10 +6,12 @@ import json
 import re
 
 import pytest
+import torch
 
 from steering.models.language_model import LanguageModel
 from steering.sae.features import write_descriptions
-from tests.small_saes import write_sae
+from steering.vectors import SteeringVector
+from tests.small_saes import numpy_weights, write_sae
 
 
 def test_terminal_is_not_obeyed_by_a_description(call, model_directory, neutral_file, tmp_path):
@@ -20,6 +22,45 @@ def test_terminal_is_not_obeyed_by_a_description(call, model_directory, neutral_
     assert status == 0, err
     assert "description: kings\ufffd[2J and queens\n" in out
     assert "\x1b" not in out
+
+
+@pytest.fixture
+def similar(call, tmp_path, monkeypatch):
+    """Compare a vector with an SAE of model "tiny"; no model is loaded."""
+    monkeypatch.setattr(LanguageModel, "load", lambda *_: pytest.fail("the model was loaded"))
+    saes = write_sae(tmp_path / "saes" / "one", metadata={"model_name": "org/tiny"})
+
+    def compare(vector: SteeringVector, *options: str):
+        vector.save(tmp_path / "v.safetensors")
+        place = ("--layer", "1", "--saes", saes, "--device", "cpu", "--json")
+        return call("features", "similar", *place, "--vector", tmp_path / "v.safetensors", *options)
+
+    return compare
+
+
+def test_given_vector_is_compared_without_a_model(similar, tmp_path):
+    decoder = torch.from_numpy(numpy_weights(tmp_path / "saes" / "one")["W_dec"]).float()
+    status, out, err = similar(SteeringVector(decoder[7], 1, "m", "c", "tiny"))
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    products = decoder @ decoder[7]
+    assert [entry["feature"] for entry in found] == [int(products.argmax()), int(products.argmin())]
+    assert found[0]["product"] == pytest.approx(float(products.max()), abs=1e-3)
+
+
+@pytest.mark.parametrize(("model", "told"), [("ORG2/Tiny", False), ("", False), ("other", True)])
+def test_vector_of_another_model_than_the_sae_is_told(similar, model, told):
+    status, _, err = similar(SteeringVector(torch.ones(32), 1, "m", "c", model))
+    assert status == 0
+    assert ("v.safetensors is of model other, and the SAE of org/tiny\n" in err) is told
+    assert bool(err) is told
+
+
+@pytest.mark.parametrize("option", [("--concept", "gender"), ("--toward", "negative")])
+def test_concept_beside_a_vector_is_refused(similar, option):
+    status, out, err = similar(SteeringVector(torch.ones(32), 1, "m", "c", "tiny"), *option)
+    told = f"error: {option[0]} says what a vector is constructed from, and --vector gives one: choose\n"
+    assert (status, out, err) == (2, "", told)
 
 
 @pytest.mark.parametrize("contexts", ["0", "-1"])

@@ -32,7 +32,7 @@ def no_model(monkeypatch):
 
 
 def training(model_directory, corpus, out, work, *options):
-    place = ("--model", model_directory, "--corpus", corpus, "--out", out, "--work", work)
+    place = ("--model", model_directory, "--corpus", corpus, "--output", out, "--work", work)
     return ("sae", "train", "--layers", "1", *place, *SMALL, *options)
 
 
@@ -100,11 +100,25 @@ def test_training_beside_another_in_one_directory_is_refused_before_the_model_is
 
 
 @pytest.mark.usefixtures("no_model")
+def test_place_where_an_sae_would_be_lost_or_found_is_told_before_anything_is_trained(
+    call, model_directory, corpus, tmp_path
+):
+    out = tmp_path / "saes"
+    status, _, err = call(*training(model_directory, corpus, out, out))
+    assert (status, f"error: --work {out}: that is --output, too" in err) == (2, True)
+    (out / "layer1").mkdir(parents=True)
+    (out / "layer1" / "thesis.txt").write_text("of years", encoding="utf-8")
+    status, _, err = call(*training(model_directory, corpus, out, tmp_path / "work"))
+    assert (status, f"error: {out}/layer1: this is no SAE, and would be replaced by one" in err) == (2, True)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize(
     ("command", "option"),
     [
-        (("train", "--layers", "1", "--out", "out", "--work", "work"), ("--tokens", "0")),
-        (("train", "--layers", "1", "--out", "out", "--work", "work"), ("--context-tokens", "1")),
+        (("train", "--layers", "1", "--output", "out", "--work", "work"), ("--tokens", "0")),
+        (("train", "--layers", "1", "--output", "out", "--work", "work"), ("--context-tokens", "1")),
         (("evaluate", "embedded"), ("--tokens", "0")),
         (("evaluate", "embedded"), ("--loss-tokens", "0")),
         (("evaluate", "embedded"), ("--context-tokens", "0")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import socket
@@ -121,12 +122,27 @@ def test_key_of_an_unencrypted_request_passes_no_proxy(monkeypatch, variable):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("ALL_PROXY", "socks5://127.0.0.1:1"), ("SSL_CERT_FILE", "/nowhere.pem")]
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("HTTPS_PROXY", "http://host:port"),
+        ("HTTPS_PROXY", "http://[::1"),
+        ("SSL_CERT_FILE", "/nowhere.pem"),
+    ],
 )
 def test_environment_that_cannot_be_used_is_one_message(monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     with pytest.raises(EndpointError, match="the environment's proxy or certificates cannot be used"):
         ChatClient(ChatEndpoint("https://127.0.0.1/v1/chat/completions", "m", KEY), print)
+
+
+def test_compressed_answer_is_refused_before_it_fills_the_memory():
+    body = gzip.compress(gzip.compress(bytes(1 << 24)))
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip, gzip"}
+    told = r"the answer is compressed \(gzip, gzip\), which was not asked for$"
+    with asking(Answer(body, 200, headers)) as asked, pytest.raises(EndpointError, match=told):
+        asked.ask()
+    assert asked.server.requests[0][1]["Accept-Encoding"] == "identity"
 
 
 def test_no_key_is_no_header():

@@ -59,6 +59,13 @@ def test_words_that_tell_the_sides_apart_are_found():
         telling_words(some, frozenset({"coffin"}))
 
 
+def test_word_of_any_prompt_is_no_keyword():
+    """Whichever kind of prompt holds the only word that tells a side, there is none left."""
+    for kind in ("rollout_prompts", "one_word_prompts", "development_prompts"):
+        with pytest.raises(DataError, match="no word tells the sides of the pairs apart"):
+            assemble(concept_brief(BRIEF | {kind: ["The bride was there."]}, "x"), written(70))
+
+
 @pytest.mark.parametrize("count", [8, 9])
 def test_level_of_a_word_is_shared_by_all_that_are_tested(count):
     """Two words, each for both sides, are four tests; where all of n pairs differ, p is 2 ** -n."""

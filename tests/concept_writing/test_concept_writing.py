@@ -144,7 +144,25 @@ def test_first_refusal_says_that_there_is_nothing_yet(order):
     with chat_server([Answer(b"", 401)]) as server:
         message = refusal(order, server)
     assert message.endswith(f"check the key. There is no pair yet to keep in {order.directory}")
+    assert not order.directory.exists()
+
+
+def test_directory_that_was_there_before_a_first_refusal_stays(order):
+    order.directory.mkdir()
+    with chat_server([Answer(b"", 401)]) as server:
+        refusal(order, server)
     assert list(order.directory.iterdir()) == []
+
+
+def test_pair_that_was_removed_by_hand_gives_its_number_to_no_other(order):
+    with chat_server([tells(1, 2, 3), *[Answer(b"", 503)] * 6]) as server:
+        refusal(order, server)
+    lines = (order.directory / PARTIAL_NAME).read_text(encoding="utf-8").splitlines(keepends=True)
+    (order.directory / PARTIAL_NAME).write_text("".join([*lines[:2], *lines[3:]]), encoding="utf-8")
+    with chat_server() as server:
+        concept, _ = write(order, server)
+    ids = sorted(pair.id for pair in concept.generation + concept.test)
+    assert ids == [f"weddings-{number:03d}" for number in (1, *range(3, PAIRS + 2))]
 
 
 def test_pairs_whose_sides_no_word_tells_apart_are_kept(tmp_path):

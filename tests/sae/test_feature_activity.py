@@ -75,7 +75,7 @@ def test_counts_equal_those_over_every_token(model, saes, rows, seen):
         assert found.tokens == len(codes) == sum(len(row) - 1 for row in rows)
         assert found.fired.tolist() == (codes != 0).sum(axis=0).tolist()
         dead = (codes == 0).all(axis=0)
-        assert found.dead_share == pytest.approx(dead.mean())
+        assert found.silent_share == pytest.approx(dead.mean())
         assert dead[:10].all()
         assert 10 <= dead.sum() < D_SAE
 
@@ -100,7 +100,7 @@ def test_position_0_is_left_out(model, saes, rows, seen):
         assert seen[sae.layer].places(0) == []
     first_only = read_activity(model, saes, [row[:1] for row in rows], 4)
     assert [first_only[layer].tokens for layer in (0, 1)] == [0, 0]
-    assert [first_only[layer].dead_share for layer in (0, 1)] == [1.0, 1.0]
+    assert [first_only[layer].silent_share for layer in (0, 1)] == [1.0, 1.0]
 
 
 def test_batches_of_any_size_add_up_to_the_same(saes, monkeypatch):
@@ -140,10 +140,10 @@ def test_an_sae_that_does_not_fit_is_refused_before_the_model_is_run(model, rows
         read_activity(model, [small_sae(tmp_path / "sae", d_model=16)], rows, 4)
 
 
-def test_dead_share_counts_the_features_that_never_fired():
+def test_silent_share_counts_the_features_that_never_fired():
     fired = torch.tensor([0.0, 3.0, 0.0, 1.0, 0.0])
     empty = torch.zeros(2, 5)
-    assert FeatureActivity(7, fired, empty, empty.long(), empty.long()).dead_share == pytest.approx(0.6)
+    assert FeatureActivity(7, fired, empty, empty.long(), empty.long()).silent_share == pytest.approx(0.6)
 
 
 def test_frequency_of_features_where_no_token_was_read_is_0():

@@ -217,7 +217,8 @@ def test_a_run_interrupted_twice_goes_on_to_the_same_weights(start, trained, tmp
 def test_an_sae_that_is_there_already_is_replaced(start, trained, tmp_path):
     _, store, directory = trained
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "descriptions.jsonl").write_text("of another SAE", encoding="utf-8")
+    for name in ("cfg.json", "descriptions.jsonl"):
+        (tmp_path / "out" / name).write_text("of another SAE", encoding="utf-8")
     start(tmp_path / "work").train(store, 1, tmp_path / "out")
     assert same_weights(directory, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]

@@ -60,6 +60,23 @@ def test_full_disk_names_the_checkpoint_or_the_sae_that_was_written(tmp_path, er
         training._checkpoint(full, tmp_path / "layer1-checkpoint", "{}")
     with pytest.raises(DataError, match=r"out/layer1: writing failed: .*(?:No space left on device|disk full\?)$"):
         training._save(full, tmp_path / "out" / "layer1")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_no_sae_is_not_replaced_by_one(tmp_path):
+    run = TrainingRun(small_model("llama"), [], TokenRows((), ()), (1,), TrainingRecipe(k=8), tmp_path)
+    target = tmp_path / "layer1"
+    target.mkdir()
+    (target / "results.jsonl").write_text("of weeks", encoding="utf-8")
+    for place in (target, target / "results.jsonl"):
+        with pytest.raises(DataError, match=rf"^{place}: this is no SAE, and would be replaced by one; move it, or"):
+            run.train(None, 1, place)
+    assert (target / "results.jsonl").read_text(encoding="utf-8") == "of weeks"
+
+
+def test_nothing_and_an_empty_directory_are_a_place_for_an_sae(tmp_path):
+    training.check_target(tmp_path / "new")
+    training.check_target(tmp_path)
 
 
 def test_a_checkpoint_is_no_sae_to_be_used(tmp_path):

@@ -128,7 +128,7 @@ def test_held_out_quality_equals_numpy(model, rough_sae, rows, texts):
         "tokens": int(tokens.sum()),
         "variance_explained": 1 - sums.squared_error.sum() / sums.variance.sum(),
         "l0": (sums.active * tokens).sum() / tokens.sum(),
-        "dead_features": 1 - sums.fired.sum() / D_SAE,
+        "silent_features": 1 - sums.fired.sum() / D_SAE,
         "loss": losses["clean"],
         "spliced_loss": losses["spliced"],
         "ablated_loss": losses["ablated"],
@@ -163,7 +163,7 @@ def test_an_sae_that_restores_nothing_recovers_nothing(model, tmp_path, rows, te
     sae = small_sae(tmp_path / "sae", weights=zeros)
     [found] = held_out_quality(model, [sae], rows, texts)
     assert found.loss_recovered == pytest.approx(0, abs=1e-5)
-    assert (found.l0, found.dead_features) == (0, 1)
+    assert (found.l0, found.silent_features) == (0, 1)
     assert found.variance_explained < 0.01
 
 
