@@ -6,6 +6,9 @@ import unicodedata
 
 import regex
 
+#: Similarity of the words of two prompts above which they tell the same story.
+NEAR_DUPLICATE = 0.6
+
 _WORD = regex.compile(r"\w+(?:['’]\w+)*")
 _END = r"[\p{Sentence_Terminal}…][\"”’»')\]]*"
 _CLOSED = regex.compile(_END + "$")

@@ -46,7 +46,7 @@ LAYERS = [
     {"sweeps"},
     {"verdicts"},
     {"tables"},
-    {"concept_writing"},
+    {"concept_checks", "concept_writing"},
     {"report"},
     {"cli", "__init__", "__main__"},
 ]

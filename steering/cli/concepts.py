@@ -117,8 +117,8 @@ def check(
     device: Device = "auto",
 ) -> None:
     """Say everything that is wrong with a concept; exit status 1 if it cannot be used."""
+    from steering.concept_checks.checks import check_concept_files
     from steering.concept_files import read_concept_files
-    from steering.concept_writing.checks import check_concept_files
 
     wanted = parse_layers(layers) if layers else None
     if layers and not model:
@@ -194,7 +194,7 @@ def _require_options(given: dict[str, Any]) -> None:
 def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dtype: str, device: str) -> None:
     from steering.activation_cache import ActivationCache
     from steering.activations import capture_pairs
-    from steering.concept_writing.prediction import LIMITS, predict, prediction_table, sentences
+    from steering.concept_checks.prediction import LIMITS, predict, prediction_table, sentences
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
 

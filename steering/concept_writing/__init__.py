@@ -1,1 +1,1 @@
-"""Writing concepts with a chat model, and checking them."""
+"""Writing concepts with a chat model."""

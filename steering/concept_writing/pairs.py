@@ -17,10 +17,8 @@ from steering.concept_writing.replies import Story
 from steering.concepts import PAIR_FIELDS, ContrastPair
 from steering.errors import DataError, ResultsError
 from steering.files import append_lines, parse_object, read_records
-from steering.phrases import normalised, similarity, words
+from steering.phrases import NEAR_DUPLICATE, normalised, similarity, words
 
-#: Of the words of two prompts; above it they tell the same story.
-NEAR_DUPLICATE = 0.6
 #: In the directory of the concept, while it is not complete.
 PARTIAL_NAME = ".partial.jsonl"
 

@@ -121,21 +121,6 @@ def test_key_of_an_unencrypted_request_passes_no_proxy(monkeypatch, variable):
         assert len(proxy.requests) == 1
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("ALL_PROXY", "socks5://127.0.0.1:1"),
-        ("HTTPS_PROXY", "http://host:port"),
-        ("HTTPS_PROXY", "http://[::1"),
-        ("SSL_CERT_FILE", "/nowhere.pem"),
-    ],
-)
-def test_environment_that_cannot_be_used_is_one_message(monkeypatch, variable, value):
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(EndpointError, match="the environment's proxy or certificates cannot be used"):
-        ChatClient(ChatEndpoint("https://127.0.0.1/v1/chat/completions", "m", KEY), print)
-
-
 def test_compressed_answer_is_refused_before_it_fills_the_memory():
     body = gzip.compress(gzip.compress(bytes(1 << 24)))
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip, gzip"}

@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
+from steering.concept_writing.chat import ChatClient
 from steering.concept_writing.endpoints import ChatEndpoint, chat_endpoint
-from steering.errors import DataError
+from steering.errors import DataError, EndpointError
 from tests.chat_servers import KEY
 
 
@@ -70,3 +71,18 @@ def test_key_is_neither_in_the_representation_nor_in_texts_that_echo_it():
     echoes = f"Bearer {key}, {json.dumps({'key': key})} and {quote(key, safe='')}"
     assert endpoint.redacted(echoes) == 'Bearer [key], {"key": "[key]"} and [key]'
     assert ChatEndpoint("u", "m").redacted("as it is") == "as it is"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("HTTPS_PROXY", "http://host:port"),
+        ("HTTPS_PROXY", "http://[::1"),
+        ("SSL_CERT_FILE", "/nowhere.pem"),
+    ],
+)
+def test_environment_that_cannot_be_used_is_one_message(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EndpointError, match="the environment's proxy or certificates cannot be used"):
+        ChatClient(ChatEndpoint("https://127.0.0.1/v1/chat/completions", "m", KEY), print)

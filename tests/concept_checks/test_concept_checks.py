@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from steering.concept_checks.checks import check_concept_files
 from steering.concept_files import builtin_concepts, concept_directory, read_concept_files
-from steering.concept_writing.checks import check_concept_files
 from tests.concepts.test_concepts import edit, edit_pair
 
 

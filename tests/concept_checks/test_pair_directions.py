@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats as scipy_stats
 
-from steering.concept_writing.pair_directions import class_separation, leave_one_out_cosines, sign_flip_null
+from steering.concept_checks.pair_directions import class_separation, leave_one_out_cosines, sign_flip_null
 
 DIFFERENCES = arrays(float, st.tuples(st.integers(2, 6), st.integers(1, 4)), elements=st.integers(-3, 3).map(float))
 

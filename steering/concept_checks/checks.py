@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from steering.concept_files import ConceptFiles, Finding, PlacedPair
-from steering.concept_writing.pairs import NEAR_DUPLICATE
 from steering.concepts import Concept
 from steering.keywords import keyword_pattern
-from steering.phrases import normalised, similarity, words
+from steering.phrases import NEAR_DUPLICATE, normalised, similarity, words
 
 #: Of pairs, under which a split is called small; the paper has 300 and 50.
 FEW_GENERATION, FEW_TEST = 50, 20

@@ -11,7 +11,7 @@ import numpy as np
 
 from steering import stats
 from steering.activations import ContrastActivations
-from steering.concept_writing.pair_directions import class_separation, leave_one_out_cosines, sign_flip_null
+from steering.concept_checks.pair_directions import class_separation, leave_one_out_cosines, sign_flip_null
 from steering.errors import DataError
 from steering.methods import construct
 from steering.tables import wording

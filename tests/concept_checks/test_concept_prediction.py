@@ -10,7 +10,7 @@ import torch
 
 from steering import stats
 from steering.activations import ContrastActivations
-from steering.concept_writing.prediction import LIMITS, Promise, predict, prediction_table, sentences
+from steering.concept_checks.prediction import LIMITS, Promise, predict, prediction_table, sentences
 from steering.errors import DataError
 from tests.planted import planted_activations, planted_direction, swapped
 
