@@ -125,7 +125,8 @@ _CAPTIONS = {
     "and its neutral loss are. improves: the first is higher and the second lower, both by paired tests; p, the larger "
     "of the two, is adjusted by Holm's method over all such comparisons. dominated: the reverse.",
     "Controls": "Each cell with its controls. Null cells are controls of the same construction at any layer, "
-    "which are taken to be alike; the empirical p cannot be below 1 / (1 + their number).",
+    "which are taken to be alike; the empirical p is of one cell alone, not adjusted, and cannot be below 1 / (1 + "
+    "their number).",
     "Neutral documents": "The change of loss over neutral documents, nats per token: its mean, the one-sided 95 % "
     "upper bound of the mean, and the documents that suffer most.",
     "Separation of test pairs": "What steering adds to loss(negative) − loss(positive) of each test pair. wrong way: "

@@ -13,7 +13,7 @@ from steering.report.studies import Study
 from steering.report.verdict import detectable_in
 from steering.results import NEUTRAL_BUDGET
 from steering.tables import wording
-from steering.tables.adjustment import comes_from
+from steering.tables.adjustment import of_another_unsteered_run
 
 _KEYWORDS = (
     "A completion counts as a success if it contains a keyword as a whole word, whatever else it says. Nobody judged "
@@ -78,22 +78,12 @@ def _rollouts(study: Study) -> str:
 
 def _unsteered_again(study: Study) -> str:
     """Of cells that were held against another unsteered run than the one that is shown."""
-    if study.unsteered is None or not study.unsteered.items:
-        return ""
-    unsteered = study.unsteered
-    rows = [cell.success for cell in study.cells if cell.success is not None]
-    differing = [
-        row
-        for row in rows
-        if row.p_value is not None
-        and len(row.items) == len(unsteered.items)
-        and not comes_from(row.p_value, row, unsteered)
-    ]
-    if not differing:
+    if not (differing := of_another_unsteered_run(study.rows)):
         return ""
     return (
         f"The p values of {wording.counted(len(differing), 'cell')} come from another unsteered run than the one "
-        "shown, which was measured later and came out differently. Measure all cells anew, into a new directory."
+        "shown, which was measured later and came out differently; they are left out. `pytest bench --resume` tests "
+        "the cells anew, without measuring them again."
     )
 
 

@@ -10,26 +10,47 @@ import numpy as np
 
 from steering import stats
 from steering.grouping import grouped
-from steering.results import SUCCESS, Row
+from steering.results import SUCCESS, UNSTEERED, Row
 from steering.tables.configurations import shared, steered
 
 
 def adjusted_p_values(rows: Sequence[Row], field: Literal["p_value", "p_control"]) -> dict[tuple[Any, ...], float]:
     """Key of a row of P(success) -> its p value, adjusted by Holm over all cells of one study that have one.
 
-    Controls are no claims to be adjusted for, and would only widen the family: they are left out.
+    Controls are no claims to be adjusted for, and would only widen the family: they are left out. So are the p values
+    of another unsteered run than the one among the rows.
 
     Args:
         rows: Of one or several runs; each set of circumstances is a study of its own.
         field: Which p value of a row.
     """
     found = [row for cell in steered(rows) if (row := cell.get(SUCCESS)) is not None]
-    tested = [row for row in found if not row.is_control and getattr(row, field) is not None]
+    passed_over = of_another_unsteered_run(rows) if field == "p_value" else frozenset()
+    tested = [
+        row for row in found if not row.is_control and getattr(row, field) is not None and row.key not in passed_over
+    ]
     adjusted: dict[tuple[Any, ...], float] = {}
     for family in grouped(tested, shared).values():
         values = stats.holm([getattr(row, field) for row in family])
         adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
     return adjusted
+
+
+def of_another_unsteered_run(rows: Sequence[Row]) -> frozenset[tuple[Any, ...]]:
+    """Keys of rows of P(success) whose p value is against an unsteered run that was measured again since.
+
+    Args:
+        rows: The unsteered run that counts is among them; a study without one has no such rows.
+    """
+    unsteered = {shared(row): row for row in rows if row.method == UNSTEERED and row.metric == SUCCESS and row.items}
+    found = [row for cell in steered(rows) if (row := cell.measured(SUCCESS)) is not None and row.p_value is not None]
+    pairs = [(row, unsteered.get(shared(row))) for row in found]
+    return frozenset(
+        row.key
+        for row, other in pairs
+        if other and row.p_value is not None and len(row.items) == len(other.items)
+        if not comes_from(row.p_value, row, other)
+    )
 
 
 def comes_from(p_value: float, row: Row, other: Row) -> bool:

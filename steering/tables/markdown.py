@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from steering.tables.wording import alignment, visible
 
 _SPECIAL = re.compile(
-    r"[\\`*|~]"
+    r"[\\`*|~$]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore at the edge of a word
     r"|<(?! )"  # before a space, it starts nothing
     r"|&(?=[#\w])"

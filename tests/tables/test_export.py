@@ -132,7 +132,7 @@ def test_json_holds_the_rows_of_the_journal(value, text):
 
 
 def test_json_lines_of_the_array_are_a_journal(tmp_path):
-    rows = [unsteered_row(), small_row(items=(0.5,), features=(FEATURE,))]
+    rows = [unsteered_row(), small_row(items=(0.0, 1.0), features=(FEATURE,))]
     lines = [json.dumps(entry) for entry in json.loads(to_json(rows))]
     (tmp_path / "results.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     assert load_rows(tmp_path) == rows
@@ -146,6 +146,12 @@ def test_markdown_shows_every_table_that_has_lines():
     headings = [line for line in to_markdown(rows).splitlines() if line.startswith("#")]
     assert headings == [f"### {title}" for title in tables]
     assert to_markdown([]) == ""
+
+
+def test_markdown_makes_no_formulas_of_prices():
+    """GitHub typesets what stands between two dollar signs."""
+    assert markdown_table([["cost"], ["$5 to US$9"]]).splitlines()[2] == "| \\$5 to US\\$9 |"
+    assert rendered(markdown_table([["cost"], ["$5 to US$9"]])) == [[["cost"], ["$5 to US$9"]]]
 
 
 def test_markdown_aligns_words_to_the_left_and_numbers_to_the_right():

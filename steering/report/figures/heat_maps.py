@@ -34,7 +34,8 @@ def success_by_dose(group: SeriesGroup, paper: PaperValues | None, level: float)
     mapped = {method: over_layers(series, [SUCCESS]) for method, series in by_method.items()}
     several = {method: series for method, series in mapped.items() if len(series) > 1}
     cells = [row for entry in group.series for row in entry.rows(SUCCESS)] if several else []
-    adjusted = adjusted_p_values(cells, "p_value")
+    unsteered = group.without_vector(SUCCESS)
+    adjusted = adjusted_p_values([*([unsteered] if unsteered else []), *cells], "p_value")
     return [
         _map(group, series, adjusted, level, paper if paper and method in paper.best else None)
         for method, series in several.items()
