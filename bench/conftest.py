@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import processes, reporting
+from bench import processes, reporting, selection
 from bench.request import resolve
 from bench.run import Run
 from bench.timing import CellClock, extra_info
@@ -20,9 +20,8 @@ from steering.errors import SchemaError, SteeringError
 from steering.files import make_directory
 from steering.journal import Journal
 from steering.models.language_model import LanguageModel
-from steering.profiles import Profile
 from steering.results import SAE
-from steering.sweeps.cells import Cell, Outcome, with_controls
+from steering.sweeps.cells import Cell, Outcome
 from steering.sweeps.sae_quality import SaeOutcome, SaeQuality
 from steering.sweeps.sweep import Sweep
 from steering.verdicts.claims import ClaimVerdict, judge, judge_sae
@@ -30,7 +29,9 @@ from steering.verdicts.gate import NOT_COMPARABLE_STATUS
 
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
 # Options with which pytest shows what there is, and runs nothing.
-_LOOKING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+_LOOKING = ("cacheshow", "collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test")
+# How a run ends that was not held against its baseline, since it did not get to its end.
+_STOPPED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 _RUN = pytest.StashKey[Run]()
 _GATE = pytest.StashKey[Any]()
 _CLOCK = pytest.StashKey[CellClock]()
@@ -84,10 +85,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     makes one test without a parameter, which is left out.
     """
     for name, kind in (("cell", Cell), ("sae_layer", int)):
-        items[:] = [item for item in items if name not in _fixtures(item) or isinstance(_parameter(item, name), kind)]
+        items[:] = [
+            item
+            for item in items
+            if name not in selection.fixtures(item) or isinstance(selection.parameter(item, name), kind)
+        ]
     if _timing(config):
         for item in items:
-            if {"cell", "sae_layer"} & set(_fixtures(item)):
+            if {"cell", "sae_layer"} & set(selection.fixtures(item)):
                 item.fixturenames.append("benchmark")
                 layer = item.get_closest_marker("layer").kwargs["index"]
                 item.add_marker(pytest.mark.benchmark(timer=config.stash[_CLOCK], group=f"layer {layer}"))
@@ -95,24 +100,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = config.stash[_RUN]
     request = run.request
     if request.shard is not None:
-        part = request.shard.part(items, lambda item: _group(request.setting.profile, item))
-        run.is_empty_part = bool(items) and not part
-        config.hook.pytest_deselected(items=[item for item in items if item not in part])
-        items[:] = part
-
-
-def _group(profile: Profile, item: pytest.Item) -> object:
-    """What the tests share that one shard runs together: a control, which would else be measured in two."""
-    cell = _parameter(item, "cell")
-    return item if cell is None else with_controls(profile, [cell])[0]
-
-
-def _fixtures(item: pytest.Item) -> list[str]:
-    return getattr(item, "fixturenames", [])
-
-
-def _parameter(item: pytest.Item, name: str) -> Any:
-    return item.callspec.params.get(name) if hasattr(item, "callspec") else None
+        own = [item for item in items if selection.is_own(item)]
+        part = request.shard.part(own, lambda item: selection.group(request.setting.profile, item))
+        run.is_empty_part = bool(own) and not part
+        others = [item for item in own if item not in part]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -122,8 +115,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """
     run = session.config.stash[_RUN]
     run.select(
-        [cell for item in session.items if (cell := _parameter(item, "cell")) is not None],
-        [layer for item in session.items if (layer := _parameter(item, "sae_layer")) is not None],
+        [cell for item in session.items if (cell := selection.parameter(item, "cell")) is not None],
+        [layer for item in session.items if (layer := selection.parameter(item, "sae_layer")) is not None],
     )
     if (run.cells or run.sae_layers or run.is_empty_part) and not _is_looking(session.config):
         try:
@@ -240,8 +233,9 @@ def _ending_cleanly(config: pytest.Config) -> Iterator[None]:
         yield
     except SteeringError as error:
         if processes.is_worker(config):
+            config.stash[_RUN].was_stopped = True
             pytest.fail(str(error), pytrace=False)
-        pytest.exit(str(error), returncode=2)
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
 
 
 @contextmanager
@@ -274,12 +268,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if processes.is_worker(config):
         processes.report(run, config)
         return
+    if run.refusal or run.was_stopped:  # another process said so, in whose place tests failed
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR if run.refusal else pytest.ExitCode.INTERRUPTED
+    if run.refusal or session.exitstatus in _STOPPED:
+        return
     config.stash[_GATE] = report = reporting.compare(run)
     if run.is_empty_part and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK  # there are more parts than groups of tests
     passed = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)  # a lost claim's status, 1, stays
     if report is not None and report.exit_code and session.exitstatus in passed:
         session.exitstatus = report.exit_code
+    run.exit_status = int(session.exitstatus)
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.run import Run
-from steering.journal import parse_row
+from steering.journal import load_rows, parse_row
 
 _KEY = "steering"
 
@@ -33,17 +33,22 @@ def report(run: Run, config: pytest.Config) -> None:
         "sae_layers": run.sae_layers,
         "deselected": sorted(run.deselected),
         "is_empty_part": run.is_empty_part,
+        "refusal": run.refusal,
+        "was_stopped": run.was_stopped,
     }
     config.workeroutput[_KEY] = json.dumps(message)  # type: ignore[attr-defined]
 
 
 def collect(run: Run, node: Any) -> None:
-    """In the process that shows the tables: take what another one measured; one that crashed has nothing to say."""
+    """In the process that shows the tables: take what another one measured; one that crashed has written it down."""
     message = json.loads(getattr(node, "workeroutput", {}).get(_KEY, "{}"))
     if not message:
+        run.rows += [row for row in load_rows(run.request.results) if row.run == run.request.name]
         return
     run.rows += map(parse_row, message["rows"])
     run.verdicts |= {(method, layer): state for method, layer, state in message["verdicts"]}
     run.notes += [note for note in message["notes"] if note not in run.notes]
     run.take_selection(message["cells"], message["sae_layers"], message["deselected"])
     run.is_empty_part = message["is_empty_part"]
+    run.refusal = run.refusal or message["refusal"]
+    run.was_stopped |= message["was_stopped"]

@@ -53,6 +53,8 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
     """Print what was measured, what the profile claims of it, and where it is kept."""
     titled = {title: table for title, table in _tables(run) if len(table) > 1}
     remarks = list(_remarks(run))
+    if report is None and run.request.baseline is not None:
+        remarks.append("The gate judged nothing: the run did not get to its end.")
     reporter.section("steering")
     width = shutil.get_terminal_size().columns if reporter.isatty else _WIDTH
     for title, table in titled.items():
@@ -69,7 +71,7 @@ def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter)
         titled["Gate"] = table
         remarks += gate_lines
         if report.exit_code:  # pytest counts tests alone, and would end on how many passed
-            reporter.write_line(f"The gate does not pass: exit status {report.exit_code}.", red=True)
+            reporter.write_line(f"The gate does not pass: exit status {run.exit_status}.", red=True)
     reporter.write_line(f"Results: {run.request.results / FILE_NAME}")
     parts = [f"### {title}\n\n{markdown_table(table)}" for title, table in titled.items()]
     markdown = "\n".join(["## steering-bench\n", *parts, markdown_list(remarks)])

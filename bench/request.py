@@ -72,7 +72,7 @@ class Request:
         notes: What was left out, and what has to be known of vectors from files.
         vectors: Files of vectors that were given.
         baseline: What the gate compares with; None without a gate.
-        other_layers: Whether the command line chose the layers, so that the gate does not miss the others.
+        layers_were_chosen: Whether the command line chose the layers, so that the gate does not miss the others.
         resumes: Whether what the journal holds is not measured again.
         shard: Which part is run; None for all.
     """
@@ -86,7 +86,7 @@ class Request:
     notes: tuple[str, ...]
     vectors: tuple[Path, ...]
     baseline: Baseline | None
-    other_layers: bool
+    layers_were_chosen: bool
     resumes: bool
     shard: Shard | None
 
@@ -153,7 +153,7 @@ def resolve(config: pytest.Config) -> Request:
         notes=tuple(filter(None, (note, _shortfall(setting), *_other_concepts(vectors, setting)))),
         vectors=tuple(vectors),
         baseline=read_baseline(Path(option("gate"))) if option("gate") else None,
-        other_layers=bool(option("layers")),
+        layers_were_chosen=bool(option("layers")),
         resumes=option("resume"),
         shard=_shard(option("shard")),
     )

@@ -37,6 +37,8 @@ class Run:
         verdicts: (method, layer) -> what became of the claim.
         is_empty_part: Whether tests were selected, and none of them is left for this shard.
         refusal: Why none of the selected tests can be run, or an empty string.
+        was_stopped: Whether an error ended another process of the run.
+        exit_status: Of the process, when it is decided.
     """
 
     request: Request
@@ -51,13 +53,15 @@ class Run:
     verdicts: dict[tuple[str, int], str] = field(default_factory=dict)
     is_empty_part: bool = False
     refusal: str = ""
+    was_stopped: bool = False
+    exit_status: int = 0
 
     def select(self, cells: list[Cell], sae_layers: list[int]) -> None:
         """Note which tests pytest selected, and which cells were thereby left out on purpose."""
         request = self.request
         self.cells, self.sae_layers = cells, sae_layers
         self.deselected = {(cell.method, cell.layer) for cell in set(request.cells) - set(cells)}
-        if request.baseline is not None and request.other_layers:
+        if request.baseline is not None and request.layers_were_chosen:
             self.deselected |= {cell.key for cell in request.baseline.cells if cell.layer not in request.layers}
 
     def take_selection(self, cells: list[list[Any]], sae_layers: list[int], deselected: list[list[Any]]) -> None:

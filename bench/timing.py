@@ -45,4 +45,7 @@ def extra_info(outcome: Outcome | SaeOutcome) -> dict[str, object]:
     """Metrics beside the timings in pytest-benchmark's JSON."""
     values = {row.metric: {"value": row.value, "low": row.low, "high": row.high, "n": row.n} for row in outcome.rows}
     seconds = ("construction_seconds", "evaluation_seconds")
-    return {key: getattr(outcome, key) for key in seconds if hasattr(outcome, key)} | {"metrics": values}
+    timings: dict[str, object] = {key: getattr(outcome, key) for key in seconds if hasattr(outcome, key)}
+    if outcome.was_measured_earlier:
+        timings["was_measured_earlier"] = True  # its time here says nothing
+    return timings | {"metrics": values}

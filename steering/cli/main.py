@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Annotated
 
@@ -21,6 +22,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_UNEXPECTED = 3  # as pytest has it; 1, which Python would end with, tells of a regression
 _CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended; 1 would tell of a regression
 
 app = typer.Typer(
@@ -85,7 +87,7 @@ def list_names() -> None:
 
 
 def main() -> None:
-    """Run the command; a user's mistake ends with one message on standard error and exit status 2.
+    """Run the command; a user's mistake ends with one message on standard error and exit status 2, our own with 3.
 
     A reader that leaves early, like `head`, ends it without a message and with the exit status of any other program.
     """
@@ -106,3 +108,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at its end
         typer.echo(visible(f"error: {where}{error.strerror or error}"), err=True)
         sys.exit(2)
+    except Exception:  # noqa: BLE001 - whatever it is, its status must not be that of a regression
+        traceback.print_exc()
+        sys.exit(_UNEXPECTED)

@@ -134,6 +134,14 @@ def test_benchmark_json_holds_timings_and_metrics(bench, arguments, tmp_path):
         assert entry["group"] == "layer 0"
 
 
+def test_time_of_what_was_measured_earlier_is_marked(bench, arguments, tmp_path):
+    bench(*arguments, "--layers", "0").assert_outcomes(passed=2)
+    bench(*arguments, "--resume", "--benchmark-json", str(tmp_path / "timings.json")).assert_outcomes(passed=4)
+    entries = json.loads((tmp_path / "timings.json").read_text(encoding="utf-8"))["benchmarks"]
+    found = {(entry["group"], entry["extra_info"].get("was_measured_earlier", False)) for entry in entries}
+    assert found == {("layer 0", True), ("layer 1", False)}
+
+
 def test_benchmark_json_that_cannot_be_written_is_told_before_anything_is_measured(bench, arguments, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     result = bench(*arguments, "--benchmark-json", str(tmp_path / "file" / "timings.json"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from typer.testing import CliRunner
 from steering.cli.main import app
 from steering.methods import methods
 from steering.metrics import metrics
+from tests.bench.test_bench import INTERRUPTED
 from tests.documents import ROOT
 
 # Loaded here, since pytester forgets the modules that are first imported while it runs.
@@ -139,6 +143,7 @@ def test_lost_claim_keeps_its_status_beside_cells_that_are_not_comparable(
     result = again(bench, arguments, baseline, tmp_path)
     result.assert_outcomes(passed=3, failed=1)
     assert "3 not comparable" in result.stdout.str()
+    assert "The gate does not pass: exit status 1." in result.stdout.str()
     assert result.ret == 1
 
 
@@ -186,6 +191,22 @@ def test_junit_file_holds_values_and_claims(bench, arguments, tmp_path):
     text = path.read_text(encoding="utf-8")
     for name in ("rollout_probability", "loss_change_neutral", "claim"):
         assert text.count(f'<property name="{name}"') == 2
+
+
+def test_run_without_tests_is_not_compared(bench, arguments, baseline, tmp_path):
+    result = again(bench, arguments, baseline, tmp_path, "--setup-only")
+    assert result.ret == 0
+    assert "gate ===" not in result.stdout.str()
+
+
+def test_interrupted_run_is_not_judged(arguments, baseline, tmp_path):
+    given = [*arguments, "--gate", str(baseline), "--results", str(tmp_path / "again"), "-p", "no:cacheprovider"]
+    own = os.environ | {"STEERING_BENCH_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", INTERRUPTED, "bench", *given]
+    ended = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "The gate judged nothing: the run did not get to its end." in ended.stdout
+    assert "missing" not in ended.stdout
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--setup-plan"])

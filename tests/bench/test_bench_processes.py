@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from bench import processes
 from bench.request import Shard
+from bench.run import Run
 from steering.journal import load_rows
 from steering.merging import merge
 from steering.methods import methods
@@ -52,6 +55,15 @@ def test_cell_is_in_the_shard_of_its_control(bench, arguments, profile_file, tmp
     profile_file.write_text(text + other, encoding="utf-8")
     bench(*arguments, "--layers", "0", "--shard", "2/2", "--results", str(part)).assert_outcomes(passed=1, deselected=2)
     assert {row.method for row in load_rows(part)} == {"unsteered", "other"}
+
+
+def test_tests_of_other_directories_in_the_same_session_are_left_alone(bench, arguments, tmp_path):
+    other = tmp_path / "test_other.py"
+    other.write_text(
+        "import pytest\n@pytest.mark.parametrize('cell', [1, 2])\ndef test_own(cell): assert cell\n", encoding="utf-8"
+    )
+    bench(*arguments, "--layers", "0", str(other)).assert_outcomes(passed=4)
+    bench(*arguments, "--layers", "0", "--shard", "2/2", str(other)).assert_outcomes(passed=3, deselected=1)
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])
@@ -124,7 +136,7 @@ def test_remarks_of_processes_are_shown_once(arguments, tmp_path):
 
 def test_what_ends_a_run_is_told_of_processes_too(arguments, tmp_path):
     ended = run_on_two_processes(arguments, tmp_path / "two", "--device", "nonsense")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "device 'nonsense' cannot be used here" in ended.stdout
 
 
@@ -139,7 +151,7 @@ def test_selection_that_processes_refuse_fails_with_the_reason(bench, arguments,
         assert call("baseline", "promote", tmp_path / "results", "--output", baseline)[0] == 0
         options, reason = (*options, "--gate", str(baseline)), "--gate: none of the selected tests is in its baseline"
     ended = run_on_two_processes(arguments, results, *options)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.returncode == 4, ended.stdout + ended.stderr
     assert "INTERNALERROR" not in ended.stdout + ended.stderr
     assert reason in ended.stdout
 
@@ -152,6 +164,17 @@ def test_gate_of_processes_that_cannot_be_compared_says_so_in_the_end(bench, arg
     assert ended.returncode == 6, ended.stdout + ended.stderr
     assert "4 not comparable" in ended.stdout
     assert "seed is 1 and was 0" in ended.stdout
+
+
+def test_what_a_process_wrote_before_it_crashed_is_not_missed(bench, arguments, tmp_path):
+    bench(*arguments, "--layers", "0").assert_outcomes(passed=2)
+    rows = load_rows(tmp_path / "results")
+    run = Run(SimpleNamespace(results=tmp_path / "results", name=rows[0].run))
+    processes.collect(run, SimpleNamespace())
+    assert run.all_rows == rows
+    other = Run(SimpleNamespace(results=tmp_path / "results", name="another"))
+    processes.collect(other, SimpleNamespace())
+    assert other.all_rows == []
 
 
 def test_shard_without_a_test_passes_and_says_so_and_its_part_can_be_merged(bench, arguments, tmp_path):

@@ -18,6 +18,7 @@ from steering.metrics.rollouts import RolloutProbability
 from steering.models.language_model import LanguageModel
 from steering.profiles import MethodPlan, Profile
 from steering.progress import Silent
+from steering.results import Row
 from steering.sae.library import open_library
 from steering.settings import Setting
 from steering.sweeps.cells import Cell
@@ -122,6 +123,34 @@ def test_what_is_only_tested_again_stays_of_the_versions_that_measured_it(llama,
         row for row in load_rows(tmp_path) if row.method == "mean_difference" and row.metric == "rollout_probability"
     ]
     assert (row.run, row.versions, row.p_control != 0.123) == ("again", {"torch": "1.0"}, True)
+
+
+def with_items(row: Row, *items: float) -> Row:
+    """The same measurement, had it come out so."""
+    value = float(np.mean(items))
+    return dataclasses.replace(row, items=items, value=value, low=min(items), high=max(items), n=len(items))
+
+
+def test_what_is_there_is_compared_with_the_unsteered_run_that_counts(llama, setting, tmp_path):
+    """It was measured again since, and came out otherwise: cells are tested and subtracted anew, and written so."""
+    run(setting, llama, tmp_path, CELLS[:1], name="first")
+    rows = {(row.method, row.metric): row for row in load_rows(tmp_path)}
+    steered, control = ("mean_difference", "rollout_probability"), ("random_direction", "rollout_probability")
+    rows[steered] = dataclasses.replace(with_items(rows[steered], *[1.0] * 6), p_value=2**-6)
+    rows[control] = with_items(rows[control], *[0.0] * 6)
+    (tmp_path / FILE_NAME).write_text("".join(row.to_json() + "\n" for row in rows.values()), encoding="utf-8")
+    losses = rows["unsteered", "loss_neutral"]
+    again = [with_items(rows["unsteered", "rollout_probability"], *[1.0] * 6)]
+    again.append(with_items(losses, *(item + 0.25 for item in losses.items)))
+    Journal(tmp_path).append([dataclasses.replace(row, run="second") for row in again])
+    outcome = run(setting, llama, tmp_path, CELLS[:1], name="third").measure(CELLS[0])
+    success, change = outcome.scores["rollout_probability"], outcome.scores["loss_change_neutral"]
+    assert (success.value, success.p_value, success.p_control) == (1.0, 1.0, 2**-6)
+    assert change.value == pytest.approx(rows["mean_difference", "loss_change_neutral"].value - 0.25)
+    found = {(row.method, row.metric): row for row in load_rows(tmp_path)}
+    assert (found[steered].run, found[steered].p_value) == ("third", 1.0)
+    assert found["mean_difference", "loss_change_neutral"].value == pytest.approx(change.value)
+    assert found[control].items == (0.0,) * 6
 
 
 def test_journal_cut_off_anywhere_is_completed_to_the_last_digit(llama, setting, tmp_path):

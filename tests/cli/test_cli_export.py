@@ -25,6 +25,14 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
+def test_error_of_our_own_is_no_regression(call, results, monkeypatch):
+    monkeypatch.setattr(export, "to_text", lambda *_: 1 / 0)
+    status, out, err = call("export", results)
+    assert (status, out) == (3, "")
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.endswith("ZeroDivisionError: division by zero\n")
+
+
 def test_aligned_tables_are_the_default(call, results):
     status, out, err = call("export", results)
     assert (status, err) == (0, "")
