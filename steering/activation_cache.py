@@ -58,6 +58,8 @@ _MODULES = (
     "sae/encoding",
 )
 _SUFFIX = ".safetensors"
+# Variables that decide which instructions, and so which order of sums, a matrix product has.
+_RESTRICTING = ("ATEN_CPU_", "DNNL_", "MKL_", "ONEDNN_")
 # No write takes so long: what is older was left by a kill.
 _ABANDONED_SECONDS = 3600
 _RESIDUALS, _DIGEST = "residuals", "digest"
@@ -121,6 +123,7 @@ def units_of(
 def _circumstances(model: LanguageModel) -> dict[str, Any]:
     """All but the texts: equal weights compute other numbers by another configuration, and other bits elsewhere."""
     on_gpu = model.device.type == "cuda"
+    processor = [torch.cpu.get_capabilities(), torch.backends.cpu.get_cpu_capability()]
     return {
         "format": FORMAT,
         "code": _code_hash(),
@@ -130,9 +133,10 @@ def _circumstances(model: LanguageModel) -> dict[str, Any]:
         "attention": getattr(model.module.config, "_attn_implementation", None),
         "dtype": str(model.dtype),
         "device": model.device.type,
-        "processor": torch.cuda.get_device_name(model.device) if on_gpu else torch.cpu.get_capabilities(),
+        "processor": torch.cuda.get_device_name(model.device) if on_gpu else processor,
         "threads": torch.get_num_threads(),
-        "matrix products": [torch.get_float32_matmul_precision(), os.environ.get("MKL_CBWR", "")],
+        "matrix products": torch.get_float32_matmul_precision(),
+        "restrictions": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_RESTRICTING)},
         "tokens of a batch": model.token_budget,
     }
 
@@ -215,8 +219,9 @@ class ActivationCache:
         total, now = 0, time.time()
         for changed, size, path in sorted(self._files(), reverse=True):
             total += size
-            unfinished = path.suffix == PART_SUFFIX
-            if now - changed > _ABANDONED_SECONDS if unfinished else total > self.limit:
+            is_unfinished = path.suffix == PART_SUFFIX
+            is_idle = now - changed > _ABANDONED_SECONDS if is_unfinished else total > self.limit
+            if is_idle:
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from steering.errors import ResultsError, first_fault
 from steering.files import append_lines, require_each_key_once, whole_lines
 from steering.paths import is_directory
-from steering.results import SCHEMA_VERSION, Row
+from steering.results import SCHEMA_VERSION, Row, cell_id
 
 FILE_NAME = "results.jsonl"
 
@@ -55,8 +55,11 @@ class Journal:
         """Write rows and flush them to the disk; on failure the file is left as it was before.
 
         Raises:
-            ResultsError: The disk is full or the file cannot be written.
+            ResultsError: The disk is full, the file cannot be written, or a row is such as `load_rows` would refuse.
         """
+        for row in rows:
+            for contradiction in row.contradictions():
+                raise ResultsError(f"{self.path}: {cell_id(row.method, row.layer)} is not written: {contradiction}")
         try:
             # A file name that is no text, among the settings, is kept as far as it is one.
             self._append("".join(row.to_json() + "\n" for row in rows).encode(errors="replace"))

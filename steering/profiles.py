@@ -11,7 +11,7 @@ from typing import Any, get_args
 from steering.concepts import DEVELOPMENT, TEST, Side, Split
 from steering.errors import DataError, UnknownNameError
 from steering.positions import Positions
-from steering.results import SAE, UNSTEERED
+from steering.results import LARGEST, SAE, UNSTEERED
 
 _CLAIMED_METRICS = ("rollouts", "loss_neutral")
 # Steps of √2, from what hardly shows to what no text survives.
@@ -66,8 +66,10 @@ class MethodPlan:
             raise DataError(f"method {self.name!r}: results call something else by this name; choose another")
         if not self.method:
             object.__setattr__(self, "method", self.name)
-        if not math.isfinite(self.multiplier):
-            raise DataError(f"method {self.name!r}: multiplier is {self.multiplier!r}; it must be finite")
+        if not abs(self.multiplier) <= LARGEST:
+            raise DataError(
+                f"method {self.name!r}: multiplier is {self.multiplier!r}; it must be finite, {LARGEST:g} at most"
+            )
         if self.claimed_layers and self.metrics is not None and not set(_CLAIMED_METRICS) <= set(self.metrics):
             needed = " and ".join(map(repr, _CLAIMED_METRICS))
             raise DataError(f"method {self.name!r}: its claims need the metrics {needed}; add them or leave out claims")
@@ -175,9 +177,10 @@ class Profile:
         self._require("neutral_bound", 0 < self.neutral_bound < math.inf, "finite and above 0")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2^63")
         budget = self.neutral_budget
-        self._require("neutral_budget", budget is None or 0 < budget < math.inf, "finite and above 0")
+        self._require("neutral_budget", budget is None or 0 < budget <= LARGEST, f"above 0 and at most {LARGEST:g}")
         rising = all(low < high for low, high in pairwise((0.0, *self.doses, math.inf)))
-        self._require("doses", bool(self.doses) and rising, "finite numbers above 0, rising")
+        allowed = bool(self.doses) and rising and self.doses[-1] <= LARGEST
+        self._require("doses", allowed, f"numbers above 0, rising, and at most {LARGEST:g}")
         for key, kind in (("split", Split), ("steered_positions", Positions), ("toward", Side)):
             self._require(key, getattr(self, key) in get_args(kind), " or ".join(map(repr, get_args(kind))))
         self._require("methods", bool(self.methods), "at least one method")

@@ -41,9 +41,10 @@ OUTCOMES = frozenset({DEVELOPMENT_CHANGE})
 #: Parameters that say which SAE was read: the same plan has others at other layers.
 OF_SAE = frozenset({"sae", "sae_hash", "hook_name", "descriptions_hash"})
 _NUMERIC = OUTCOMES | {NEUTRAL_BUDGET, SCALED_MULTIPLIER}
-# Squares and sums of numbers up to this are finite.
-_LARGEST = 1e100
+#: Of numbers in results: squares and sums of numbers up to this are finite.
+LARGEST = 1e100
 _TOO_MANY = 1 << 63
+_MOST_ITEMS = 10_000_000
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -194,8 +195,11 @@ class Row:
         numbers = {"value": self.value, "low": self.low, "high": self.high, "multiplier": self.multiplier}
         numbers |= {"vector_norm": self.vector_norm, "items": max(map(abs, self.items), default=0)}
         for name, number in numbers.items():
-            if abs(number or 0) > _LARGEST:
-                yield f"{name}: larger than {_LARGEST:g}"
+            if abs(number or 0) > LARGEST:
+                yield f"{name}: larger than {LARGEST:g}"
+        for entry in self.features:
+            if not (0 <= entry.feature < _TOO_MANY and abs(entry.weight) <= LARGEST):
+                yield f"features: {entry.feature} with the weight {entry.weight:g} is no feature of an SAE"
         yield from self._contradictions_of_value()
 
     def _contradictions_of_value(self) -> Iterator[str]:
@@ -210,6 +214,8 @@ class Row:
             yield f"value: {self.value:g} is not between low, {self.low:g}, and high, {self.high:g}"
         elif self.items and not math.isclose(self.value, mean := fmean(self.items), rel_tol=1e-6, abs_tol=1e-9):
             yield f"value: {self.value:g}, but the mean of the items is {mean:g}"
+        if self.metric == SUCCESS and set(self.items) - {0, 1}:
+            yield "items: each is 0 or 1 where they are rollouts"
 
     def _contradictions_of_settings(self) -> Iterator[str]:
         try:
@@ -221,8 +227,12 @@ class Row:
                 yield f"{name}: {number} is not a number from 0 to {_TOO_MANY - 1}"
         for name in _NUMERIC & self.parameters.keys():
             found = self.parameters[name]
-            if type(found) not in (int, float) or abs(found) > _LARGEST:
-                yield f"parameters.{name}: not a number of at most {_LARGEST:g}"
+            if type(found) not in (int, float) or abs(found) > LARGEST:
+                yield f"parameters.{name}: not a number of at most {LARGEST:g}"
+        if type(rollouts := self.measurement.get("rollouts", 0)) is not int:
+            yield f"measurement.rollouts: {rollouts!r} is not a whole number"
+        if self.n > _MOST_ITEMS:
+            yield f"n: {self.n}, and at most {_MOST_ITEMS} items are read"
 
     @property
     def _identity(self) -> tuple[Any, ...]:

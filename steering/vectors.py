@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,6 +31,7 @@ from steering.feature_weights import FeatureWeight
 from steering.files import write_file
 from steering.paths import is_directory, is_file
 from steering.positions import Positions
+from steering.results import LARGEST
 
 _TENSOR = "direction"
 _FEATURES = "features"
@@ -108,8 +110,9 @@ class SteeringVector:
             raise VectorError(f"{self.label}: its layer is {self.layer!r}; layers are whole numbers, counted from 0")
         if self.origin.layer_count is not None and self.layer >= self.origin.layer_count:
             raise VectorError(f"{self.label}: its model has {self.origin.layer_count} blocks, counted from 0")
-        if self.recommended_multiplier is not None and not math.isfinite(self.recommended_multiplier):
-            raise NonFiniteError(f"{self.label}: its recommended multiplier is {self.recommended_multiplier}")
+        if self.recommended_multiplier is not None and not abs(self.recommended_multiplier) <= LARGEST:
+            recommended = f"its recommended multiplier is {self.recommended_multiplier}"
+            raise NonFiniteError(f"{self.label}: {recommended}; {LARGEST:g} is the largest")
 
     @property
     def label(self) -> str:
@@ -228,8 +231,10 @@ class Intervention:
     positions: Positions = "prompt"
 
     def __post_init__(self) -> None:
-        """Refuse positions that there are not."""
+        """Refuse positions that there are not, and a dose that is no number."""
         require_known("positions", [self.positions], get_args(Positions))
+        if not isinstance(self.multiplier, Real):
+            raise VectorError(f"{self.vector.label}: its multiplier is {self.multiplier!r}; give a number")
 
     @property
     def is_everywhere(self) -> bool:

@@ -229,26 +229,29 @@ def test_key_tells_texts_apart(llama, other):
     assert key(llama) != key(llama, other)
 
 
-@pytest.mark.parametrize(
-    "what",
-    ["format", "code", "library", "processor", "threads", "precision", "order", "batches", "device", "attention"],
-)
-def test_key_tells_circumstances_apart(what, llama, monkeypatch):
-    before = key(llama)
-    changes = {
-        "format": (activation_cache, "FORMAT", activation_cache.FORMAT + 1),
-        "code": (activation_cache, "_code_hash", lambda: "other"),
-        "library": (activation_cache.metadata, "version", lambda name: "9" if name == "torch" else "0"),
-        "processor": (torch.cpu, "get_capabilities", lambda: {"amx_bf16": False}),
-        "threads": (torch, "get_num_threads", lambda: 77),
-        "precision": (torch, "get_float32_matmul_precision", lambda: "medium"),
-        "order": (activation_cache.os, "environ", {**activation_cache.os.environ, "MKL_CBWR": "COMPATIBLE"}),
-        "batches": (LanguageModel, "token_budget", 77),
-        "device": (llama, "device", torch.device("meta")),
-        "attention": (llama.module.config, "_attn_implementation", "eager"),
-    }
-    monkeypatch.setattr(*changes[what])
-    assert key(llama) != before
+def test_key_tells_circumstances_apart(llama, monkeypatch):
+    environment = activation_cache.os.environ
+    changes = (
+        (activation_cache, "FORMAT", activation_cache.FORMAT + 1),
+        (activation_cache, "_code_hash", lambda: "other"),
+        (activation_cache.metadata, "version", lambda name: "9" if name == "torch" else "0"),
+        (torch.cpu, "get_capabilities", lambda: {"amx_bf16": False}),
+        (torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT"),
+        (torch, "get_num_threads", lambda: 77),
+        (torch, "get_float32_matmul_precision", lambda: "medium"),
+        (activation_cache.os, "environ", {**environment, "MKL_CBWR": "COMPATIBLE"}),
+        (activation_cache.os, "environ", {**environment, "ONEDNN_MAX_CPU_ISA": "AVX2"}),
+        (LanguageModel, "token_budget", 77),
+        (llama, "device", torch.device("meta")),
+        (llama.module.config, "_attn_implementation", "eager"),
+    )
+    keys = [key(llama)]
+    for change in changes:
+        with monkeypatch.context() as changed:
+            changed.setattr(*change)
+            keys.append(key(llama))
+    assert len(set(keys)) == len(keys) == 1 + len(changes)
+    assert key(llama) == keys[0]
 
 
 @pytest.mark.parametrize("changed", activation_cache._MODULES)

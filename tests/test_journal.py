@@ -64,9 +64,8 @@ def disk_of(size: int):
 def test_rows_are_read_back_at_full_precision(tmp_path, items, width, texts):
     value = fmean(items)
     low, high = value - width, value + width
-    row = small_row(
-        value=value, low=low, high=high, multiplier=value, items=tuple(items), texts=tuple(texts), n=len(items)
-    )
+    measured = {"metric": "loss_neutral", "value": value, "low": low, "high": high, "items": tuple(items)}
+    row = small_row(multiplier=value, texts=tuple(texts), **measured)
     (tmp_path / FILE_NAME).unlink(missing_ok=True)
     Journal(tmp_path).append([row])
     [found] = load_rows(tmp_path)
@@ -107,7 +106,9 @@ def test_line_breaks_of_any_kind_survive_in_texts(tmp_path):
 
 
 def test_each_line_is_one_json_object_with_every_field(tmp_path):
-    Journal(tmp_path).append([unsteered_row(), small_row(items=(0.1, 1e-300), texts=("é",))])
+    Journal(tmp_path).append(
+        [unsteered_row(), small_row(metric="loss_neutral", value=0.05, items=(0.1, 1e-300), texts=("é",))]
+    )
     records = [json.loads(line) for line in (tmp_path / FILE_NAME).read_text(encoding="utf-8").splitlines()]
     assert [record["layer"] for record in records] == [None, 1]
     assert records[1]["items"] == [0.1, 1e-300]
@@ -122,9 +123,12 @@ def test_nan_and_infinity_are_not_written(tmp_path, wrong, place):
     content = inside.get(place, wrong)
     journal = Journal(tmp_path)
     journal.append([unsteered_row()])
-    with pytest.raises(ValueError, match="JSON"):
-        journal.append([small_row(), small_row(**{place: content})])
+    row = small_row(**{place: content})
+    with pytest.raises(ResultsError, match="is not written: "):
+        journal.append([small_row(), row])
     assert load_rows(tmp_path) == [unsteered_row()]
+    with pytest.raises(ValueError, match="JSON"):
+        row.to_json()
 
 
 @pytest.mark.parametrize(
@@ -241,6 +245,23 @@ def test_a_disk_that_takes_a_part_leaves_the_file_as_it_was(tmp_path, room, faul
     ):
         journal.append([small_row(metric=f"metric {index}") for index in range(10)])
     assert journal.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"multiplier": 1e101}, "multiplier: larger than 1e\\+100"),
+        ({"parameters": {"neutral_budget": 1e101}}, "parameters.neutral_budget: not a number of at most"),
+        ({"low": 0.6}, "value: 0.5 is not between low"),
+    ],
+)
+def test_row_that_could_not_be_read_again_is_not_written(tmp_path, changes, fault):
+    """It would make all rows of the journal unreadable."""
+    journal = Journal(tmp_path)
+    journal.append([unsteered_row()])
+    with pytest.raises(ResultsError, match=rf"results\.jsonl: mean_difference-layer\d+ is not written: {fault}"):
+        journal.append([small_row(), small_row(**changes)])
+    assert load_rows(tmp_path) == [unsteered_row()]
 
 
 def test_processes_that_append_together_lose_nothing(tmp_path):

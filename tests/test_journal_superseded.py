@@ -115,7 +115,7 @@ def test_skipped_metric_of_a_cell_without_a_vector_gives_way_too(tmp_path):
 def test_the_last_measurement_of_a_value_counts_and_the_others_stay(tmp_path):
     first, other = small_row(value=0.25), small_row(metric="loss_positive", value=3.0)
     Journal(tmp_path).append([unsteered_row(), first, other])
-    again = small_row(value=0.75, run="run-2", items=(1.0, 0.5))
+    again = small_row(value=0.75, run="run-2", items=(1.0, 1.0, 1.0, 0.0))
     Journal(tmp_path).append([again])
     found = load_rows(tmp_path)
     assert len(found) == 3

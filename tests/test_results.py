@@ -12,6 +12,8 @@ from steering.journal import parse_row
 from steering.results import new_run_name
 from tests.small_rows import small_row
 
+FEATURE = {"feature": 3, "weight": 1.0, "description": "kings"}
+
 
 def line_of(**changes: object) -> str:
     """A row's line with some of its keys changed by hand."""
@@ -31,6 +33,11 @@ def line_of(**changes: object) -> str:
         ({"multiplier": -1e101}, "multiplier: larger than 1e+100"),
         ({"items": [0.5, 0.5]}, "n: 8, but there are 2 items"),
         ({"items": [0.5, 0.0], "n": 2}, "value: 0.5, but the mean of the items is 0.25"),
+        ({"items": [2.0, -1.0], "n": 2}, "items: each is 0 or 1 where they are rollouts"),
+        ({"n": 1 << 40}, "n: 1099511627776, and at most 10000000 items are read"),
+        ({"measurement": {"rollouts": "8"}}, "measurement.rollouts: '8' is not a whole number"),
+        ({"features": [FEATURE | {"feature": 1 << 70}]}, "features: 1180591620717411303424 with the weight 1 is no "),
+        ({"features": [FEATURE | {"weight": 1e101}]}, "features: 3 with the weight 1e+101 is no feature of an SAE"),
         ({"n": -1}, "n: -1 is not a number from 0 to 9223372036854775807"),
         ({"layer": 1 << 63}, "layer: 9223372036854775808 is not a number from 0 to 9223372036854775807"),
         ({"seed": -1}, "seed: -1 is not a number from 0 to 9223372036854775807"),

@@ -40,7 +40,7 @@ def vector(**fields) -> SteeringVector:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(origin=origins, multiplier=st.none() | st.floats(allow_nan=False, allow_infinity=False))
+@given(origin=origins, multiplier=st.none() | st.floats(-1e100, 1e100))
 def test_origin_and_multiplier_are_saved_and_read_back(tmp_path, origin, multiplier):
     path = tmp_path / "v.safetensors"
     vector(origin=origin, recommended_multiplier=multiplier).save(path)
@@ -90,6 +90,7 @@ def test_what_a_later_release_adds_to_the_origin_is_passed_over(tmp_path):
         ),
         ("recommended_multiplier", "NaN", "its recommended multiplier is nan"),
         ("recommended_multiplier", "1e999", "its recommended multiplier is inf"),
+        ("recommended_multiplier", "1e101", "its recommended multiplier is 1e+101; 1e+100 is the largest"),
     ],
 )
 def test_damaged_provenance_is_one_line(tmp_path, key, text, fault):

@@ -27,6 +27,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from steering.activations import ContrastActivations
 from steering.errors import DataError, SteeringError, VectorError, first_fault, first_line, require_known
@@ -119,9 +120,14 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
     except (TypeError, ValueError) as error:  # a date of TOML's, or NaN
         raise DataError(f"method {name!r}: its parameters are no JSON: {error}") from None
     try:
-        return TypeAdapter(plugin).validate_json(written, strict=True)
+        method = TypeAdapter(plugin).validate_json(written, strict=True)
     except ValidationError as error:
         raise DataError(f"method {name!r}: {first_fault(error)}") from None
+    try:
+        _settings(method)
+    except PydanticSerializationError as error:
+        raise DataError(f"method {name!r}: a parameter cannot be written as JSON: {first_line(error)}") from None
+    return method
 
 
 def construct(
@@ -178,5 +184,5 @@ def _described(error: Exception) -> str:
 
 def _settings(method: Method) -> dict[str, Any]:
     """A method's parameters as JSON reads them back: keys are text, so that rows are the same before and after."""
-    read: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(method)))
+    read: dict[str, Any] = json.loads(TypeAdapter(type(method)).dump_json(method))
     return read

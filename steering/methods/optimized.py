@@ -88,22 +88,22 @@ class Optimized:
         for step in range(self.steps):
             drawn = _drawn(len(pairs), self.batch, generator)
             documents = _drawn(losses.count("neutral"), self.batch, generator)
-            loss = self._objective(losses, [pairs[index] for index in drawn], documents, direction)
-            [direction.grad] = torch.autograd.grad(loss, direction)
+            direction.grad = self._gradient(losses, [pairs[index] for index in drawn], documents, direction)
             if not bool(torch.isfinite(direction.grad).all()):
                 raise NonFiniteError(f"layer {layer}: NaN or infinity in step {step + 1} of the optimisation")
             optimizer.step()
         return direction.detach()
 
-    def _objective(
+    def _gradient(
         self, losses: LossFunction, pairs: list[int], documents: list[int], direction: torch.Tensor
     ) -> torch.Tensor:
-        total = torch.zeros((), dtype=direction.dtype, device=direction.device)
+        """Of what is minimised, term by term: what one of them keeps for its gradient is gone before the next."""
+        total = torch.zeros_like(direction)
         for name, (kind, side, sign) in _TERMS.items():
             if weight := getattr(self, name):
                 rows = documents if kind == "neutral" else pairs
-                loss = losses(kind, rows, side * self.dose * direction)
-                total = total + sign * weight * loss.to(total.device, total.dtype)
+                [slope] = torch.autograd.grad(losses(kind, rows, side * self.dose * direction), direction)
+                total += sign * weight * slope
         return total
 
 

@@ -32,39 +32,36 @@ def check_lengths(lengths: Sequence[int], limit: int | None, model: str) -> None
         raise DataError(f"a text of {longest} tokens is longer than the {limit} that model {model} can read")
 
 
-def check_tokens(rows: Sequence[Sequence[int]], vocabulary: int, model: str) -> None:
-    """Refuse texts with a token that the model does not have, as of a tokenizer that was extended.
+def check_texts(texts: Sequence[Sequence[int]], vocabulary: int, model: str) -> None:
+    """Refuse texts that are not token ids of the model; a tokenizer that was extended has others.
 
     Raises:
-        DataError: The message names the token.
+        DataError: The message names the text, or the token.
     """
-    for row in rows:
-        for token in (min(row, default=0), max(row, default=0)):
+    for number, text in enumerate(texts):
+        if not isinstance(text, Sequence) or not text or not all(isinstance(token, Integral) for token in text):
+            raise DataError(f"text {number} is {text!r}: give the token ids of each text, at least one")
+        for token in (min(text), max(text)):
             if not 0 <= token < vocabulary:
                 raise DataError(
-                    f"a text holds token {token}, which model {model} does not have: ids are 0 to {vocabulary - 1}"
+                    f"text {number} holds token {token}, which model {model} does not have: ids are 0 to "
+                    f"{vocabulary - 1}"
                 )
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], interventions: int, new_tokens: int, vocabulary: int) -> None:
-    """Refuse prompts that are not the token ids of one row each, for as many rows as there are interventions.
+def check_rows(prompts: int, interventions: int, new_tokens: int) -> None:
+    """Refuse another number of interventions than of prompts, and to generate nothing.
 
     Args:
-        prompts: What is to be completed.
-        interventions: Their number.
+        prompts: How many are to be completed.
+        interventions: How many there are.
         new_tokens: How many are asked for.
-        vocabulary: How many tokens the model knows.
 
     Raises:
         DataError: The message says which it is.
     """
-    if len(prompts) != interventions:
-        raise DataError(f"{len(prompts)} prompts and {interventions} interventions: give one of each for every row")
-    for row, prompt in enumerate(prompts):
-        if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(token, Integral) for token in prompt):
-            raise DataError(f"prompt {row} is {prompt!r}: give the token ids of each prompt, at least one")
-        if not 0 <= min(prompt) <= max(prompt) < vocabulary:
-            raise DataError(f"prompt {row} holds a token that the model does not have: ids are 0 to {vocabulary - 1}")
+    if prompts != interventions:
+        raise DataError(f"{prompts} prompts and {interventions} interventions: give one of each for every row")
     if new_tokens < 1:
         raise DataError(f"{new_tokens} new tokens were asked for; at least 1 is needed")
 

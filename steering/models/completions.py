@@ -51,4 +51,5 @@ def complete(
     generated = model.generate(every, rows, sampler, new_tokens, progress, ended=ended)
     pairs = zip(every, generated, strict=True)
     texts = [Completed(*completed_text(model.tokenizer, prompt, completion)) for prompt, completion in pairs]
-    return [texts[first : first + len(prompts)] for first in range(0, len(texts), max(1, len(prompts)))]
+    count = len(prompts)
+    return [texts[number * count : (number + 1) * count] for number in range(len(interventions))]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from steering.errors import NonFiniteError
-from steering.models.checks import check_interventions, check_layers, check_lengths, check_tokens
+from steering.models.checks import check_interventions, check_layers, check_lengths, check_texts
 from steering.models.edits import Change, adding, at_positions
 from steering.models.language_model import LanguageModel
 from steering.models.outputs import StoredOutput
@@ -43,7 +43,7 @@ class ContinuationLosses:
         self._count = len(texts)
         lengths = [len(text.ids) for text in texts]
         check_lengths(lengths, model.length_limit, model.name)
-        check_tokens([text.ids for text in texts], model.vocabulary_size, model.name)
+        check_texts([text.ids for text in texts], model.vocabulary_size, model.name)
         self._rows = packed_batches(texts, model.token_budget)
         self._batches = [ScoredTexts.stack(model, [texts[row] for row in rows]) for rows in self._rows]
         self._stored: list[StoredOutput | None] = [None] * len(self._batches)

@@ -57,10 +57,12 @@ def at_positions(changed: torch.Tensor, change: Change) -> Change:
 
     Args:
         changed: `[pos]`, true at these positions.
-        change: What becomes of them.
+        change: What becomes of them; it is not asked where there are none.
     """
 
     def apply(residual: torch.Tensor) -> torch.Tensor:
+        if not bool(changed.any()):
+            return residual
         result = residual.clone()
         result[:, changed] = change(residual[:, changed])
         return result

@@ -7,8 +7,12 @@ window of them: `steering.models.attention` computes it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steering.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,19 @@ FAMILIES: dict[str, Family] = {
     "qwen2": _LLAMA_LIKE,
     "qwen3": _LLAMA_LIKE,
 }
+
+
+def length_limit(config: PretrainedConfig) -> int | None:
+    """Tokens of the longest text that a model is given; None where its configuration names no limit.
+
+    By the rotary positions of "longrope" (Phi-3), a batch with a text beyond a shorter limit is computed with other
+    factors than one without. Up to that limit, a text does not depend on those beside it.
+    """
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    rotary = getattr(config, "rope_parameters", None) or {}
+    if rotary.get("rope_type") == "longrope":
+        return int(rotary.get("original_max_position_embeddings") or config.original_max_position_embeddings)
+    return limit
 
 
 def family(model_type: str) -> Family:

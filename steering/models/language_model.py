@@ -18,10 +18,10 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from steering.errors import NonFiniteError
 from steering.models.attention import use_own_attention
 from steering.models.batching import TokenBatch, distinct_rows, length_sorted_batches, pad_left, pad_right
-from steering.models.checks import check_interventions, check_layers, check_lengths, check_prompts, check_tokens
+from steering.models.checks import check_interventions, check_layers, check_lengths, check_rows, check_texts
 from steering.models.decoding import Ended, Limits, Prefix, Step, decode, filled_up, numbers_of_a_row
 from steering.models.edits import Edit, adding, additions
-from steering.models.families import family
+from steering.models.families import family, length_limit
 from steering.models.identity import settings_hash, weights_hash
 from steering.models.loading import DtypeName, choose_device, choose_dtype, load_model
 from steering.models.machine import decoding_bytes, prepare_process, token_budget
@@ -54,7 +54,7 @@ class LanguageModel:
         self._blocks: Any = self._traced.get(family(module.config.model_type).blocks)
         self._unembedding: Any = self._traced.get(_path_of(module, module.get_output_embeddings()))
         self._end_ids = end_of_text_ids(module, tokenizer)
-        self.length_limit = getattr(module.config, "max_position_embeddings", None)
+        self.length_limit = length_limit(module.config)
         use_own_attention(module)
 
     @classmethod
@@ -120,14 +120,14 @@ class LanguageModel:
 
         Raises:
             UnknownNameError: The model has no such layer.
-            DataError: A text is longer than the model's context, or holds a token that it does not have.
+            DataError: A text is empty, longer than the model's context, or holds a token that it does not have.
             NonFiniteError: An activation is NaN or infinite.
         """
         wanted = sorted(set(layers))
         check_layers(wanted, self.layer_count, self.name)
+        check_texts(rows, self.vocabulary_size, self.name)
         lengths = [len(row) for row in rows]
         check_lengths(lengths, self.length_limit, self.name)
-        check_tokens(rows, self.vocabulary_size, self.name)
         with progress.work("capturing activations", len(rows)) as advance:
             for indices in length_sorted_batches(lengths, self.token_budget):
                 batch = self.batch([rows[index] for index in indices])
@@ -218,7 +218,8 @@ class LanguageModel:
             VectorError: A vector does not fit the model.
             NonFiniteError: A logit is NaN or infinite.
         """
-        check_prompts(prompts, len(interventions), new_tokens, self.vocabulary_size)
+        check_rows(len(prompts), len(interventions), new_tokens)
+        check_texts(prompts, self.vocabulary_size, self.name)
         check_interventions(interventions, self.layer_count, self.d_model, self.name)
         longest = max((len(prompt) for prompt in prompts), default=0)
         check_lengths([longest + new_tokens - 1], self.length_limit, self.name)  # the last token is not read

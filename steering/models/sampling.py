@@ -70,6 +70,9 @@ class NucleusSampler:
             raise DataError(f"temperature is {self.temperature}; it must be finite and at least {LOWEST_TEMPERATURE:f}")
         if not 0 < self.top_p <= 1:
             raise DataError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if self.uniforms.ndim != 2 or not len(self.uniforms):
+            shape = tuple(self.uniforms.shape)
+            raise DataError(f"uniform numbers have the shape {shape}; [row, step] with at least one row is needed")
 
     def choose(self, logits: torch.Tensor, branches: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
         """Sample one token for each row; see `sample_nucleus`.

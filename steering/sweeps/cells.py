@@ -41,6 +41,7 @@ class Outcome:
         rows: What was written to the journal, failed and skipped metrics included.
         construction_seconds: Time to construct the vector from the activations.
         evaluation_seconds: Time to measure all metrics: of cells that were measured together, an equal share.
+        was_measured_earlier: Whether an earlier run measured it, so that it took no time.
     """
 
     cell: Cell | None
@@ -48,6 +49,7 @@ class Outcome:
     rows: tuple[Row, ...]
     construction_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    was_measured_earlier: bool = False
 
     @property
     def seconds(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from functools import cached_property
 
 from steering.activation_cache import ActivationCache
 from steering.activations import ContrastActivations, FeatureReader, capture_pairs, with_losses
-from steering.errors import DataError, NonFiniteError, SaeError, VectorError
+from steering.errors import SaeError, SteeringError, VectorError
 from steering.methods import construct, needs_losses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText, tokenize_documents
@@ -124,16 +125,17 @@ class Constructor:
         started = time.perf_counter()
         intervention, reason, dose = None, "", None
         try:
-            intervention = self.intervention(cell)
-            if self.doses is not None and cell.multiplier:
-                unit = replace(intervention, multiplier=intervention.multiplier / abs(cell.multiplier))
+            if self.doses is None or not cell.multiplier:
+                intervention = self.intervention(cell)
+            else:
+                unit = self.intervention(replace(cell, multiplier=math.copysign(1.0, cell.multiplier)))
                 dose = self.doses.find(unit)
                 if dose.factor == self._setting.profile.doses[-1]:
                     self._progress.note(
                         f"{cell.id}: × {dose.factor:g} is the largest dose tried; more may be within, too"
                     )
                 intervention = replace(unit, multiplier=unit.multiplier * dose.factor)
-        except (DataError, SaeError, VectorError, NonFiniteError) as error:
+        except SteeringError as error:
             intervention, reason = None, str(error)
         return Constructed(intervention, reason, dose, time.perf_counter() - started)
 

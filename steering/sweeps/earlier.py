@@ -25,7 +25,7 @@ class Earlier:
     def outcome(self, cell: Cell | None, blank: Row, names: Sequence[str]) -> Outcome | None:
         """The outcome of a cell, None standing for the unsteered run; further arguments as in `find`."""
         found = self.find(blank, names)
-        return None if found is None else Outcome(cell, *found)
+        return None if found is None else Outcome(cell, *found, was_measured_earlier=True)
 
     def find(self, blank: Row, names: Sequence[str]) -> tuple[dict[str, Score], tuple[Row, ...]] | None:
         """Scores and rows of one measurement, or None where not every row of it is there.

@@ -85,12 +85,13 @@ class Evaluation:
                 return [Unmeasured("failed", str(error))]
         return [self._observe(metric, [intervention])[0] for intervention in interventions]
 
-    def restored(self, outcome: Outcome) -> Observed:
-        """What the metrics saw of a configuration whose outcome was written down."""
-        seen: dict[str, Observation | Unmeasured] = {}
-        for name, metric in self._metrics.items():
-            seen[name] = _skipped(metric) or _observation(outcome.scores[metric.observed])
-        return seen
+    def restored(self, outcome: Outcome, chosen: Sequence[str]) -> Observed:
+        """What the metrics chosen for a configuration saw of it, whose outcome was written down."""
+        of_metrics = {name: self._metrics[name] for name in chosen}
+        return {
+            name: _skipped(metric) or _observation(outcome.scores[metric.observed])
+            for name, metric in of_metrics.items()
+        }
 
     def score(self, observed: Observed, unsteered: Observed, control: Outcome | None) -> Scored:
         """Scores of each metric that observed a configuration, or the reason why it has none."""
@@ -110,14 +111,6 @@ class Evaluation:
         if isinstance(unsteered, Unmeasured):
             return Unmeasured("failed", f"the unsteered run failed: {unsteered.reason}")
         return [_against(score, control) for score in metric.score(observed, unsteered)]
-
-    def rescored(self, outcome: Outcome, chosen: Sequence[str], control: Outcome | None) -> Scored:
-        """Scores of a configuration whose outcome was written down, tested against the control as it is now."""
-        return {
-            name: _skipped(self._metrics[name])
-            or [_against(replace(outcome.scores[each], p_control=None), control) for each in self._metrics[name].names]
-            for name in chosen
-        }
 
     def failed(self, chosen: Sequence[str], reason: str) -> Scored:
         """In the place of scores, the reason of a configuration that cannot be measured."""

@@ -43,11 +43,13 @@ class SaeOutcome:
         layer: Its layer.
         scores: Metric name -> score; empty where the measurement failed.
         rows: What was written to the journal.
+        was_measured_earlier: Whether an earlier run measured it.
     """
 
     layer: int
     scores: dict[str, Score]
     rows: tuple[Row, ...]
+    was_measured_earlier: bool = False
 
 
 class SaeQuality:
@@ -110,7 +112,7 @@ class SaeQuality:
         sae.check_fits(model.name, model.d_model, model.layer_count)
         blank = of_sae(blank_row(self._setting, model, self._run), layer, sae_parameters(sae) | _settings(sae))
         if (kept := self._earlier.find(blank, METRICS)) is not None:
-            return SaeOutcome(layer, *kept)
+            return SaeOutcome(layer, *kept, was_measured_earlier=True)
         try:
             scores = self._scores(sae)
         except NonFiniteError as error:

@@ -103,7 +103,7 @@ class Sweep:
     @cached_property
     def _unsteered_observed(self) -> Observed:
         if self._unsteered_earlier is not None:
-            return self._evaluation.restored(self._unsteered_earlier)
+            return self._evaluation.restored(self._unsteered_earlier, self._evaluation.chosen(None))
         return self._evaluation.observe([None], [self._evaluation.chosen(None)])[0]
 
     @cached_property
@@ -189,14 +189,15 @@ class Sweep:
         return self._evaluation.score_names(self._chosen(cell))
 
     def _take_over(self, cell: Cell, blank: Row, outcome: Outcome, control: Outcome | None) -> Outcome:
-        """Take over an outcome of an earlier run; it is written again only if its control is another by now."""
-        scored = self._evaluation.rescored(outcome, self._chosen(cell), control)
+        """Take over what an earlier run saw; it is written again only if what it is compared with is another by now."""
+        seen = self._evaluation.restored(outcome, self._chosen(cell))
+        scored = self._evaluation.score(seen, self._unsteered_observed, control)
         rows, scores = self._rows(blank, scored)
         rows = [replace(row, versions=old.versions) for row, old in zip(rows, outcome.rows, strict=True)]
         known = [replace(row, run=old.run).to_json() for row, old in zip(rows, outcome.rows, strict=True)]
         if known == [old.to_json() for old in outcome.rows]:  # as texts, since what was read back has lists for tuples
             return self._remember(outcome)
-        return self._write(Outcome(cell, scores, tuple(rows)))
+        return self._write(Outcome(cell, scores, tuple(rows), was_measured_earlier=True))
 
     def _remember(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,6 +200,32 @@ def test_method_that_cannot_be_called_says_so(monkeypatch):
     monkeypatch.setattr(MeanDifference, "fit", lambda _method, _activations: None)  # the layer was forgotten
     with pytest.raises(VectorError, match=r"method 'mean_difference' failed: TypeError: .*2 positional arguments"):
         construct("mean_difference", planted_activations(planted_direction()), 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithFields:
+    """Fields of types that JSON does not know."""
+
+    file: Path = Path("notes.txt")
+    words: frozenset[str] = frozenset({"king"})
+
+    def fit(self, _activations: ContrastActivations, _layer: int) -> torch.Tensor:
+        return torch.ones(D_MODEL)
+
+
+def test_parameters_of_any_type_are_written_as_json(monkeypatch):
+    methods["mean_difference"]
+    monkeypatch.setitem(methods._entries, "own", WithFields)
+    vector = construct("own", planted_activations(planted_direction()), 5)
+    assert vector.parameters == {"file": "notes.txt", "words": ["king"]}
+
+
+def test_parameter_that_cannot_be_written_is_refused_before_anything_is_constructed(monkeypatch):
+    methods["mean_difference"]
+    fields = [("found", Any, dataclasses.field(default=re.compile("x").match("x")))]
+    monkeypatch.setitem(methods._entries, "own", dataclasses.make_dataclass("Own", fields, frozen=True))
+    with pytest.raises(DataError, match="method 'own': a parameter cannot be written as JSON: Unable to serialize"):
+        create_method("own", {})
 
 
 def test_class_that_is_no_dataclass_is_refused(monkeypatch):

@@ -48,12 +48,12 @@ def texts_of(parameters: dict[str, int], order: torch.Tensor | None = None) -> l
 
 
 def test_what_is_minimised_is_the_weighted_sum_of_the_docstring():
-    direction = torch.tensor([0.5, -0.2, 0.4])
+    direction = torch.tensor([0.5, -0.2, 0.4], requires_grad=True)
     method = Optimized(1.5, 0.7, 1.1, 0.3, 2.0, dose=3.0)
-    found = float(method._objective(RecordedLosses(), [0, 1], [2, 3, 4], direction))
-    added, subtracted = math.exp(0.7 * 3 / 10), math.exp(-0.7 * 3 / 10)
+    found = method._gradient(RecordedLosses(), [0, 1], [2, 3, 4], direction)
+    added, subtracted = math.exp(0.7 * 3 / 10), -math.exp(-0.7 * 3 / 10)  # but for the dose, their own derivatives
     of_pairs = 1.5 * 2 * added - 0.7 * 3 * added + 1.1 * 3 * subtracted - 0.3 * 2 * subtracted
-    assert found == pytest.approx(2 * of_pairs + 3 * 2.0 * 5 * added)
+    assert found.tolist() == pytest.approx([3 / 10 * (2 * of_pairs + 3 * 2.0 * 5 * added)] * 3)
 
 
 def test_batches_follow_the_ids_the_seed_and_their_size():

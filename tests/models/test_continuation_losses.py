@@ -175,3 +175,24 @@ def test_texts_longer_than_the_context_are_refused(any_model):
     limit = any_model.module.config.max_position_embeddings
     with pytest.raises(DataError, match=f"{limit + 1} tokens is longer than the {limit}"):
         ContinuationLosses(any_model, [TokenizedText((1,) * (limit + 1), 4)])
+
+
+def test_text_for_which_longrope_has_other_factors_is_refused(monkeypatch):
+    """A shorter text beside it would be computed with these, too."""
+    config_class, settings = CONFIGS["phi3"]
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "factor": 4.0}
+    rotary = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64} | factors
+    limits = {"max_position_embeddings": 256, "original_max_position_embeddings": 64, "rope_parameters": rotary}
+    monkeypatch.setitem(CONFIGS, "longrope", (config_class, settings | limits))
+    model = small_model("longrope")
+    short, long = TokenizedText((9, 8, 7, 6, 5), 3), TokenizedText(tuple(range(5, 69)), 3)
+    alone, beside = (ContinuationLosses(model, texts).measure([None])[0, 0] for texts in ([short], [short, long]))
+    assert alone == beside
+    with pytest.raises(DataError, match="65 tokens is longer than the 64 that model small-longrope can read"):
+        ContinuationLosses(model, [short, TokenizedText((*long.ids, 4), 3)])
+
+
+def test_texts_of_which_only_the_first_position_is_computed_have_nothing_to_be_replaced(llama):
+    losses = ContinuationLosses(llama, [TokenizedText((5, 6), 1)])
+    found = losses.replaced(0, lambda _: pytest.fail("no position is left to be replaced"))
+    assert found == losses.measure([None])[0]

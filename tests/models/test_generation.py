@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import re
 from unittest import mock
 
 import pytest
 import torch
 
-from steering.errors import DataError
+from steering.errors import DataError, VectorError
+from steering.models.completions import complete
 from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.sampling import Greedy, NucleusSampler, Sampler, uniform_streams
 from steering.models.tokens import TokenizedText
-from steering.vectors import Intervention
+from steering.vectors import Intervention, SteeringVector
 from tests.references import Scripted, prompt_ids, steer
 from tests.small_models import CONFIGS, small_model, small_module
 
@@ -204,13 +206,13 @@ def test_generation_of_no_rows_is_empty(llama):
     [
         ([[5, 6]], 2, "1 prompts and 2 interventions: give one of each for every row"),
         ([[5, 6], [7]], 1, "2 prompts and 1 interventions"),
-        ([5, 6], 2, "prompt 0 is 5: give the token ids of each prompt"),
-        (["ab"], 1, "prompt 0 is 'ab'"),
-        ([["a", "b"]], 1, r"prompt 0 is \['a', 'b'\]"),
-        ([[1.5, 2]], 1, r"prompt 0 is \[1.5, 2\]"),
-        ([[5], []], 2, r"prompt 1 is \[\]"),
-        ([[5], [6, 10_000]], 2, "prompt 1 holds a token that the model does not have: ids are 0 to "),
-        ([[-1]], 1, "prompt 0 holds a token"),
+        ([5, 6], 2, "text 0 is 5: give the token ids of each text, at least one"),
+        (["ab"], 1, "text 0 is 'ab'"),
+        ([["a", "b"]], 1, r"text 0 is \['a', 'b'\]"),
+        ([[1.5, 2]], 1, r"text 0 is \[1.5, 2\]"),
+        ([[5], []], 2, r"text 1 is \[\]"),
+        ([[5], [6, 10_000]], 2, "text 1 holds token 10000, which model small-llama does not have: ids are 0 to "),
+        ([[-1]], 1, "text 0 holds token -1"),
     ],
 )
 def test_prompts_that_are_not_one_row_for_each_intervention_are_refused(llama, prompts, interventions, told):
@@ -221,10 +223,28 @@ def test_prompts_that_are_not_one_row_for_each_intervention_are_refused(llama, p
 def test_token_that_the_model_does_not_have_is_refused_wherever_texts_are_read(any_model):
     """As of a tokenizer to which tokens were added."""
     beyond = any_model.vocabulary_size
-    with pytest.raises(DataError, match=f"a text holds token {beyond}, which model small-.* does not have: ids"):
+    with pytest.raises(DataError, match=f"text 1 holds token {beyond}, which model small-.* does not have: ids"):
         list(any_model.capture([[1, 2], [3, beyond]], [0]))
-    with pytest.raises(DataError, match=f"a text holds token {beyond}, which"):
+    with pytest.raises(DataError, match=f"text 0 holds token {beyond}, which"):
         ContinuationLosses(any_model, [TokenizedText((1, beyond, 2), 1)])
+
+
+@pytest.mark.parametrize("multiplier", [None, "3", [1.0]])
+def test_multiplier_that_is_no_number_is_refused(multiplier):
+    told = re.escape(f"steering vector m-layer0: its multiplier is {multiplier!r}; give a number")
+    with pytest.raises(VectorError, match=told):
+        Intervention(SteeringVector(torch.ones(32), 0, "m", "c", "x"), multiplier)
+
+
+def test_completions_of_no_prompt_are_none_under_each_intervention(llama):
+    assert complete(llama, [], [None, None], Greedy(), 3) == [[], []]
+    assert complete(llama, [[5]], [], Greedy(), 3) == []
+
+
+@pytest.mark.parametrize("texts", [[[]], [[], [1, 2]], ["abc"]])
+def test_texts_without_token_ids_are_not_read(llama, texts):
+    with pytest.raises(DataError, match=r"text 0 is .*: give the token ids of each text, at least one"):
+        list(llama.capture(texts, [0]))
 
 
 def test_stream_with_fewer_numbers_than_tokens_is_refused(llama):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -255,6 +257,14 @@ def test_a_very_small_top_p_is_greedy():
 def test_a_temperature_that_is_none_is_refused(temperature):
     with pytest.raises(DataError, match=f"temperature is {temperature}; it must be finite and at least 0.000001"):
         NucleusSampler(uniform_streams(0, 1, 1), 0.8, temperature)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4,)])
+def test_uniform_numbers_of_no_row_are_refused(shape):
+    with pytest.raises(
+        DataError, match=re.escape(f"uniform numbers have the shape {shape}; [row, step] with at least")
+    ):
+        NucleusSampler(torch.zeros(shape), 1.0, 1.0)
 
 
 @pytest.mark.parametrize("top_p", [0.0, -1.0, 2.0, float("nan")])

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from steering.activations import ContrastActivations
 from steering.errors import NonFiniteError
 from steering.journal import Journal, load_rows
+from steering.methods import methods
 from steering.metrics.losses import LossChange
 from steering.metrics.rollouts import RolloutProbability
 from steering.models.language_model import LanguageModel
@@ -28,7 +31,7 @@ PLANS = (
 )
 PROFILE = Profile("test", "", "m", "c", "n", PLANS, rollouts=6, new_tokens=5, neutral_prompt_tokens=4)
 CELLS = tuple(Cell(plan.name, layer, plan.multiplier) for layer in (0, 1) for plan in PLANS)
-HUGE = Cell("stronger", 0, 1e300)  # finite as a number, but not in float32
+HUGE = Cell("stronger", 0, 1e100)  # finite as a number, but not in float32
 
 
 @pytest.fixture
@@ -119,7 +122,9 @@ def test_memory_is_asked_for_rollouts_of_the_longest_prompt(llama, setting, tmp_
 
 def test_cell_that_is_not_finite_fails_alone(any_model, setting, directories):
     cells = (*CELLS[:3], HUGE, *CELLS[3:])
-    beside, without = (sweep_of(setting, any_model, next(directories), given) for given in (cells, CELLS))
+    directory = next(directories)
+    beside = sweep_of(setting, any_model, directory, cells)
+    without = sweep_of(setting, any_model, next(directories), CELLS)
     outcome = beside.measure(HUGE)
     beside.measure(CELLS[0])
     assert outcome.scores == {}
@@ -128,10 +133,31 @@ def test_cell_that_is_not_finite_fails_alone(any_model, setting, directories):
     assert any("is nan" in reason or "is inf" in reason for reason in outcome.failures)
     for cell in CELLS:
         assert beside.measure(cell).rows == without.measure(cell).rows
+    load_rows(directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfTheBlockBelow:
+    """Asks for activations that are there only where other cells need them, too."""
+
+    def fit(self, activations: ContrastActivations, layer: int) -> torch.Tensor:
+        positive, negative = activations.at(layer - 1)
+        return (positive - negative).mean(dim=0)
+
+
+def test_method_that_fails_by_a_message_of_the_library_fails_alone(llama, setting, directories, monkeypatch):
+    methods["mean_difference"]
+    monkeypatch.setitem(methods._entries, "own", OfTheBlockBelow)
+    profile = dataclasses.replace(PROFILE, methods=(*PLANS, MethodPlan("own", 1.0)))
+    sweep = sweep_of(
+        dataclasses.replace(setting, profile=profile), llama, next(directories), (Cell("own", 0, 1.0), *CELLS)
+    )
+    assert "layer" in sweep.measure(Cell("own", 0, 1.0)).failures[0]
+    assert sweep.measure(CELLS[0]).failures == []
 
 
 def test_control_that_is_not_finite_leaves_its_cells_without_that_test(llama, setting, tmp_path):
-    plans = (PLANS[0], dataclasses.replace(PLANS[1], multiplier=1e300), PLANS[2])
+    plans = (PLANS[0], dataclasses.replace(PLANS[1], multiplier=1e100), PLANS[2])
     broken = dataclasses.replace(setting, profile=dataclasses.replace(PROFILE, methods=plans))
     outcome = sweep_of(broken, llama, tmp_path, CELLS[:1]).measure(CELLS[0])
     assert outcome.failures == []
