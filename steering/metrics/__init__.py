@@ -83,7 +83,7 @@ class Metric(Protocol):
         ...
 
     @property
-    def observed(self) -> str:
+    def observed_name(self) -> str:
         """Which of the names has what was observed as its items: a score that was written down gives it back."""
         ...
 

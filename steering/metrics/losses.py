@@ -36,7 +36,7 @@ class LossChange:
         return f"loss_{self.kind}", f"loss_change_{self.kind}"
 
     @property
-    def observed(self) -> str:
+    def observed_name(self) -> str:
         """The loss itself."""
         return self.names[0]
 

@@ -55,7 +55,7 @@ class OneWordCompletion:
     pattern: regex.Pattern[str]
 
     names = ("one_word_changed", "one_word_success")
-    observed = "one_word_success"
+    observed_name = "one_word_success"
 
     @property
     def skip_reason(self) -> str:

@@ -58,7 +58,7 @@ class RolloutProbability:
     sampler: NucleusSampler
 
     names = (SUCCESS,)
-    observed = SUCCESS
+    observed_name = SUCCESS
     skip_reason = ""
 
     def observe(self, interventions: Sequence[Intervention | None], progress: Reporter) -> list[Observation]:

@@ -109,7 +109,7 @@ class ContinuationLosses:
         The unsteered run changes nothing at block 0.
         """
         layers = [0 if intervention is None else intervention.vector.layer for intervention in interventions]
-        together = max(1, self._model.token_budget // texts.packed.slots.numel())
+        together = max(1, self._model.token_budget // texts.packed.token_at.numel())
         for layer in sorted(set(layers)):
             members = [index for index, found in enumerate(layers) if found == layer]
             for first in range(0, len(members), together):

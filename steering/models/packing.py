@@ -27,15 +27,15 @@ class PackedTexts:
         ids: Token ids `[1, token]`, int64. A few at the end may repeat the first.
         positions: Of each within its text, `[1, token]`, int64.
         prompt: `[1, token]`, true where a token belongs to a prompt.
-        slots: Which token is where in the texts, `[row, pos]`, int64; the first one where a text has ended.
-        places: Where a token is in the texts, as row × width + pos, `[token]`, int64; of several places, the first.
+        token_at: Which token is where in the texts, `[row, pos]`, int64; the first one where a text has ended.
+        place_of: Where a token is in the texts, as row × width + pos, `[token]`, int64; of several, the first.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     prompt: torch.Tensor
-    slots: torch.Tensor
-    places: torch.Tensor
+    token_at: torch.Tensor
+    place_of: torch.Tensor
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -45,33 +45,33 @@ class PackedTexts:
 
     def to(self, device: torch.device) -> PackedTexts:
         """The same on another device."""
-        tensors = (self.ids, self.positions, self.prompt, self.slots, self.places)
+        tensors = (self.ids, self.positions, self.prompt, self.token_at, self.place_of)
         return PackedTexts(*(tensor.to(device) for tensor in tensors))
 
     def repeated(self, copies: int) -> PackedTexts:
         """The texts several times, one copy after another: nothing is shared between copies."""
         count = self.ids.shape[1]
         numbers = torch.arange(copies, device=self.ids.device)
-        slots = (self.slots + count * numbers[:, None, None]).flatten(0, 1)
-        places = (self.places + self.slots.numel() * numbers[:, None]).flatten()
+        token_at = (self.token_at + count * numbers[:, None, None]).flatten(0, 1)
+        place_of = (self.place_of + self.token_at.numel() * numbers[:, None]).flatten()
         ids, positions, prompt = (tensor.repeat(1, copies) for tensor in (self.ids, self.positions, self.prompt))
-        return PackedTexts(ids, positions, prompt, slots, places)
+        return PackedTexts(ids, positions, prompt, token_at, place_of)
 
     def by_text(self, states: torch.Tensor) -> torch.Tensor:
         """From `[1, head, token, width]` to `[row, head, pos, width]`."""
-        rows, width = self.slots.shape
-        found = states[0].transpose(0, 1).index_select(0, self.slots.flatten())
+        rows, width = self.token_at.shape
+        found = states[0].transpose(0, 1).index_select(0, self.token_at.flatten())
         return found.view(rows, width, *found.shape[1:]).transpose(1, 2)
 
     def by_token(self, states: torch.Tensor) -> torch.Tensor:
         """From `[row, pos, head, width]` to `[1, token, head, width]`."""
-        return states.flatten(0, 1).index_select(0, self.places).unsqueeze(0)
+        return states.flatten(0, 1).index_select(0, self.place_of).unsqueeze(0)
 
     def gathered(self, of_texts: Sequence[torch.Tensor]) -> torch.Tensor:
         """From `[pos, d_model]` of each text to `[1, token, d_model]`."""
-        lengths = torch.tensor([len(states) for states in of_texts], device=self.places.device)
+        lengths = torch.tensor([len(states) for states in of_texts], device=self.place_of.device)
         starts = lengths.cumsum(0) - lengths
-        return torch.cat(list(of_texts))[starts[self.places // self.slots.shape[1]] + self.positions]
+        return torch.cat(list(of_texts))[starts[self.place_of // self.token_at.shape[1]] + self.positions]
 
     def seen(self, window: int | None) -> torch.Tensor | None:
         """Which positions each one sees, `[1, 1, pos, pos]`; None is all up to itself.
@@ -81,10 +81,10 @@ class PackedTexts:
         Args:
             window: How many positions back a token sees, itself included; None for all.
         """
-        width = self.slots.shape[1]
+        width = self.token_at.shape[1]
         if window is None or window >= width:
             return None
-        positions = torch.arange(width, device=self.slots.device)
+        positions = torch.arange(width, device=self.token_at.device)
         back = positions.unsqueeze(1) - positions
         return ((back >= 0) & (back < window))[None, None]
 
@@ -96,7 +96,7 @@ def pack(texts: Sequence[TokenizedText]) -> PackedTexts:
         texts: At least one. What two begin with is shared as far as it belongs to both prompts or to neither.
     """
     width = _raised(max(len(text.ids) for text in texts) - 1)
-    slots = torch.zeros(len(texts), width, dtype=torch.int64)
+    token_at = torch.zeros(len(texts), width, dtype=torch.int64)
     # The token before, its own id, whether it belongs to a prompt -> its number, and its first place.
     tokens: dict[tuple[int, int, bool], tuple[int, int]] = {}
     for row, text in enumerate(texts):
@@ -104,13 +104,13 @@ def pack(texts: Sequence[TokenizedText]) -> PackedTexts:
         for position, own in enumerate(text.ids[:-1]):
             key = (chain[-1], own, position < text.prompt_length)
             chain.append(tokens.setdefault(key, (len(tokens), row * width + position))[0])
-        slots[row, : len(chain) - 1] = torch.tensor(chain[1:])
+        token_at[row, : len(chain) - 1] = torch.tensor(chain[1:])
     filled = [*tokens.items()]
     filled += filled[:1] * (_raised(len(tokens)) - len(tokens))
     ids = torch.tensor([[own for (_, own, _), _ in filled]])
     prompt = torch.tensor([[of_prompt for (_, _, of_prompt), _ in filled]])
-    places = torch.tensor([place for _, (_, place) in filled])
-    return PackedTexts(ids, (places % width).unsqueeze(0), prompt, slots, places)
+    place_of = torch.tensor([place for _, (_, place) in filled])
+    return PackedTexts(ids, (place_of % width).unsqueeze(0), prompt, token_at, place_of)
 
 
 def packed_batches(texts: Sequence[TokenizedText], token_budget: int) -> list[list[int]]:

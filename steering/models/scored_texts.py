@@ -39,14 +39,14 @@ class ScoredTexts:
         scored = [(row, pos) for row, text in enumerate(texts) for pos in range(text.prompt_length, len(text.ids))]
         targets = torch.tensor([texts[row].ids[pos] for row, pos in scored])
         rows, positions = torch.tensor(scored).unbind(dim=1)
-        tensors = (targets, packed.slots[rows, positions - 1], rows)
+        tensors = (targets, packed.token_at[rows, positions - 1], rows)
         return cls(packed.to(model.device), *(tensor.to(model.device) for tensor in tensors))
 
     def repeated(self, copies: int) -> ScoredTexts:
         """The same texts several times over, one copy after another."""
         numbers = torch.arange(copies, device=self.rows.device).unsqueeze(1)
         before = (self.before + self.packed.ids.numel() * numbers).flatten()
-        rows = (self.rows + len(self.packed.slots) * numbers).flatten()
+        rows = (self.rows + len(self.packed.token_at) * numbers).flatten()
         return ScoredTexts(self.packed.repeated(copies), self.targets.repeat(copies), before, rows)
 
     def at(self, positions: Positions) -> torch.Tensor:

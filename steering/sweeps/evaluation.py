@@ -89,7 +89,7 @@ class Evaluation:
         """What the metrics chosen for a configuration saw of it, whose outcome was written down."""
         of_metrics = {name: self._metrics[name] for name in chosen}
         return {
-            name: _skipped(metric) or _observation(outcome.scores[metric.observed])
+            name: _skipped(metric) or _observation(outcome.scores[metric.observed_name])
             for name, metric in of_metrics.items()
         }
 

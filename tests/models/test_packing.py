@@ -32,25 +32,25 @@ def test_packed_texts_hold_what_each_token_depends_on_once(texts):
     numbers = {}
     for row, text in enumerate(texts):
         for position, known in enumerate(known_to(text)):
-            token = int(packed.slots[row, position])
+            token = int(packed.token_at[row, position])
             assert numbers.setdefault(known, token) == token
             found = (int(values[0, token]) for values in (packed.ids, packed.positions, packed.prompt))
             assert tuple(found) == (text.ids[position], position, position < text.prompt_length)
-        assert not packed.slots[row, len(text.ids) - 1 :].any()
+        assert not packed.token_at[row, len(text.ids) - 1 :].any()
     assert sorted(numbers.values()) == list(range(len(numbers)))
-    count, width = packed.ids.numel(), packed.slots.shape[1]
+    count, width = packed.ids.numel(), packed.token_at.shape[1]
     assert count % 16 == width % 16 == 0
     assert 0 <= count - len(numbers) < 16
     assert 0 <= width - max(len(text.ids) - 1 for text in texts) < 16
     for values in (packed.ids, packed.positions, packed.prompt):
         assert values.shape == (1, count)
         assert (values[0, len(numbers) :] == values[0, 0]).all()
-    assert packed.slots.flatten()[packed.places][: len(numbers)].tolist() == list(range(len(numbers)))
+    assert packed.token_at.flatten()[packed.place_of][: len(numbers)].tolist() == list(range(len(numbers)))
 
 
 def test_a_beginning_is_shared_within_both_prompts_alone():
     packed = pack(SIDES)
-    assert packed.slots[:, :4].tolist() == [[0, 1, 2, 0], [0, 1, 3, 4], [0, 1, 5, 0]]
+    assert packed.token_at[:, :4].tolist() == [[0, 1, 2, 0], [0, 1, 3, 4], [0, 1, 5, 0]]
     assert packed.ids[0, :6].tolist() == [5, 6, 7, 9, 7, 7]
     assert packed.prompt[0, :6].tolist() == [True, True, False, False, False, True]
 
@@ -62,12 +62,13 @@ def test_copies_hold_the_same_texts_and_share_nothing(texts, copies):
     count = packed.ids.numel()
     for name in ("ids", "positions", "prompt"):
         assert torch.equal(getattr(repeated, name), getattr(packed, name).repeat(1, copies))
-    by_copy = repeated.slots.unflatten(0, (copies, -1))
-    for number, slots in enumerate(by_copy):
-        assert torch.equal(slots, packed.slots + count * number)
+    by_copy = repeated.token_at.unflatten(0, (copies, -1))
+    for number, token_at in enumerate(by_copy):
+        assert torch.equal(token_at, packed.token_at + count * number)
     assert torch.equal(
-        repeated.slots.flatten()[repeated.places],
-        packed.slots.flatten()[packed.places].repeat(copies) + count * torch.arange(copies).repeat_interleave(count),
+        repeated.token_at.flatten()[repeated.place_of],
+        packed.token_at.flatten()[packed.place_of].repeat(copies)
+        + count * torch.arange(copies).repeat_interleave(count),
     )
 
 
@@ -82,7 +83,7 @@ def test_states_by_text_and_back_are_those_of_the_tokens(texts, copies):
     found = packed.by_text(states)
     for row, text in enumerate(texts * copies):
         for position in range(len(text.ids) - 1):
-            assert torch.equal(found[row, :, position], states[0, :, packed.slots[row, position]])
+            assert torch.equal(found[row, :, position], states[0, :, packed.token_at[row, position]])
     back = packed.by_token(found.transpose(1, 2))
     count = len({known for text in texts for known in known_to(text)})
     for copy in range(copies):
@@ -97,7 +98,7 @@ def test_gathered_states_are_those_of_the_first_text_that_has_the_token(texts):
     found = packed.gathered(states)
     assert found.shape == (1, packed.ids.numel(), 2)
     for token, (row, position) in enumerate(found[0].tolist()):
-        assert packed.slots[row, position] == (token if token <= packed.slots.max() else 0)
+        assert packed.token_at[row, position] == (token if token <= packed.token_at.max() else 0)
 
 
 @pytest.mark.parametrize("window", [1, 3, 15, 16, 100, None])

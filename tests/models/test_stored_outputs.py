@@ -186,7 +186,7 @@ def test_stored_outputs_of_packed_texts_are_those_of_padded_ones(any_model, text
         any_model.module(**padded(texts), use_cache=False)
     for row, text in enumerate(texts):
         before = len(text.ids) - 1
-        assert torch.equal(found[0, packed.slots[row, :before]], captured.output[row, :before])
+        assert torch.equal(found[0, packed.token_at[row, :before]], captured.output[row, :before])
 
 
 @pytest.mark.parametrize("layer", [0, 1])
