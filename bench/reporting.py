@@ -12,6 +12,7 @@ from bench.run import Run
 from steering.concepts import TEST
 from steering.journal import FILE_NAME
 from steering.results import SAE, SUCCESS, UNSTEERED, Row
+from steering.tables.captions import CAPTIONS
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary
 from steering.tables.controls import controls_above_unsteered
@@ -88,12 +89,13 @@ def _write_table(table: _Table, width: int, reporter: pytest.TerminalReporter) -
 def _tables(run: Run) -> Iterator[tuple[str, _Table]]:
     """Titles and tables; some may have no lines."""
     rows = run.all_rows
+    claims = run.verdicts if set(run.verdicts.values()) - {"no claim"} else None  # or a column would say nothing
     on_test = run.request.setting.profile.split == TEST
-    yield "Cells" if on_test else "Cells on the development split", summary(rows, run.verdicts)
+    yield "Cells" if on_test else "Cells on the development split", summary(rows, claims)
     yield "Controls", control_summary(rows)
     yield "Doses", dose_summary(rows)
     yield "Features", feature_summary(rows)
-    yield "Sparse autoencoders", sae_summary(rows, run.verdicts)
+    yield "Sparse autoencoders", sae_summary(rows, claims)
 
 
 def nothing_selected(run: Run) -> str:
@@ -124,11 +126,9 @@ def _remarks(run: Run) -> Iterator[str]:
     """What has to be said under the tables."""
     request, rows = run.request, run.all_rows
     if any(row.method != SAE for row in rows):
-        yield (
-            "P(success): share of rollouts with a keyword. p: one-sided, paired with the unsteered rollouts ('p "
-            "control': the control's); 'Holm': adjusted over the cells shown that are no controls, whose own are in "
-            "parentheses. norm: of what is added. Δ loss: steered minus unsteered, nats per token."
-        )
+        yield CAPTIONS["Cells"]
+    if len(control_summary(rows)) > 1:
+        yield CAPTIONS["Controls"]
     if detectable_rise := _detectable(run, rows):
         yield detectable_rise
     if doubt := _controls_above(run, rows):

@@ -146,18 +146,19 @@ def list_concepts() -> None:
 def show(concept: Reference, pairs: Annotated[int, typer.Option(min=0, help="How many pairs to show.")] = 2) -> None:
     """Show what a concept says and some of its pairs."""
     found = load_concept(concept)
-    for key in ("name", "description", "licence", "source"):
-        typer.echo(f"{key + ':':<13}{visible(getattr(found, key))}")
+    facts = {key: getattr(found, key) for key in ("name", "description", "licence", "source")}
     if found.chat:
-        typer.echo("chat:        prompts are messages to a chat model, and continuations its answers")
+        facts["chat"] = "prompts are messages to a chat model, and continuations its answers"
     for key in ("rollout_prompts", "one_word_prompts", "development_prompts"):
         prompts = getattr(found, key)
-        first = f", the first: {prompts[0]}" if prompts else ""
-        typer.echo(visible(f"{key.replace('_', ' ')}: {len(prompts)}{first}"))
-    for side in ("positive", "negative"):
-        typer.echo(visible(f"{side} keywords: {', '.join(getattr(found.keywords, side))}"))
-    typer.echo(f"{len(found.generation)} generation pairs, {len(found.test)} test pairs")
-    for pair in found.generation[:pairs]:
+        facts[key.replace("_", " ")] = f"{len(prompts)}{f', the first: {prompts[0]}' if prompts else ''}"
+    facts |= {f"{side} keywords": ", ".join(getattr(found.keywords, side)) for side in get_args(Side)}
+    facts["pairs"] = f"{len(found.generation)} of generation, {len(found.test)} of the test"
+    for key, value in facts.items():
+        typer.echo(f"{key + ':':<21}{visible(value)}")
+    if shown := found.generation[:pairs]:
+        typer.echo(f"\nThe first {counted(len(shown), 'pair')} of generation:")
+    for pair in shown:
         typer.echo(visible(f"{pair.id}: {pair.prompt}"))
         typer.echo(visible(f"  positive: {pair.positive}"))
         typer.echo(visible(f"  negative: {pair.negative}"))

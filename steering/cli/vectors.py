@@ -114,6 +114,8 @@ def show(vector: VectorFile, as_json: AsJson = False) -> None:
         return
     for key, value in entry.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if key == "recommended_multiplier":
+            text = f"{value:g}"
         typer.echo(f"{key.replace('_', ' ') + ':':<24}{visible(text)}")
     if features:
         rows = [[str(feature.feature), f"{feature.weight:.4f}", feature.description] for feature in found.features]

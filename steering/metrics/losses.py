@@ -52,7 +52,7 @@ class LossChange:
 
 def _stories(kind: Side, model: LanguageModel, pairs: Sequence[ContrastPair]) -> LossChange:
     texts = [tokenize_side(model.tokenizer, pair, kind) for pair in pairs]
-    return LossChange(kind, ContinuationLosses(model, texts))
+    return LossChange(kind, ContinuationLosses(model, texts, kind))
 
 
 @register("loss_positive")
@@ -71,4 +71,4 @@ def negative_loss(setting: Setting, model: LanguageModel) -> LossChange:
 def neutral_loss(setting: Setting, model: LanguageModel) -> LossChange:
     """Loss of documents that have nothing to do with the concept; their first tokens are their prompts."""
     texts = tokenize_documents(model.tokenizer, setting.neutral.documents, *setting.profile.neutral_lengths)
-    return LossChange("neutral", ContinuationLosses(model, texts))
+    return LossChange("neutral", ContinuationLosses(model, texts, "neutral"))

@@ -33,13 +33,15 @@ class ContinuationLosses:
     Args:
         model: The model to steer.
         texts: Texts with their prompt boundary.
+        kind: What they are called where progress is told.
 
     Raises:
         DataError: A text is longer than the model's context, or holds a token that it does not have.
     """
 
-    def __init__(self, model: LanguageModel, texts: Sequence[TokenizedText]) -> None:
+    def __init__(self, model: LanguageModel, texts: Sequence[TokenizedText], kind: str = "") -> None:
         self._model = model
+        self._task = f"measuring {kind} losses".replace("  ", " ")
         self._count = len(texts)
         lengths = [len(text.ids) for text in texts]
         check_lengths(lengths, model.length_limit, model.name)
@@ -99,7 +101,7 @@ class ContinuationLosses:
         return self._finite(losses)
 
     def _work(self, progress: Reporter, passes: int) -> AbstractContextManager[Advance]:
-        return progress.work("measuring losses", passes * self._count)
+        return progress.work(self._task, passes * self._count)
 
     def _stacks(
         self, interventions: Sequence[Intervention | None], texts: ScoredTexts

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import huggingface_hub.constants
 import torch
 import transformers
 from huggingface_hub.utils.tqdm import enable_progress_bars
@@ -17,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from steering.errors import ModelError, first_line
 from steering.gguf_header import check_header
 from steering.models.families import family
-from steering.paths import is_directory, is_file
+from steering.paths import is_directory, is_file, is_path
 
 # Three times what the largest vocabularies take, with a score, a type and a merge for each token.
 _MOST_ANNOUNCED = 1 << 22
@@ -31,9 +35,10 @@ def read_pretrained(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, P
     """
     if is_directory(source) and not any(Path(source).glob("*.safetensors")):
         raise ModelError(f"model {source!r}: no *.safetensors file; weights are read from safetensors or GGUF only")
+    is_cached = _is_out_of_reach(source)
     with quiet(), _explained(source):
-        tokenizer = _read_tokenizer(source)
-        model = _read_weights(source, dtype=dtype, use_safetensors=True)
+        tokenizer = _read_tokenizer(source, local_files_only=is_cached)
+        model = _read_weights(source, dtype=dtype, use_safetensors=True, local_files_only=is_cached)
     return model, tokenizer
 
 
@@ -85,9 +90,24 @@ def read_layer_count(source: str) -> int:
             check_header(path, _MOST_ANNOUNCED)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
         else:
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            options = {"trust_remote_code": False, "local_files_only": _is_out_of_reach(source)}
+            config = AutoConfig.from_pretrained(source, **options)
     family(config.model_type)
     return int(config.num_hidden_layers)
+
+
+def _is_out_of_reach(source: str) -> bool:
+    """Whether a hub id can be there in the hub's cache alone: to ask a hub without an address takes half a minute.
+
+    A proxy may know an address that this machine does not.
+    """
+    if is_path(source) or getproxies():
+        return False
+    try:
+        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, None)
+    except OSError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

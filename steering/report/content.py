@@ -17,6 +17,7 @@ from steering.report.samples import Samples, samples_of
 from steering.report.studies import Study, studies_of
 from steering.report.verdict import StudyVerdict, verdict_of
 from steering.results import Row
+from steering.tables.captions import CAPTIONS, IMPROVEMENTS
 from steering.tables.comparisons import selection_summary
 from steering.tables.export import result_tables
 from steering.tables.gate import remarks, verdict_table
@@ -110,35 +111,6 @@ def _is_number(cell: str) -> bool:
     return cell in ("", ABSENT) or _NUMBER.fullmatch(cell) is not None
 
 
-_PARETO = "Improvements on the mean difference"
-_CAPTIONS = {
-    "Cells": "Every configuration. Intervals are at 95 %. p: one-sided, paired with the unsteered rollouts; p control: "
-    "paired with those of the method's control. Both are adjusted by Holm's method where the heading says so; those of "
-    "controls are in parentheses, unadjusted. norm: length of the added vector. Δ loss: steered minus unsteered, nats "
-    "per token.",
-    "Doses": "Each method at the largest of a set of multipliers whose loss on neutral development documents stays "
-    "within one budget. optimism: how much more it costs on the test documents than on those.",
-    "Selection": "The layer and dose that the development split chooses, and what they reach on the test split. Only "
-    "“P test” is a result: “best on test” was chosen on the data that it is reported on.",
-    _PARETO: "Each cell against the dose of mean_difference at its layer that it comes nearest to improving on, or, "
-    "where it improves on none and some dominate it, that dominates it most clearly: how much higher its P(success) "
-    "and its neutral loss are. improves: the first is higher and the second lower, both by paired tests; p, the larger "
-    "of the two, is adjusted by Holm's method over all such comparisons. dominated: the reverse.",
-    "Controls": "Each cell with its controls. Null cells are controls of the same construction at any layer, "
-    "which are taken to be alike; the empirical p is of one cell alone, not adjusted, and cannot be below 1 / (1 + "
-    "their number).",
-    "Neutral documents": "The change of loss over neutral documents, nats per token: its mean, the one-sided 95 % "
-    "upper bound of the mean, and the documents that suffer most.",
-    "Separation of test pairs": "What steering adds to loss(negative) − loss(positive) of each test pair. wrong way: "
-    "the share of pairs for which that is below 0.",
-    "Cells on the development split": "The same configurations on the split for choosing layers and doses. No result "
-    "is reported from it.",
-    "Sparse autoencoders": "How much of its input each autoencoder preserves, on the neutral documents.",
-    "Not measured": "Cells of which something could not be measured, and why.",
-    "Features": "The three features with the largest weights in each vector that is a sum of features.",
-}
-
-
 def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | None) -> Content:
     """Compute a report.
 
@@ -155,18 +127,31 @@ def content_of(rows: Sequence[Row], profile: Profile | None, gate: GateReport | 
     level, bound = source.alpha, source.neutral_bound
     studies = studies_of(rows, level, _concepts(rows, profile))
     tables = result_tables(rows, neutral_bound=bound)
-    captions = _CAPTIONS | {_PARETO: f"{_CAPTIONS[_PARETO]} {pareto_statement(rows)}"}
+    captions = CAPTIONS | {IMPROVEMENTS: f"{CAPTIONS[IMPROVEMENTS]} {pareto_statement(rows)}"}
     return Content(
         title=f"Steering: {_named(row.concept for row in rows)}",
         facts=_facts(rows),
         parts=tuple(_part(study, bound, _is_chosen(study, rows, bound)) for study in studies),
-        tables={title: Table.of(captions[title], table) for title, table in tables.items()},
+        tables={title: Table.of(captions[title], table) for title, table in tables.items()} | _prompts(studies),
         settings=Table.of("What the values depend on, and which runs wrote them.", settings_table(rows)),
         versions=Table.of("What computed this report. What measured the results is in the settings.", versions_table()),
         gate=None if gate is None else _gate(gate),
         level=level,
         neutral_bound=bound,
     )
+
+
+def _prompts(studies: Sequence[Study]) -> dict[str, Table]:
+    """The prompts that figures of one-word completions number, of each concept that is known."""
+    asked = [study for study in studies if any(row.metric == "one_word_changed" and row.texts for row in study.rows)]
+    found = {study.concept.name: study.concept.one_word_prompts for study in asked if study.concept is not None}
+    return {
+        f"One-word prompts of {name}": Table.of(
+            "The columns of the figures of one-word completions.",
+            [["prompt", "text"], *([str(number), prompt] for number, prompt in enumerate(prompts, start=1))],
+        )
+        for name, prompts in found.items()
+    }
 
 
 def clipped(text: str, length: int) -> str:

@@ -62,7 +62,7 @@ class DoseFinder:
     ) -> None:
         self._budget = budget
         self._progress = progress
-        self._losses = ContinuationLosses(model, documents)
+        self._losses = ContinuationLosses(model, documents, "development")
         self._unsteered: np.ndarray = self._losses.measure([None], progress)[0]
 
     def find(self, unit: Intervention) -> Dose:

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from steering.concepts import DEVELOPMENT, TEST
 from steering.profiles import Profile
 from steering.results import SAE, Row
+from steering.tables.captions import CAPTIONS, IMPROVEMENTS
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary, selection_summary
 from steering.tables.configurations import Runs, on_split
@@ -31,6 +32,7 @@ from steering.tables.separation import separation_summary
 from steering.tables.terminal import aligned
 from steering.tables.wording import visible
 
+_LINE = 120  # longer lines of prose are hard to read
 _FEATURE = pa.struct([("feature", pa.int64()), ("weight", pa.float64()), ("description", pa.string())])
 _TYPES = {
     **dict.fromkeys(("layer", "seed", "n", "schema_version"), pa.int64()),
@@ -67,7 +69,7 @@ def result_tables(
         "Neutral documents": damage_summary(test, runs),
         "Separation of test pairs": separation_summary(test, all_test, runs),
         "Selection": selection_summary(rows, everything, neutral_bound, development_runs),
-        "Improvements on the mean difference": pareto_summary(test, all_test, runs),
+        IMPROVEMENTS: pareto_summary(test, all_test, runs),
         "Cells on the development split": summary(development, among=all_development, runs=development_runs),
         "Features": feature_summary(test, runs),
         "Sparse autoencoders": sae_summary(autoencoders, runs=_runs(rows, autoencoders)),
@@ -91,9 +93,15 @@ def to_markdown(rows: Sequence[Row], among: Sequence[Row] | None = None) -> str:
 
 
 def to_text(rows: Sequence[Row], width: int, among: Sequence[Row] | None = None) -> str:
-    """Every table under its title, aligned for a terminal of `width` columns; other arguments as in `result_tables`."""
+    """Every table between its title and its caption, for a terminal of `width` columns.
+
+    Other arguments are as in `result_tables`.
+    """
     found = result_tables(rows, among)
-    tables = [f"{title}\n{aligned(table, width)}" for title, table in found.items()]
+    tables = [
+        f"{title}\n{aligned(table, width)}{textwrap.fill(CAPTIONS[title], min(width, _LINE), break_on_hyphens=False)}\n"
+        for title, table in found.items()
+    ]
     statement = pareto_statement(rows, among)
     return "\n".join([*tables, *([f"{textwrap.fill(visible(statement), width)}\n"] if statement else [])])
 

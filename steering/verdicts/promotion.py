@@ -67,7 +67,7 @@ def promote(
     require_known("layer", layers, {layer for _, layer in found})
     chosen = {key: entries for key, entries in sorted(found.items()) if is_chosen(key, methods, layers)}
     if not chosen:
-        raise ResultsError("there is no steered cell among the results that is no control")
+        raise ResultsError("there is no steered cell among the results: only controls or the unsteered run")
     _check_agreement(chosen)
     cells = tuple(_cell(entries[-1]) for entries in chosen.values())
     first = next(iter(chosen.values()))[-1].row

@@ -190,10 +190,10 @@ def test_list_and_show(call):
     assert call("concept", "list")[1].startswith("gender: The gender of a story's protagonist")
     status, out, _ = call("concept", "show", "gender", "--pairs", "1")
     assert status == 0
-    assert "300 generation pairs, 50 test pairs" in out
-    assert "positive keywords: dad, father" in out
+    assert "pairs:               300 of generation, 50 of the test\n\nThe first " in out
+    assert "positive keywords:   dad, father" in out
     assert out.count("positive: ") == 1
-    assert "rollout prompts: 1, the first: My favorite doll is a little" in out
+    assert "rollout prompts:     1, the first: My favorite doll is a little" in out
 
 
 def test_story_of_the_tests_is_what_the_form_asks_for():

@@ -11,6 +11,7 @@ import pytest
 from steering.cli.export import Format
 from steering.journal import Journal, load_rows
 from steering.tables import export, trackers
+from steering.tables.captions import CAPTIONS
 from tests.small_rows import configuration, small_row, unsteered_row
 
 TEXT_FORMATS = [form for form in Format if form is not Format.parquet]
@@ -23,6 +24,15 @@ def results(tmp_path):
     cells = [small_row(layer=8, items=(0.0, 1.0)), *configuration(layer=8)[1:], *control]
     Journal(tmp_path / "results").append([unsteered_row(value=0.1, low=0.05, high=0.2), *cells])
     return tmp_path / "results"
+
+
+def test_each_table_is_explained_below_it(call, results, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    out = call("export", results)[1]
+    told = " ".join(out.split())
+    assert CAPTIONS["Cells"] in told
+    assert CAPTIONS["Not measured"] not in told
+    assert max(map(len, out.splitlines())) <= 100
 
 
 def test_error_of_our_own_is_no_regression(call, results, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from steering.models.continuation_losses import ContinuationLosses
 from steering.models.language_model import LanguageModel
 from steering.models.tokens import TokenizedText
 from steering.positions import Positions
+from steering.progress import Advance, Silent
 from tests.references import Changed, continuation_loss, reference_loss, steer, tokenized
 from tests.small_models import CONFIGS, small_model
 
@@ -175,6 +177,24 @@ def test_texts_longer_than_the_context_are_refused(any_model):
     limit = any_model.module.config.max_position_embeddings
     with pytest.raises(DataError, match=f"{limit + 1} tokens is longer than the {limit}"):
         ContinuationLosses(any_model, [TokenizedText((1,) * (limit + 1), 4)])
+
+
+class Tasks(Silent):
+    """Keeps what is said to be done."""
+
+    def __init__(self) -> None:
+        self.named: list[str] = []
+
+    def work(self, task: str, steps: int) -> AbstractContextManager[Advance]:
+        self.named.append(task)
+        return super().work(task, steps)
+
+
+def test_progress_says_which_losses_are_measured(llama):
+    tasks = Tasks()
+    for kind in ("neutral", ""):
+        ContinuationLosses(llama, [TokenizedText((5, 6, 7), 1)], kind).measure([None], tasks)
+    assert tasks.named == ["measuring neutral losses", "measuring losses"]
 
 
 def test_text_for_which_longrope_has_other_factors_is_refused(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,24 @@ def test_hub_id_without_a_hub_says_what_can_be_given(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="'nobody/nothing' cannot be loaded.*'embedded', a directory"):
         load_model("nobody/nothing", CPU, torch.float32)
+
+
+@pytest.mark.parametrize("proxies", [{}, {"https": "http://proxy"}], ids=["without a proxy", "by a proxy"])
+def test_hub_without_an_address_is_not_asked(monkeypatch, proxies):
+    """It would be asked five times, seconds apart. Behind a proxy, this machine need not know the address."""
+
+    def unknown(*_arguments):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    asked = []
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setattr("steering.models.pretrained.getproxies", lambda: proxies)
+    monkeypatch.setattr(
+        "steering.models.pretrained.AutoTokenizer.from_pretrained", lambda *_, **options: asked.append(options) or 1 / 0
+    )
+    with pytest.raises(ModelError, match="'nobody/nothing' cannot be loaded"):
+        load_model("nobody/nothing", CPU, torch.float32)
+    assert [options["local_files_only"] for options in asked] == [not proxies]
 
 
 @pytest.mark.parametrize("ending", ["", "/m", ".gguf"])

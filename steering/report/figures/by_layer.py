@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -40,7 +40,9 @@ _PAPER_LOOK: dict[str, Any] = {
 def success_by_layer(group: SeriesGroup, paper: PaperValues | None) -> list[Figure]:
     """P(success) by layer (Fig. 5): of all methods that have one given dose, and of each that has several."""
     series = over_layers(group.at(None), [SUCCESS])
-    drawn = grouped(lines.panels_of(series, _SUCCESS_DOSES), lambda panel: panel.method)
+    drawn = grouped(
+        lines.panels_of(series, style.Look.of_methods(group.series), _SUCCESS_DOSES), lambda panel: panel.method
+    )
     shown = {entry.method for entry in series}
     left_out = dict.fromkeys(
         entry.method for entry in group.at(None) if entry.layers([SUCCESS]) and entry.method not in shown
@@ -129,7 +131,7 @@ def loss_change_by_layer(group: SeriesGroup, paper: PaperValues | None) -> list[
         doses = "" if budget is None else f"budget_{budget:g}"
         figures += [
             _loss_figure(group, panel, doses, paper)
-            for panel in lines.panels_of(series, _LOSS_DOSES)
+            for panel in lines.panels_of(series, style.Look.of_methods(group.series), _LOSS_DOSES)
             if len(lines.layers_of(panel.series)) > 1 or len(lines.layers_of(group.series)) == 1
         ]
     return figures
@@ -169,10 +171,12 @@ def _draw_losses(panel: Panel, title: str) -> Canvas:
     height = 0.7 + 2.5 * len(kinds) + style.legend_height([*map(panel.label, panel.series)])
     figure = style.new_figure(title, height)
     all_axes = figure.subplots(len(kinds), squeeze=False, sharex=True, sharey=True)[:, 0]
+    count = len(panel.series)
+    shifts = lines.shifts(count) if len(lines.layers_of(panel.series)) == 1 else [0.0] * count
     for axes, (metric, kind) in zip(all_axes, kinds.items(), strict=True):
         axes.axhline(0, color="black", linewidth=0.8, zorder=1)
-        for entry, look in zip(panel.series, panel.looks, strict=True):
-            lines.band(axes, entry.rows(metric), look, panel.label(entry))
+        for entry, look, shift in zip(panel.series, panel.looks, shifts, strict=True):
+            lines.band(axes, entry.rows(metric), look, panel.label(entry), shift)
         axes.set_ylabel(kind)
         if style.is_wide(_ends(panel)):
             style.wide_axis(axes, "y")
@@ -192,7 +196,7 @@ def vector_norms(group: SeriesGroup, paper: PaperValues | None) -> list[Figure]:
     title = f"Norm of the vectors by layer: {group.heading}"
     caption = (
         "Euclidean norm of each vector as constructed; what is added is this norm times the multiplier. It is computed "
-        "once from all pairs, and has no interval here."
+        f"once from all pairs, and has no interval here.{_of_equal_norm(found)}"
     )
     data: list[list[Any]] = [
         ["method", "is_control", "layer", "vector_norm", "vector_hash"],
@@ -206,7 +210,16 @@ def vector_norms(group: SeriesGroup, paper: PaperValues | None) -> list[Figure]:
         data += [[f"paper: {paper.method}", False, layer, norm, ""] for layer, norm in paper.norms.items()]
         caption += " Open markers are the paper's values for GPT-2 small."
     name = group.name("vector_norm_by_layer")
-    return [Figure(name, title, caption, data, partial(_draw_norms, found, title, paper))]
+    looks = style.Look.of_methods(found) | style.Look.of_methods(group.series)
+    return [Figure(name, title, caption, data, partial(_draw_norms, found, looks, title, paper))]
+
+
+def _of_equal_norm(series: Sequence[Series]) -> str:
+    """What cannot be seen: markers that lie on one another."""
+    norms = [cell.row.vector_norm for entry in series for cell in entry.cells]
+    at_layer = [cell.row.layer for entry in series for cell in entry.cells]
+    places = {(layer, f"{norm:.3g}") for layer, norm in zip(at_layer, norms, strict=True)}
+    return " Vectors of equal norm lie on one another." if len(places) < len(norms) else ""
 
 
 def _vectors(group: SeriesGroup) -> list[Series]:
@@ -226,12 +239,13 @@ def _vectors(group: SeriesGroup) -> list[Series]:
     ]
 
 
-def _draw_norms(found: Sequence[Series], title: str, paper: PaperValues | None) -> Canvas:
-    labels = [style.inert(entry.method, 44) for entry in found]
+def _draw_norms(
+    found: Sequence[Series], looks: Mapping[str, style.Look], title: str, paper: PaperValues | None
+) -> Canvas:
+    labels = [style.label(entry) for entry in found]
     printed = [f"paper, {paper.method}"] if paper else []
     figure = style.new_figure(title, 3.3 + style.legend_height([*labels, *printed]))
     axes: Axes = figure.subplots()
-    looks = style.Look.of_methods(found)
     for entry, label in zip(found, labels, strict=True):
         rows = [cell.row for cell in entry.cells]
         values = lines.numbers([row.vector_norm for row in rows])

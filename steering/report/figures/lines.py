@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -47,9 +47,9 @@ def error_bars(axes: Axes, rows: Sequence[Row], look: Look, label: str, shift: f
     line.set_label(label)  # and not the container's: legends list those after all lines
 
 
-def band(axes: Axes, rows: Sequence[Row], look: Look, label: str) -> None:
+def band(axes: Axes, rows: Sequence[Row], look: Look, label: str, shift: float = 0.0) -> None:
     """Values over layers with intervals as a band, or as bars where neighbours are missing."""
-    layers, (value, low, high) = numbers([row.layer for row in rows]), _ends(rows)
+    layers, (value, low, high) = numbers([row.layer for row in rows]) + shift, _ends(rows)
     axes.plot(layers, value, label=label, **look.line_style)
     axes.fill_between(layers, low, high, color=look.colour, alpha=look.opacity, linewidth=0)
     known = np.pad(np.isfinite(value), 1)
@@ -107,14 +107,14 @@ class Panel:
         return style.inert(series.dose, 24) if self.method else style.label(series)
 
 
-def panels_of(series: Sequence[Series], most_doses: int) -> list[Panel]:
+def panels_of(series: Sequence[Series], by_method: Mapping[str, Look], most_doses: int) -> list[Panel]:
     """Methods of one dose side by side, with the controls; a method of several doses on its own.
 
     Args:
         series: All that is to be shown of the same rows.
+        by_method: Look of each method; the same in all figures of the rows.
         most_doses: How many lines of one method a panel has room for.
     """
-    by_method = Look.of_methods(series)
     doses = grouped(series, lambda entry: entry.method)
     single = [entries[0] for entries in doses.values() if len(entries) == 1]
     controls = [entry for entry in single if entry.is_control]

@@ -200,7 +200,7 @@ def equal_damage(group: SeriesGroup) -> list[Figure]:
     for budget in group.budgets:
         series = group.at(budget)
         if budget is not None and any(entry.measured(SUCCESS) for entry in series):
-            panels = lines.panels_of(series, len(series))
+            panels = lines.panels_of(series, Look.of_methods(group.series), len(series))
             figures += [_damage_figure(group, panel, budget, number) for number, panel in enumerate(panels, 1)]
     return figures
 
