@@ -29,7 +29,7 @@ from steering.verdicts.gate import NOT_COMPARABLE_STATUS
 
 collect_ignore = ["test_speed.py", "test_growth.py"]  # run by name only: they say nothing of vectors
 # Options with which pytest shows what there is, and runs nothing.
-_LOOKING = ("cacheshow", "collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test")
+_LOOKING = ("cacheshow", "collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 # How a run ends that was not held against its baseline, since it did not get to its end.
 _STOPPED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 _RUN = pytest.StashKey[Run]()
@@ -255,7 +255,8 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - the hook's signature
     """Under pytest-xdist, after another process ended."""
-    processes.collect(node.config.stash[_RUN], node)
+    if not _is_looking(node.config):
+        processes.collect(node.config.stash[_RUN], node)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -270,8 +271,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if run.refusal or run.was_stopped:  # another process said so, in whose place tests failed
         session.exitstatus = pytest.ExitCode.USAGE_ERROR if run.refusal else pytest.ExitCode.INTERRUPTED
-    if run.refusal or session.exitstatus in _STOPPED:
+    if run.refusal or session.exitstatus in _STOPPED or config.option.setuponly:
         return
+    run.read_lost_rows()
     config.stash[_GATE] = report = reporting.compare(run)
     if run.is_empty_part and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK  # there are more parts than groups of tests

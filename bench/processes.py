@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.run import Run
-from steering.journal import load_rows, parse_row
+from steering.journal import parse_row
 
 _KEY = "steering"
 
@@ -43,7 +43,7 @@ def collect(run: Run, node: Any) -> None:
     """In the process that shows the tables: take what another one measured; one that crashed has written it down."""
     message = json.loads(getattr(node, "workeroutput", {}).get(_KEY, "{}"))
     if not message:
-        run.rows += [row for row in load_rows(run.request.results) if row.run == run.request.name]
+        run.has_lost_process = True
         return
     run.rows += map(parse_row, message["rows"])
     run.verdicts |= {(method, layer): state for method, layer, state in message["verdicts"]}

@@ -12,6 +12,7 @@ from bench.run import Run
 from steering.concepts import TEST
 from steering.journal import FILE_NAME
 from steering.results import SAE, SUCCESS, UNSTEERED, Row
+from steering.tables.adjustment import p_values_that_count
 from steering.tables.captions import CAPTIONS
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary
@@ -118,7 +119,8 @@ def _detectable(run: Run, rows: Sequence[Row]) -> str:
 
 def _controls_above(run: Run, rows: Sequence[Row]) -> str:
     """Whether controls appear to steer."""
-    p_values = [row.p_value for row in rows if row.is_control and row.metric == SUCCESS]
+    counting = p_values_that_count(rows)
+    p_values = [counting.get(row.key) for row in rows if row.is_control and row.metric == SUCCESS]
     return controls_above_unsteered(p_values, run.request.setting.profile.alpha)
 
 

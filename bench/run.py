@@ -7,11 +7,11 @@ from typing import Any
 
 from bench.request import Request
 from steering.errors import ResultsError
-from steering.journal import Journal
+from steering.journal import Journal, journal_file, load_rows
 from steering.methods import needs_losses
 from steering.methods.stored import load_fitting
 from steering.models.language_model import LanguageModel
-from steering.results import Row
+from steering.results import SAE, UNSTEERED, Row
 from steering.sweeps.cells import Cell, Outcome, plans_of, with_controls
 from steering.sweeps.records import blank_row
 from steering.sweeps.sae_quality import SaeOutcome
@@ -38,6 +38,7 @@ class Run:
         is_empty_part: Whether tests were selected, and none of them is left for this shard.
         refusal: Why none of the selected tests can be run, or an empty string.
         was_stopped: Whether an error ended another process of the run.
+        has_lost_process: Whether another process ended without a word.
         exit_status: Of the process, when it is decided.
     """
 
@@ -54,6 +55,7 @@ class Run:
     is_empty_part: bool = False
     refusal: str = ""
     was_stopped: bool = False
+    has_lost_process: bool = False
     exit_status: int = 0
 
     def select(self, cells: list[Cell], sae_layers: list[int]) -> None:
@@ -69,6 +71,16 @@ class Run:
         self.cells = [Cell(*cell) for cell in cells]
         self.sae_layers = sae_layers
         self.deselected |= {(method, layer) for method, layer in deselected}
+
+    def read_lost_rows(self) -> None:
+        """Take what a process that ended without a word had written, or taken over from an earlier run."""
+        if not self.has_lost_process or not journal_file(self.request.results).is_file():
+            return
+        places = {(cell.method, cell.layer) for cell in with_controls(self.request.setting.profile, self.cells)}
+        places |= {(UNSTEERED, None), *((SAE, layer) for layer in self.sae_layers)}
+        runs = None if self.request.resumes else {self.request.name}
+        written = load_rows(self.request.results)
+        self.rows += [row for row in written if (row.method, row.layer) in places and (not runs or row.run in runs)]
 
     @property
     def all_rows(self) -> list[Row]:

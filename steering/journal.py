@@ -24,6 +24,7 @@ class _Versioned:
     schema_version: int
 
 
+_NO_ROW = "not a results row: "
 _ROW, _VERSIONED = TypeAdapter(Row), TypeAdapter(_Versioned)
 
 
@@ -57,17 +58,25 @@ class Journal:
         Raises:
             ResultsError: The disk is full, the file cannot be written, or a row is such as `load_rows` would refuse.
         """
-        for row in rows:
-            for contradiction in row.contradictions():
-                raise ResultsError(f"{self.path}: {cell_id(row.method, row.layer)} is not written: {contradiction}")
+        lines = b"".join(self._line(row) for row in rows)
         try:
-            # A file name that is no text, among the settings, is kept as far as it is one.
-            self._append("".join(row.to_json() + "\n" for row in rows).encode(errors="replace"))
+            self._append(lines)
         except OSError as error:
             raise ResultsError(
                 f"{self.path}: writing failed: {error.strerror or error}. Earlier rows are kept; "
                 "make room, or choose another directory."
             ) from error
+
+    def _line(self, row: Row) -> bytes:
+        try:
+            # A file name that is no text, among the settings, is kept as far as it is one.
+            line = row.to_json().encode(errors="replace")
+            parse_row(line)
+        except (ResultsError, TypeError, ValueError) as error:
+            fault = str(error).removeprefix(_NO_ROW)
+            cell = cell_id(row.method, row.layer)
+            raise ResultsError(f"{self.path}: {row.metric} of {cell} is not written: {fault}") from None
+        return line + b"\n"
 
     def _append(self, lines: bytes) -> None:
         with self._lock:
@@ -145,11 +154,11 @@ def parse_row(line: bytes | str) -> Row:
             raise ResultsError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
         row = _ROW.validate_json(line)
     except ValidationError as error:
-        raise ResultsError(f"not a results row: {first_fault(error)}") from None
+        raise ResultsError(f"{_NO_ROW}{first_fault(error)}") from None
     except ValueError as error:
-        raise ResultsError(f"not a results row: {error}") from None
+        raise ResultsError(f"{_NO_ROW}{error}") from None
     for contradiction in row.contradictions():
-        raise ResultsError(f"not a results row: {contradiction}")
+        raise ResultsError(f"{_NO_ROW}{contradiction}")
     return row
 
 

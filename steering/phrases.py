@@ -12,9 +12,14 @@ NEAR_DUPLICATE = 0.6
 _WORD = regex.compile(r"\w+(?:['’]\w+)*")
 _END = r"[\p{Sentence_Terminal}…][\"”’»')\]]*"
 _CLOSED = regex.compile(_END + "$")
-# A sentence ends before white space and a capital letter, or one of a script without case, but not after these.
+# A sentence ends before white space and a capital letter, but not after these.
 _ENDS_NO_SENTENCE = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bProf)"
-_NEXT_SENTENCE = regex.compile(_ENDS_NO_SENTENCE + _END + r"\s+[\"“‘«'(\[]*[\p{Lu}\p{Lo}]")
+_NEXT = r"\s+[\"“‘«'(\[]*"
+_CAPITAL = _ENDS_NO_SENTENCE + _END + _NEXT + r"\p{Lu}"
+# Where letters have no case, what closes a quotation may be followed by more of its sentence, and so may a full stop
+# after a single letter, which shortens a word.
+_CASELESS = r"(?:(?<!\b\w)\.|[^\P{Sentence_Terminal}.]|…)" + _NEXT + r"\p{Lo}"
+_NEXT_SENTENCE = regex.compile(f"{_CAPITAL}|{_CASELESS}")
 
 
 def words(text: str) -> list[str]:

@@ -117,7 +117,9 @@ def test_each_line_is_one_json_object_with_every_field(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("place", ["value", "items", "parameters", "p_control", "features"])
+@pytest.mark.parametrize(
+    "place", ["value", "items", "multiplier", "vector_norm", "parameters", "p_control", "features"]
+)
 def test_nan_and_infinity_are_not_written(tmp_path, wrong, place):
     inside = {"items": (0.0, wrong), "parameters": {"strength": wrong}, "features": (FeatureWeight(3, wrong, ""),)}
     content = inside.get(place, wrong)
@@ -253,13 +255,19 @@ def test_a_disk_that_takes_a_part_leaves_the_file_as_it_was(tmp_path, room, faul
         ({"multiplier": 1e101}, "multiplier: larger than 1e\\+100"),
         ({"parameters": {"neutral_budget": 1e101}}, "parameters.neutral_budget: not a number of at most"),
         ({"low": 0.6}, "value: 0.5 is not between low"),
+        ({"items": (True, False)}, "items.0 is True; it should be a valid number"),
+        ({"texts": (None,)}, "texts.0 is None; it should be a valid string"),
+        ({"layer": 1.5}, "layer is 1.5; it should be a valid integer"),
+        ({"multiplier": "1"}, "multiplier is '1'; it should be a valid number"),
+        ({"parameters": {"words": {1, 2}}}, "Object of type set is not JSON serializable"),
     ],
 )
 def test_row_that_could_not_be_read_again_is_not_written(tmp_path, changes, fault):
     """It would make all rows of the journal unreadable."""
     journal = Journal(tmp_path)
     journal.append([unsteered_row()])
-    with pytest.raises(ResultsError, match=rf"results\.jsonl: mean_difference-layer\d+ is not written: {fault}"):
+    told = rf"results\.jsonl: rollout_probability of mean_difference-layer[\d.]+ is not written: {fault}"
+    with pytest.raises(ResultsError, match=told):
         journal.append([small_row(), small_row(**changes)])
     assert load_rows(tmp_path) == [unsteered_row()]
 

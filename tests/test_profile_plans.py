@@ -220,6 +220,20 @@ def test_bound_that_is_not_finite_is_refused_with_the_file(path, key, value):
     assert message == f"mine.toml: sae_bounds: {key} is {value}; it must be finite"
 
 
+@pytest.mark.parametrize(
+    ("key", "lines"),
+    [
+        ("multiplier", "[methods.mean_difference]\nmultiplier = {}\n"),
+        ("neutral_budget", "neutral_budget = {}\n" + METHODS),
+        ("doses", "doses = [1.0, {}]\n" + METHODS),
+    ],
+)
+def test_number_that_no_row_could_hold_is_refused(path, key, lines):
+    message = refusal(path, lines.format("1e101"))
+    assert f"{key} is " in message
+    assert "1e+100" in message
+
+
 @pytest.mark.parametrize("lines", ["multiplier = {}\n", "multiplier = 1\n[sae_bounds]\nl0 = {}\n"])
 def test_whole_number_that_no_float_holds_is_refused(path, lines):
     message = refusal(path, "[methods.mean_difference]\n" + lines.format("1" + "0" * 400))

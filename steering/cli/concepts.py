@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import textwrap
@@ -81,8 +80,9 @@ def generate_concept(
     }
     if not model and endpoint != _OPENAI:
         raise DataError(f"--endpoint {endpoint!r}: give --model, too: the name of the chat model there")
-    for option, value in (given | {"--model": model}).items():
-        require_text(option, json.dumps(value, ensure_ascii=False))
+    _require_texts(describe=describe, positive=positive, negative=negative, name=name, licence=licence, model=model)
+    _require_texts(positive_keyword=positive_keyword, negative_keyword=negative_keyword, rollout_prompt=rollout_prompt)
+    _require_texts(one_word_prompt=one_word_prompt, development_prompt=development_prompt)
     model = model or "gpt-4-turbo"
     order = Order(_brief(brief, given, output), model, output, pairs, stories)
     opened = chat_endpoint(endpoint, model, os.environ, key_variable)
@@ -162,6 +162,13 @@ def show(concept: Reference, pairs: Annotated[int, typer.Option(min=0, help="How
         typer.echo(visible(f"{pair.id}: {pair.prompt}"))
         typer.echo(visible(f"  positive: {pair.positive}"))
         typer.echo(visible(f"  negative: {pair.negative}"))
+
+
+def _require_texts(**given: str | list[str] | None) -> None:
+    """Refuse values of options that are no text; the names of the options are the keys'."""
+    for key, value in given.items():
+        for text in [value] if isinstance(value, str) else value or ():
+            require_text(f"--{key.replace('_', '-')}", text)
 
 
 def _sides(positive: list[str] | None, negative: list[str] | None) -> dict[str, list[str]]:

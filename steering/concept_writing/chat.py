@@ -152,12 +152,16 @@ class ChatClient:
         """The body, or None where it is too large; a redirect's is not read.
 
         Raises:
-            EndpointError: It is compressed, though that was not asked for: a few bytes could then fill the memory.
+            EndpointError: An answer is compressed, though that was not asked for: a few bytes could then fill the
+                memory.
         """
         content = bytearray()
         if response.has_redirect_location:
             return bytes(content)
-        if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in {"", "identity"}:
+            if not response.is_success:
+                return b""  # the status says enough
             refused = f"the answer is compressed ({self._shown(encoding)}), which was not asked for"
             raise EndpointError(f"{self._endpoint.url}: {refused}")
         started = self._clock.now()

@@ -27,7 +27,6 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from steering.activations import ContrastActivations
 from steering.errors import DataError, SteeringError, VectorError, first_fault, first_line, require_known
@@ -125,7 +124,7 @@ def create_method(name: str, parameters: Mapping[str, Any]) -> Method:
         raise DataError(f"method {name!r}: {first_fault(error)}") from None
     try:
         _settings(method)
-    except PydanticSerializationError as error:
+    except (TypeError, ValueError) as error:
         raise DataError(f"method {name!r}: a parameter cannot be written as JSON: {first_line(error)}") from None
     return method
 
@@ -184,5 +183,14 @@ def _described(error: Exception) -> str:
 
 def _settings(method: Method) -> dict[str, Any]:
     """A method's parameters as JSON reads them back: keys are text, so that rows are the same before and after."""
-    read: dict[str, Any] = json.loads(TypeAdapter(type(method)).dump_json(method))
+    read: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(method), default=_as_json, allow_nan=False))
     return read
+
+
+def _as_json(value: object) -> object:
+    """What stands in JSON for a value that it does not know; a set in one order, whichever process writes it."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__}")

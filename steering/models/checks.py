@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -39,14 +40,21 @@ def check_texts(texts: Sequence[Sequence[int]], vocabulary: int, model: str) -> 
         DataError: The message names the text, or the token.
     """
     for number, text in enumerate(texts):
-        if not isinstance(text, Sequence) or not text or not all(isinstance(token, Integral) for token in text):
-            raise DataError(f"text {number} is {text!r}: give the token ids of each text, at least one")
+        if not _has_tokens(text):
+            raise DataError(f"text {number} is {reprlib.repr(text)}: give a list of token ids, at least one")
         for token in (min(text), max(text)):
             if not 0 <= token < vocabulary:
                 raise DataError(
                     f"text {number} holds token {token}, which model {model} does not have: ids are 0 to "
                     f"{vocabulary - 1}"
                 )
+
+
+def _has_tokens(text: Sequence[int]) -> bool:
+    try:
+        return len(text) > 0 and all(isinstance(token, Integral) for token in text)
+    except TypeError:  # it has no length
+        return False
 
 
 def check_rows(prompts: int, interventions: int, new_tokens: int) -> None:

@@ -36,7 +36,7 @@ class ContinuationLosses:
         kind: What they are called where progress is told.
 
     Raises:
-        DataError: A text is longer than the model's context, or holds a token that it does not have.
+        DataError: A text is empty, longer than the model's context, or holds a token that it does not have.
     """
 
     def __init__(self, model: LanguageModel, texts: Sequence[TokenizedText], kind: str = "") -> None:

@@ -11,6 +11,7 @@ from steering import stats
 from steering.grouping import grouped
 from steering.report.studies import Study, StudyCell
 from steering.tables import wording
+from steering.tables.adjustment import p_values_that_count
 from steering.tables.controls import controls_above_unsteered
 from steering.tables.detectable import detectable
 
@@ -179,7 +180,8 @@ def detectable_in(study: Study) -> str:
 
 
 def _controls(study: Study) -> str:
-    p_values = [cell.success.p_value for cell in study.controls if cell.success is not None]
+    counting = p_values_that_count(study.rows)
+    p_values = [counting.get(cell.success.key) for cell in study.controls if cell.success is not None]
     return controls_above_unsteered(p_values, study.level)
 
 

@@ -18,7 +18,7 @@ import torch
 from steering.errors import DataError, SaeError, first_line, one_line
 from steering.models.identity import weights_hash
 from steering.sae.config_file import CONFIG_FILE, WEIGHTS_FILE, asks_for_centring, check_weights, read_config
-from steering.sae.hooks import layer_of_hook
+from steering.sae.hooks import layer_of_hook, same_model
 from steering.sae.recipe import TrainerSettings
 
 
@@ -108,12 +108,9 @@ class SparseAutoencoder:
         return given - given.mean(dim=-1, keepdim=True) if self.centred else given
 
     def other_model(self, name: str) -> str:
-        """The model that its configuration names, where that is another than a model of a name; else an empty string.
-
-        Of the name of a repository, the part after its owner counts.
-        """
+        """The model that its configuration names, where that is not the one of a name; else an empty string."""
         own = str(getattr(self._lens.cfg.metadata, "model_name", None) or "")
-        return "" if not name or Path(own).name.lower() == Path(name).name.lower() else own
+        return "" if not name or same_model(own, name) else own
 
     def check_fits(self, model: str, d_model: int, layer_count: int) -> None:
         """Refuse a model of another width or with fewer blocks.

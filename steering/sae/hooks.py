@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from steering.errors import SaeError
 
+#: Models that SAELens calls otherwise than Hugging Face.
+_ALIASES = {"gpt2-small": "gpt2"}
 _HOOK = re.compile(r"blocks\.(\d{1,4})\.hook_resid_(pre|post)|(?:[\w.]+\.)?(?:h|layers)\.(\d{1,4})")
 
 
@@ -29,3 +32,9 @@ def layer_of_hook(hook_name: str) -> int:
     if layer < 0:
         raise SaeError(f"hook {hook_name!r} is the embeddings, which are the output of no block")
     return layer
+
+
+def same_model(name: str, other: str) -> bool:
+    """Whether two names are of one model: the part after a repository's owner counts, without case."""
+    own, others = (Path(each).name.lower() for each in (name, other))
+    return _ALIASES.get(own, own) == _ALIASES.get(others, others)

@@ -181,10 +181,14 @@ def check_target(target: Path) -> None:
     """Refuse to save an SAE in place of something else.
 
     Raises:
-        DataError: The target is a file, or a directory that holds something and no SAE.
+        DataError: The target is a link, a file, or a directory that holds something and no SAE.
     """
-    if target.exists() and not (target / CONFIG_FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target}: this is no SAE, and would be replaced by one; move it, or name another directory")
+    is_other = target.exists() and not (target / CONFIG_FILE).is_file()
+    if target.is_symlink() or (is_other and (not target.is_dir() or any(target.iterdir()))):
+        what = "a link" if target.is_symlink() else "no SAE"
+        raise DataError(
+            f"{target}: this is {what}, and would be replaced by an SAE; move it, or name another directory"
+        )
 
 
 @contextlib.contextmanager
@@ -243,5 +247,16 @@ def _save(trainer: Any, target: Path) -> None:
             config = json.loads((new / CONFIG_FILE).read_text(encoding="utf-8"))
             config |= {"dtype": "bfloat16", "device": "cpu"}
             (new / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)
-            new.rename(target)
+            _put_in_place(new, target)
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """Let a directory take the place of one that may be there, which goes where the new one was."""
+    if target.exists():
+        target.rename(new.with_suffix(".old"))
+    try:
+        new.rename(target)
+    except OSError:
+        if new.with_suffix(".old").exists():
+            new.with_suffix(".old").rename(target)
+        raise

@@ -157,6 +157,6 @@ def with_score(row: Row, score: Score) -> Row:
         high=score.high,
         p_value=score.p_value,
         p_control=score.p_control,
-        items=tuple(score.items.tolist()),
+        items=tuple(score.items.astype(float).tolist()),
         texts=score.texts,
     )

@@ -53,6 +53,13 @@ def of_another_unsteered_run(rows: Sequence[Row]) -> frozenset[tuple[Any, ...]]:
     )
 
 
+def p_values_that_count(rows: Sequence[Row]) -> dict[tuple[Any, ...], float]:
+    """Key of a row of P(success) -> its unadjusted p value, against the unsteered run that is among the rows."""
+    passed_over = of_another_unsteered_run(rows)
+    found = [row for cell in steered(rows) if (row := cell.measured(SUCCESS)) is not None]
+    return {row.key: row.p_value for row in found if row.p_value is not None and row.key not in passed_over}
+
+
 def comes_from(p_value: float, row: Row, other: Row) -> bool:
     """Whether a p value can be that of a row's items against another's, which may have been measured again since.
 

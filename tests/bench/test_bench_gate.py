@@ -197,6 +197,7 @@ def test_run_without_tests_is_not_compared(bench, arguments, baseline, tmp_path)
     result = again(bench, arguments, baseline, tmp_path, "--setup-only")
     assert result.ret == 0
     assert "gate ===" not in result.stdout.str()
+    assert "The gate judged nothing" in result.stdout.str()
 
 
 def test_interrupted_run_is_not_judged(arguments, baseline, tmp_path):

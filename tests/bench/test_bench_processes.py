@@ -6,14 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench import processes
 from bench.request import Shard
-from bench.run import Run
 from steering.journal import load_rows
 from steering.merging import merge
 from steering.methods import methods
@@ -166,15 +163,44 @@ def test_gate_of_processes_that_cannot_be_compared_says_so_in_the_end(bench, arg
     assert "seed is 1 and was 0" in ended.stdout
 
 
-def test_what_a_process_wrote_before_it_crashed_is_not_missed(bench, arguments, tmp_path):
-    bench(*arguments, "--layers", "0").assert_outcomes(passed=2)
-    rows = load_rows(tmp_path / "results")
-    run = Run(SimpleNamespace(results=tmp_path / "results", name=rows[0].run))
-    processes.collect(run, SimpleNamespace())
-    assert run.all_rows == rows
-    other = Run(SimpleNamespace(results=tmp_path / "results", name="another"))
-    processes.collect(other, SimpleNamespace())
-    assert other.all_rows == []
+HOOKS = {"start": "pytest_sessionstart(session)", "teardown": "pytest_runtest_teardown(item)"}
+CRASH = """
+import os
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def {hook}:
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0" and not os.path.exists({mark!r}):
+        open({mark!r}, "w").close()
+        os._exit(9)
+"""
+
+
+@pytest.mark.parametrize(("moment", "resumed"), [("start", False), ("teardown", False), ("teardown", True)])
+def test_what_a_process_wrote_before_it_crashed_is_not_missed(
+    bench, arguments, call, tmp_path, monkeypatch, moment, resumed
+):
+    """Another process takes its place; the test in whose teardown it crashed has failed."""
+    bench(*arguments).assert_outcomes(passed=4)
+    baseline = tmp_path / "baseline.json"
+    assert call("baseline", "promote", tmp_path / "results", "--output", baseline)[0] == 0
+    plugin = tmp_path / "plugins" / "crashing.py"
+    plugin.parent.mkdir()
+    plugin.write_text(CRASH.format(hook=HOOKS[moment], mark=str(tmp_path / "crashed")), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(plugin.parent))
+    results = tmp_path / "results" if resumed else tmp_path / "two"
+    options = ("-p", "crashing", "--gate", str(baseline), *(["--resume"] if resumed else []))
+    ended = run_on_two_processes(arguments, results, *options)
+    assert (tmp_path / "crashed").exists()
+    assert "INTERNALERROR" not in ended.stdout + ended.stderr
+    assert "4 cells: 4 ok" in ended.stdout, ended.stdout + ended.stderr
+    assert ended.returncode == (moment == "teardown")
+
+
+def test_processes_that_only_look_are_not_missed(arguments, tmp_path):
+    ended = run_on_two_processes(arguments, tmp_path / "two", "--setup-plan")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert not (tmp_path / "two").exists()
 
 
 def test_shard_without_a_test_passes_and_says_so_and_its_part_can_be_merged(bench, arguments, tmp_path):

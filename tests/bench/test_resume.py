@@ -146,6 +146,7 @@ def test_what_is_there_is_compared_with_the_unsteered_run_that_counts(llama, set
     outcome = run(setting, llama, tmp_path, CELLS[:1], name="third").measure(CELLS[0])
     success, change = outcome.scores["rollout_probability"], outcome.scores["loss_change_neutral"]
     assert (success.value, success.p_value, success.p_control) == (1.0, 1.0, 2**-6)
+    assert outcome.was_measured_earlier
     assert change.value == pytest.approx(rows["mean_difference", "loss_change_neutral"].value - 0.25)
     found = {(row.method, row.metric): row for row in load_rows(tmp_path)}
     assert (found[steered].run, found[steered].p_value) == ("third", 1.0)
@@ -260,6 +261,7 @@ def test_quality_of_saes_is_measured_once(llama, setting, tmp_path, monkeypatch)
     monkeypatch.setattr(SaeQuality, "_scores", None)
     second = quality()
     assert second.rows == first.rows
+    assert (first.was_measured_earlier, second.was_measured_earlier) == (False, True)
     assert {name: score.value for name, score in second.scores.items()} == {
         name: score.value for name, score in first.scores.items()
     }

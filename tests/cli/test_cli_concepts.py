@@ -80,7 +80,8 @@ def test_keywords_of_one_side_leave_those_of_the_brief_s_other_side(call, tmp_pa
     [
         (("--positive", ""), "the pairs to write are not described: give --positive, or a --brief file\n"),
         (("--output", "My-Weddings"), "--output My-Weddings: a concept cannot be called so; give its name by --name ("),
-        (("--describe", "a\udcff"), "description '\"a\\udcff\"': not in the encoding of this terminal"),
+        (("--describe", "a\udcff"), "--describe 'a\\udcff': not in the encoding of this terminal"),
+        (("--rollout-prompt", "a\udcff"), "--rollout-prompt 'a\\udcff': not in the encoding of this terminal"),
         (("--name", "No Name"), "options: name 'No Name': use lower-case"),
         (("--key-variable", "ABSENT"), "--key-variable 'ABSENT': the environment has no such variable"),
         (("--endpoint", "http://example.org"), "the key in OPENAI_API_KEY would travel unencrypted to example.org"),

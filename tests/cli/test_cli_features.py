@@ -10,6 +10,7 @@ import torch
 
 from steering.models.language_model import LanguageModel
 from steering.sae.features import write_descriptions
+from steering.sae.hooks import same_model
 from steering.vectors import SteeringVector
 from tests.small_saes import numpy_weights, write_sae
 
@@ -54,6 +55,11 @@ def test_vector_of_another_model_than_the_sae_is_told(similar, model, told):
     assert status == 0
     assert ("v.safetensors is of model other, and the SAE of org/tiny\n" in err) is told
     assert bool(err) is told
+
+
+def test_names_of_one_model_are_known():
+    assert same_model("openai-community/gpt2", "gpt2-small")
+    assert not same_model("gpt2-medium", "gpt2-small")
 
 
 @pytest.mark.parametrize("option", [("--concept", "gender"), ("--toward", "negative")])

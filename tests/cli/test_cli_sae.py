@@ -109,7 +109,7 @@ def test_place_where_an_sae_would_be_lost_or_found_is_told_before_anything_is_tr
     (out / "layer1").mkdir(parents=True)
     (out / "layer1" / "thesis.txt").write_text("of years", encoding="utf-8")
     status, _, err = call(*training(model_directory, corpus, out, tmp_path / "work"))
-    assert (status, f"error: {out}/layer1: this is no SAE, and would be replaced by one" in err) == (2, True)
+    assert (status, f"error: {out}/layer1: this is no SAE, and would be replaced by an SAE" in err) == (2, True)
     assert not (tmp_path / "work").exists()
 
 

@@ -66,6 +66,13 @@ def test_word_of_any_prompt_is_no_keyword():
             assemble(concept_brief(BRIEF | {kind: ["The bride was there."]}, "x"), written(70))
 
 
+def test_word_of_the_pairs_that_development_prompts_are_taken_from_is_no_keyword():
+    """Where the brief names none, hooks of the pairs serve."""
+    some = [WrittenPair(replace(entry.pair, prompt=f"Bride {n} sat."), "writer") for n, entry in enumerate(written(70))]
+    with pytest.raises(DataError, match="no word tells the sides of the pairs apart"):
+        assemble(concept_brief(BRIEF | {"rollout_prompts": ["Once"]}, "x"), some)
+
+
 @pytest.mark.parametrize("count", [8, 9])
 def test_level_of_a_word_is_shared_by_all_that_are_tested(count):
     """Two words, each for both sides, are four tests; where all of n pairs differ, p is 2 ** -n."""

@@ -207,7 +207,7 @@ class WithFields:
     """Fields of types that JSON does not know."""
 
     file: Path = Path("notes.txt")
-    words: frozenset[str] = frozenset({"king"})
+    words: frozenset[str] = frozenset({"king", "queen", "duke", "prince"})
 
     def fit(self, _activations: ContrastActivations, _layer: int) -> torch.Tensor:
         return torch.ones(D_MODEL)
@@ -217,15 +217,16 @@ def test_parameters_of_any_type_are_written_as_json(monkeypatch):
     methods["mean_difference"]
     monkeypatch.setitem(methods._entries, "own", WithFields)
     vector = construct("own", planted_activations(planted_direction()), 5)
-    assert vector.parameters == {"file": "notes.txt", "words": ["king"]}
+    assert vector.parameters == {"file": "notes.txt", "words": ["duke", "king", "prince", "queen"]}
 
 
 def test_parameter_that_cannot_be_written_is_refused_before_anything_is_constructed(monkeypatch):
     methods["mean_difference"]
-    fields = [("found", Any, dataclasses.field(default=re.compile("x").match("x")))]
-    monkeypatch.setitem(methods._entries, "own", dataclasses.make_dataclass("Own", fields, frozen=True))
-    with pytest.raises(DataError, match="method 'own': a parameter cannot be written as JSON: Unable to serialize"):
-        create_method("own", {})
+    for value, told in ((re.compile("x"), "a Pattern"), (float("inf"), "Out of range float values")):
+        fields = [("found", Any, dataclasses.field(default=value))]
+        monkeypatch.setitem(methods._entries, "own", dataclasses.make_dataclass("Own", fields, frozen=True))
+        with pytest.raises(DataError, match=f"method 'own': a parameter cannot be written as JSON: {told}"):
+            create_method("own", {})
 
 
 def test_class_that_is_no_dataclass_is_refused(monkeypatch):

@@ -6,6 +6,7 @@ import copy
 import re
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 
@@ -206,7 +207,7 @@ def test_generation_of_no_rows_is_empty(llama):
     [
         ([[5, 6]], 2, "1 prompts and 2 interventions: give one of each for every row"),
         ([[5, 6], [7]], 1, "2 prompts and 1 interventions"),
-        ([5, 6], 2, "text 0 is 5: give the token ids of each text, at least one"),
+        ([5, 6], 2, "text 0 is 5: give a list of token ids, at least one"),
         (["ab"], 1, "text 0 is 'ab'"),
         ([["a", "b"]], 1, r"text 0 is \['a', 'b'\]"),
         ([[1.5, 2]], 1, r"text 0 is \[1.5, 2\]"),
@@ -241,9 +242,15 @@ def test_completions_of_no_prompt_are_none_under_each_intervention(llama):
     assert complete(llama, [[5]], [], Greedy(), 3) == []
 
 
+def test_texts_may_be_arrays_of_token_ids(llama):
+    [batch] = llama.capture([np.array([5, 6, 7])], [0])
+    [expected] = llama.capture([[5, 6, 7]], [0])
+    assert torch.equal(batch.residuals[0], expected.residuals[0])
+
+
 @pytest.mark.parametrize("texts", [[[]], [[], [1, 2]], ["abc"]])
 def test_texts_without_token_ids_are_not_read(llama, texts):
-    with pytest.raises(DataError, match=r"text 0 is .*: give the token ids of each text, at least one"):
+    with pytest.raises(DataError, match=r"text 0 is .*: give a list of token ids, at least one"):
         list(llama.capture(texts, [0]))
 
 

@@ -69,9 +69,38 @@ def test_what_is_no_sae_is_not_replaced_by_one(tmp_path):
     target.mkdir()
     (target / "results.jsonl").write_text("of weeks", encoding="utf-8")
     for place in (target, target / "results.jsonl"):
-        with pytest.raises(DataError, match=rf"^{place}: this is no SAE, and would be replaced by one; move it, or"):
+        with pytest.raises(DataError, match=rf"^{place}: this is no SAE, and would be replaced by an SAE; move it, or"):
             run.train(None, 1, place)
     assert (target / "results.jsonl").read_text(encoding="utf-8") == "of weeks"
+
+
+def test_link_to_an_sae_is_not_replaced(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "cfg.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "layer1").symlink_to(tmp_path / "kept")
+    with pytest.raises(DataError, match="layer1: this is a link, and would be replaced by an SAE"):
+        training.check_target(tmp_path / "layer1")
+
+
+def test_sae_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    new, target = tmp_path / "scratch" / "layer1", tmp_path / "layer1"
+    for directory in (new, target):
+        directory.mkdir(parents=True)
+        (directory / "cfg.json").write_text(str(directory.parent == tmp_path), encoding="utf-8")
+    rename = Path.rename
+
+    def refused(path, aim):
+        if path == new:
+            raise OSError(28, "No space left on device")
+        return rename(path, aim)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refused)
+        with pytest.raises(OSError, match="No space left"):
+            training._put_in_place(new, target)
+    assert (target / "cfg.json").read_text(encoding="utf-8") == "True"
+    training._put_in_place(new, target)
+    assert (target / "cfg.json").read_text(encoding="utf-8") == "False"
 
 
 def test_nothing_and_an_empty_directory_are_a_place_for_an_sae(tmp_path):
