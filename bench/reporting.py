@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from bench.run import Run
 from steering.concepts import TEST
 from steering.journal import FILE_NAME
 from steering.results import SAE, SUCCESS, UNSTEERED, Row
-from steering.tables.adjustment import p_values_that_count
+from steering.tables.adjustment import p_values
 from steering.tables.captions import CAPTIONS
 from steering.tables.cells import feature_summary, sae_summary, summary
 from steering.tables.comparisons import control_summary, dose_summary
@@ -54,7 +54,7 @@ def refusal(obstacles: Sequence[str]) -> str:
 def show(run: Run, report: GateReport | None, reporter: pytest.TerminalReporter) -> None:
     """Print what was measured, what the profile claims of it, and where it is kept."""
     titled = {title: table for title, table in _tables(run) if len(table) > 1}
-    remarks = list(_remarks(run))
+    remarks = list(_remarks(run, titled))
     if report is None and run.request.baseline is not None:
         remarks.append("The gate judged nothing: the run did not get to its end.")
     reporter.section("steering")
@@ -119,18 +119,18 @@ def _detectable(run: Run, rows: Sequence[Row]) -> str:
 
 def _controls_above(run: Run, rows: Sequence[Row]) -> str:
     """Whether controls appear to steer."""
-    counting = p_values_that_count(rows)
-    p_values = [counting.get(row.key) for row in rows if row.is_control and row.metric == SUCCESS]
-    return controls_above_unsteered(p_values, run.request.setting.profile.alpha)
+    counting = p_values(rows, "p_value")
+    of_controls = [counting.get(row.key) for row in rows if row.is_control and row.metric == SUCCESS]
+    return controls_above_unsteered(of_controls, run.request.setting.profile.alpha)
 
 
-def _remarks(run: Run) -> Iterator[str]:
-    """What has to be said under the tables."""
+def _remarks(run: Run, titles: Container[str]) -> Iterator[str]:
+    """What has to be said under the tables of these titles."""
     request, rows = run.request, run.all_rows
     if any(row.method != SAE for row in rows):
-        yield CAPTIONS["Cells"]
-    if len(control_summary(rows)) > 1:
-        yield CAPTIONS["Controls"]
+        yield f"Cells: {CAPTIONS['Cells']}"
+    if "Controls" in titles:
+        yield f"Controls: {CAPTIONS['Controls']}"
     if detectable_rise := _detectable(run, rows):
         yield detectable_rise
     if doubt := _controls_above(run, rows):

@@ -78,9 +78,8 @@ class Run:
             return
         places = {(cell.method, cell.layer) for cell in with_controls(self.request.setting.profile, self.cells)}
         places |= {(UNSTEERED, None), *((SAE, layer) for layer in self.sae_layers)}
-        runs = None if self.request.resumes else {self.request.name}
-        written = load_rows(self.request.results)
-        self.rows += [row for row in written if (row.method, row.layer) in places and (not runs or row.run in runs)]
+        written = [row for row in load_rows(self.request.results) if (row.method, row.layer) in places]
+        self.rows += [row for row in written if self.request.resumes or row.run == self.request.name]
 
     @property
     def all_rows(self) -> list[Row]:

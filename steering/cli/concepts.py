@@ -31,7 +31,6 @@ app = typer.Typer(help="Write, check and show concepts.", no_args_is_help=True, 
 # What a brief cannot do without, and the option of each key.
 _NEEDED = {"description": "--describe", "positive": "--positive", "negative": "--negative"}
 _OPENAI = "https://api.openai.com/v1"
-_LINE = 120  # longer lines of prose are hard to read
 
 Reference = Annotated[str, typer.Argument(metavar="CONCEPT", help="Built-in concept or a directory with concept.toml.")]
 Words = Annotated[list[str] | None, typer.Option(help="Success word of that side; repeatable.")]
@@ -205,6 +204,7 @@ def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dty
     from steering.concept_checks.prediction import LIMITS, predict, prediction_table, sentences
     from steering.models.checks import check_layers
     from steering.models.loading import layer_count
+    from steering.tables.terminal import PROSE_WIDTH
 
     blocks = layer_count(reference)
     chosen = tuple(range(blocks)) if layers is None else tuple(layers)
@@ -218,4 +218,4 @@ def _predict(concept: Concept, reference: str, layers: Sequence[int] | None, dty
     predictions = predict(capture(concept.generation), capture(concept.test))
     print_table(prediction_table(predictions))
     for sentence in (*sentences(predictions), LIMITS):
-        typer.echo(textwrap.fill(sentence, min(terminal_width(), _LINE)))
+        typer.echo(textwrap.fill(sentence, min(terminal_width(), PROSE_WIDTH)))

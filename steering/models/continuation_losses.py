@@ -41,7 +41,7 @@ class ContinuationLosses:
 
     def __init__(self, model: LanguageModel, texts: Sequence[TokenizedText], kind: str = "") -> None:
         self._model = model
-        self._task = f"measuring {kind} losses".replace("  ", " ")
+        self._task = " ".join(filter(None, ("measuring", kind, "losses")))
         self._count = len(texts)
         lengths = [len(text.ids) for text in texts]
         check_lengths(lengths, model.length_limit, model.name)

@@ -11,7 +11,7 @@ from steering import stats
 from steering.grouping import grouped
 from steering.report.studies import Study, StudyCell
 from steering.tables import wording
-from steering.tables.adjustment import p_values_that_count
+from steering.tables.adjustment import p_values
 from steering.tables.controls import controls_above_unsteered
 from steering.tables.detectable import detectable
 
@@ -180,9 +180,9 @@ def detectable_in(study: Study) -> str:
 
 
 def _controls(study: Study) -> str:
-    counting = p_values_that_count(study.rows)
-    p_values = [counting.get(cell.success.key) for cell in study.controls if cell.success is not None]
-    return controls_above_unsteered(p_values, study.level)
+    counting = p_values(study.rows, "p_value")
+    of_controls = [counting.get(cell.success.key) for cell in study.controls if cell.success is not None]
+    return controls_above_unsteered(of_controls, study.level)
 
 
 def _failed(study: Study) -> str:

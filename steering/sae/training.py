@@ -33,7 +33,7 @@ _SCALE_BATCHES = 16
 _CHECKPOINT_STEPS = 250
 _RECIPE_FILE = "recipe.json"
 _LOCK = "training.lock"
-_NEW = ".new"
+_NEW, _OLD = ".new", ".old"
 
 
 @dataclass(frozen=True)
@@ -223,15 +223,13 @@ def _start(trainer: Any, store: ActivationStore, layer: int, recipe: TrainingRec
 
 def _checkpoint(trainer: Any, directory: Path, recipe: str) -> None:
     """Replace the last checkpoint; a kill at any moment leaves a complete one."""
-    new, old = directory.with_suffix(_NEW), directory.with_suffix(".old")
+    new, old = directory.with_suffix(_NEW), directory.with_suffix(_OLD)
     with writing(directory):
         shutil.rmtree(new, ignore_errors=True)
         trainer.save_checkpoint(new.name, base_path=str(new.parent))
         (new / _RECIPE_FILE).write_text(recipe, encoding="utf-8")  # last: where it is, the checkpoint is complete
         shutil.rmtree(old, ignore_errors=True)
-        if directory.is_dir():
-            directory.rename(old)
-        new.rename(directory)
+        _put_in_place(new, directory)
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -251,12 +249,13 @@ def _save(trainer: Any, target: Path) -> None:
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    """Let a directory take the place of one that may be there, which goes where the new one was."""
+    """Let a directory take the place of one that may be there, which then lies beside where the new one was."""
+    old = new.with_suffix(_OLD)
     if target.exists():
-        target.rename(new.with_suffix(".old"))
+        target.rename(old)
     try:
         new.rename(target)
     except OSError:
-        if new.with_suffix(".old").exists():
-            new.with_suffix(".old").rename(target)
+        if old.exists():
+            old.rename(target)
         raise

@@ -24,16 +24,20 @@ def adjusted_p_values(rows: Sequence[Row], field: Literal["p_value", "p_control"
         rows: Of one or several runs; each set of circumstances is a study of its own.
         field: Which p value of a row.
     """
-    found = [row for cell in steered(rows) if (row := cell.get(SUCCESS)) is not None]
-    passed_over = of_another_unsteered_run(rows) if field == "p_value" else frozenset()
-    tested = [
-        row for row in found if not row.is_control and getattr(row, field) is not None and row.key not in passed_over
-    ]
+    counting = p_values(rows, field)
+    tested = [row for row in _successes(rows) if row.key in counting and not row.is_control]
     adjusted: dict[tuple[Any, ...], float] = {}
     for family in grouped(tested, shared).values():
-        values = stats.holm([getattr(row, field) for row in family])
+        values = stats.holm([counting[row.key] for row in family])
         adjusted |= {row.key: float(value) for row, value in zip(family, values, strict=True)}
     return adjusted
+
+
+def p_values(rows: Sequence[Row], field: Literal["p_value", "p_control"]) -> dict[tuple[Any, ...], float]:
+    """Key of a row of P(success) -> its p value, but those of another unsteered run than the one among the rows."""
+    passed_over = of_another_unsteered_run(rows) if field == "p_value" else frozenset()
+    found = {row.key: getattr(row, field) for row in _successes(rows) if row.key not in passed_over}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def of_another_unsteered_run(rows: Sequence[Row]) -> frozenset[tuple[Any, ...]]:
@@ -43,8 +47,7 @@ def of_another_unsteered_run(rows: Sequence[Row]) -> frozenset[tuple[Any, ...]]:
         rows: The unsteered run that counts is among them; a study without one has no such rows.
     """
     unsteered = {shared(row): row for row in rows if row.method == UNSTEERED and row.metric == SUCCESS and row.items}
-    found = [row for cell in steered(rows) if (row := cell.measured(SUCCESS)) is not None and row.p_value is not None]
-    pairs = [(row, unsteered.get(shared(row))) for row in found]
+    pairs = [(row, unsteered.get(shared(row))) for row in _successes(rows)]
     return frozenset(
         row.key
         for row, other in pairs
@@ -53,11 +56,8 @@ def of_another_unsteered_run(rows: Sequence[Row]) -> frozenset[tuple[Any, ...]]:
     )
 
 
-def p_values_that_count(rows: Sequence[Row]) -> dict[tuple[Any, ...], float]:
-    """Key of a row of P(success) -> its unadjusted p value, against the unsteered run that is among the rows."""
-    passed_over = of_another_unsteered_run(rows)
-    found = [row for cell in steered(rows) if (row := cell.measured(SUCCESS)) is not None]
-    return {row.key: row.p_value for row in found if row.p_value is not None and row.key not in passed_over}
+def _successes(rows: Sequence[Row]) -> list[Row]:
+    return [row for cell in steered(rows) if (row := cell.measured(SUCCESS)) is not None]
 
 
 def comes_from(p_value: float, row: Row, other: Row) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from steering.results import NEGATIVE_CHANGE, NEUTRAL_CHANGE, POSITIVE_CHANGE, SAE, SUCCESS, UNSTEERED, Row
 from steering.tables import wording
-from steering.tables.adjustment import adjusted_p_values, of_another_unsteered_run
+from steering.tables.adjustment import adjusted_p_values, p_values
 from steering.tables.configurations import Runs, configurations, shared
 from steering.tables.wording import ABSENT
 
@@ -81,27 +81,26 @@ class _PValues:
 
     Attributes:
         field: Of a row.
+        own: Key of a row -> its p value.
         adjusted: Key of a row -> its adjusted p value; empty where no family has more than one cell.
-        passed_over: Keys of rows whose p value is none against the unsteered run that is shown.
     """
 
     field: str
+    own: Mapping[tuple[object, ...], float]
     adjusted: Mapping[tuple[object, ...], float]
-    passed_over: frozenset[tuple[object, ...]]
 
     @classmethod
     def of(cls, rows: Sequence[Row], field: Literal["p_value", "p_control"]) -> _PValues:
         adjusted = adjusted_p_values(rows, field)
         studies = {shared(row) for row in rows if row.key in adjusted}
-        passed_over = of_another_unsteered_run(rows) if field == "p_value" else frozenset()
-        return cls(field, adjusted if len(adjusted) > len(studies) else {}, passed_over)
+        return cls(field, p_values(rows, field), adjusted if len(adjusted) > len(studies) else {})
 
     @property
     def heading(self) -> str:
         return {"p_value": "p", "p_control": "p control"}[self.field] + (" (Holm)" if self.adjusted else "")
 
     def cell(self, row: Row) -> str:
-        value = None if row.key in self.passed_over else getattr(row, self.field)
+        value = self.own.get(row.key)
         if not self.adjusted or value is None:
             return wording.p_value(value)
         if row.key in self.adjusted:

@@ -29,10 +29,9 @@ from steering.tables.markdown import escaped, markdown_table
 from steering.tables.pareto import pareto_statement, pareto_summary
 from steering.tables.pivots import pivot_frame
 from steering.tables.separation import separation_summary
-from steering.tables.terminal import aligned
+from steering.tables.terminal import PROSE_WIDTH, aligned
 from steering.tables.wording import visible
 
-_LINE = 120  # longer lines of prose are hard to read
 _FEATURE = pa.struct([("feature", pa.int64()), ("weight", pa.float64()), ("description", pa.string())])
 _TYPES = {
     **dict.fromkeys(("layer", "seed", "n", "schema_version"), pa.int64()),
@@ -98,10 +97,10 @@ def to_text(rows: Sequence[Row], width: int, among: Sequence[Row] | None = None)
     Other arguments are as in `result_tables`.
     """
     found = result_tables(rows, among)
-    tables = [
-        f"{title}\n{aligned(table, width)}{textwrap.fill(CAPTIONS[title], min(width, _LINE), break_on_hyphens=False)}\n"
-        for title, table in found.items()
-    ]
+    captions = {
+        title: textwrap.fill(CAPTIONS[title], min(width, PROSE_WIDTH), break_on_hyphens=False) for title in found
+    }
+    tables = [f"{title}\n{aligned(table, width)}{captions[title]}\n" for title, table in found.items()]
     statement = pareto_statement(rows, among)
     return "\n".join([*tables, *([f"{textwrap.fill(visible(statement), width)}\n"] if statement else [])])
 

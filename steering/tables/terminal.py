@@ -13,6 +13,8 @@ from rich.text import Text
 
 from steering.tables.wording import alignment, visible
 
+#: Of prose beside tables: longer lines are hard to read.
+PROSE_WIDTH = 120
 # Columns by which a line is known; they are repeated where a table is too wide.
 _LINE_NAMES = ("run", "method", "SAE", "layer", "×")
 # Characters beside a column, and of a column of words, which is folded where there is no room.

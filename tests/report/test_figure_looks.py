@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from matplotlib.colors import to_hex
 
+from steering.concept_files import load_concept
+from steering.report.content import content_of
 from steering.report.figures import figures_of
 from tests.figure_rows import cell, line_named, named, unsteered
 
@@ -54,3 +56,13 @@ def test_norms_that_lie_on_one_another_are_told_of(norms, told):
     assert (
         "Vectors of equal norm lie on one another." in named(figures_of(rows), "vector_norm_by_layer").caption
     ) is told
+
+
+def test_report_lists_the_prompts_that_figures_number():
+    changes = {"concept": "gender", "toward": "positive"}
+    tables = content_of([*unsteered(**changes), *cell(**changes)], None, None).tables
+    found = tables["One-word prompts of gender"]
+    assert found.lines == tuple(
+        (str(number), prompt) for number, prompt in enumerate(load_concept("gender").one_word_prompts, start=1)
+    )
+    assert not [title for title in content_of([*unsteered(), *cell()], None, None).tables if "prompts" in title]

@@ -7,7 +7,7 @@ import pytest
 from steering.report.figures import figures_of
 from steering.report.studies import studies_of
 from steering.report.verdict import verdict_of
-from steering.tables.adjustment import adjusted_p_values, of_another_unsteered_run, p_values_that_count
+from steering.tables.adjustment import adjusted_p_values, of_another_unsteered_run, p_values
 from steering.tables.cells import summary
 from tests.small_rows import small_row, unsteered_row
 
@@ -35,7 +35,7 @@ def test_p_value_against_an_unsteered_run_that_no_longer_counts_is_no_evidence()
     """The cell at layer 20 was measured after the unsteered run came out at 1, and its p value is 1."""
     rows = [unsteered(ALWAYS), cell(8), cell(20, p_value=1.0)]
     assert of_another_unsteered_run(rows) == {rows[1].key}
-    assert adjusted_p_values(rows, "p_value") == p_values_that_count(rows) == {rows[2].key: 1.0}
+    assert adjusted_p_values(rows, "p_value") == p_values(rows, "p_value") == {rows[2].key: 1.0}
     assert [line[5] for line in summary(rows)[2:]] == ["-", "1.0000"]
 
 

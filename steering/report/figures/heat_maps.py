@@ -22,7 +22,7 @@ from steering.report.figures.series import Series, SeriesGroup, over_layers
 from steering.report.paper import PaperValues
 from steering.results import SUCCESS, Row
 from steering.tables import wording
-from steering.tables.adjustment import adjusted_p_values, p_values_that_count
+from steering.tables.adjustment import adjusted_p_values, p_values
 
 _COLUMNS = 12
 #: Inches that the scale and what is written beside it need.
@@ -45,9 +45,9 @@ def success_by_dose(group: SeriesGroup, paper: PaperValues | None, level: float)
     cells = [row for entry in group.series for row in entry.rows(SUCCESS)] if several else []
     unsteered = group.without_vector(SUCCESS)
     compared = [*([unsteered] if unsteered else []), *cells]
-    p_values = _PValues(p_values_that_count(compared), adjusted_p_values(compared, "p_value"))
+    tested = _PValues(p_values(compared, "p_value"), adjusted_p_values(compared, "p_value"))
     return [
-        _map(group, series, p_values, level, paper if paper and method in paper.best else None)
+        _map(group, series, tested, level, paper if paper and method in paper.best else None)
         for method, series in several.items()
     ]
 
@@ -55,7 +55,7 @@ def success_by_dose(group: SeriesGroup, paper: PaperValues | None, level: float)
 def _map(
     group: SeriesGroup,
     series: Sequence[Series],
-    p_values: _PValues,
+    tested: _PValues,
     level: float,
     paper: PaperValues | None,
 ) -> Figure:
@@ -66,7 +66,7 @@ def _map(
         f"Share of sampled completions that hold a keyword, {lines.item_count(rows, 'completions')} a cell, with its "
         f"95 % Wilson interval; unsteered {wording.proportion(baseline)}. The best of many noisy cells stands out by "
         f"chance: a frame marks those above the unsteered run with p < {level:g} (paired, adjusted by Holm over the "
-        f"{len(p_values.adjusted)} cells of all methods){lines.missing(rows)}."
+        f"{len(tested.adjusted)} cells of all methods){lines.missing(rows)}."
     )
     if paper:
         caption += (
@@ -75,14 +75,14 @@ def _map(
         )
     data = [[*lines.HEADINGS, "p_value", "p_holm"], *([[*lines.data_line(baseline), None, None]] if baseline else [])]
     data += [
-        [*lines.data_line(row, entry.dose), p_values.own.get(row.key), p_values.adjusted.get(row.key)]
+        [*lines.data_line(row, entry.dose), tested.own.get(row.key), tested.adjusted.get(row.key)]
         for entry in series
         for row in entry.rows(SUCCESS)
     ]
     if paper:
         best = [f"paper: best {method}", "", False, None, None, None, "", SUCCESS, paper.best[method]]
         data.append([*best, None, None, paper.rollouts, "", "", None, None])
-    framed = {key for key, p_value in p_values.adjusted.items() if p_value < level}
+    framed = {key for key, p_value in tested.adjusted.items() if p_value < level}
     drawing = partial(_draw, series, baseline, framed, title, paper)
     return Figure(group.name("success_by_dose", method), title, caption, data, drawing)
 
